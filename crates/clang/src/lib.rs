@@ -1,0 +1,1 @@
+//! C to ELF: finds clang, brings the headers, makes vmlinux.h.

@@ -1,0 +1,1 @@
+//! The contract between what runs programs and what uses them.

@@ -1,0 +1,1 @@
+//! The eBPF instruction set: types, encoding, assembler and disassembler text.

@@ -1,0 +1,1 @@
+//! The Linux engine: the live target, loading, attaching, maps and buffers.

@@ -1,0 +1,1 @@
+//! eBPF for applications: open, load, attach, read.

@@ -1,0 +1,1 @@
+//! Raw Linux for BPF: bpf(2), perf events, buffers, netlink, tracefs, bpffs.

@@ -1,0 +1,1 @@
+//! Records and maps to what people look at: text, tables, JSON.
