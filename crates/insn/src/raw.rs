@@ -18,11 +18,7 @@ pub enum Endian {
 
 impl Endian {
     /// The byte order of the machine this code was compiled for.
-    pub const NATIVE: Endian = if cfg!(target_endian = "big") {
-        Endian::Big
-    } else {
-        Endian::Little
-    };
+    pub const NATIVE: Endian = if cfg!(target_endian = "big") { Endian::Big } else { Endian::Little };
 }
 
 /// Index of an 8-byte slot inside one function or one program; never a byte offset.
@@ -34,8 +30,7 @@ pub struct InsnIdx(pub u32);
 impl InsnIdx {
     /// The index of the slot that starts `byte` bytes into the code, or `None` if `byte` is not a multiple of 8.
     pub fn from_byte_offset(byte: u32) -> Option<InsnIdx> {
-        byte.is_multiple_of(RawInsn::LEN_BYTES as u32)
-            .then_some(InsnIdx(byte / RawInsn::LEN_BYTES as u32))
+        byte.is_multiple_of(RawInsn::LEN_BYTES as u32).then_some(InsnIdx(byte / RawInsn::LEN_BYTES as u32))
     }
 
     /// Where this slot starts, in bytes from the start of the code.
@@ -74,13 +69,7 @@ impl RawInsn {
     ///
     /// Register numbers above 15 do not fit a slot; they are kept here, and lose their high bits in [`RawInsn::to_bytes`].
     pub const fn new(code: u8, dst_reg: u8, src_reg: u8, off: i16, imm: i32) -> RawInsn {
-        RawInsn {
-            code,
-            dst_reg,
-            src_reg,
-            off,
-            imm,
-        }
+        RawInsn { code, dst_reg, src_reg, off, imm }
     }
 
     /// Reads a slot written in the given byte order. Every eight bytes are some slot.
@@ -108,16 +97,8 @@ impl RawInsn {
     pub const fn to_bytes(self, endian: Endian) -> [u8; 8] {
         let (dst, src) = (self.dst_reg & 15, self.src_reg & 15);
         let (regs, o, i) = match endian {
-            Endian::Little => (
-                dst | src << 4,
-                self.off.to_le_bytes(),
-                self.imm.to_le_bytes(),
-            ),
-            Endian::Big => (
-                dst << 4 | src,
-                self.off.to_be_bytes(),
-                self.imm.to_be_bytes(),
-            ),
+            Endian::Little => (dst | src << 4, self.off.to_le_bytes(), self.imm.to_le_bytes()),
+            Endian::Big => (dst << 4 | src, self.off.to_be_bytes(), self.imm.to_be_bytes()),
         };
         [self.code, regs, o[0], o[1], i[0], i[1], i[2], i[3]]
     }
@@ -140,14 +121,7 @@ impl RawInsn {
 /// Gives back the number of bytes that are left over if the length is not a multiple of 8.
 pub fn slots_from_bytes(bytes: &[u8], endian: Endian) -> Result<Vec<RawInsn>, usize> {
     let (slots, rest) = bytes.as_chunks::<8>();
-    if rest.is_empty() {
-        Ok(slots
-            .iter()
-            .map(|b| RawInsn::from_bytes(*b, endian))
-            .collect())
-    } else {
-        Err(rest.len())
-    }
+    if rest.is_empty() { Ok(slots.iter().map(|b| RawInsn::from_bytes(*b, endian)).collect()) } else { Err(rest.len()) }
 }
 
 /// The bytes of a run of slots, in the given byte order.
@@ -162,10 +136,7 @@ mod tests {
     #[test]
     fn register_nibbles_swap_with_the_byte_order() {
         let add = RawInsn::new(0x07, 1, 2, -2, 0x0102_0304);
-        assert_eq!(
-            add.to_bytes(Endian::Little),
-            [7, 0x21, 0xfe, 0xff, 4, 3, 2, 1]
-        );
+        assert_eq!(add.to_bytes(Endian::Little), [7, 0x21, 0xfe, 0xff, 4, 3, 2, 1]);
         assert_eq!(add.to_bytes(Endian::Big), [7, 0x12, 0xff, 0xfe, 1, 2, 3, 4]);
     }
 
@@ -184,10 +155,7 @@ mod tests {
     #[test]
     fn a_section_that_ends_inside_a_slot_says_how_many_bytes_are_left() {
         assert_eq!(slots_from_bytes(&[0; 19], Endian::Little), Err(3));
-        assert_eq!(
-            slots_from_bytes(&[0; 16], Endian::Big).map(|s| s.len()),
-            Ok(2)
-        );
+        assert_eq!(slots_from_bytes(&[0; 16], Endian::Big).map(|s| s.len()), Ok(2));
     }
 
     #[test]
