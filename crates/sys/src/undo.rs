@@ -1,0 +1,184 @@
+//! Undoing what would outlive this process, however it ends.
+//!
+//! A `bpf_link` goes away with its last descriptor, so the kernel cleans up even after SIGKILL. A tc filter, an XDP
+//! program set by netlink, a cgroup program without a link or a legacy kprobe event do not. For these a small child
+//! process waits at the reading end of a pipe: when the owner dies, the kernel closes the writing end, the child sees
+//! the end of file, makes the system calls that it was given beforehand, and exits.
+//!
+//! # Safety
+//! The child is forked from a process that may have threads, so it may only make system calls: no allocation, no lock,
+//! no formatting. Everything it needs is prepared before the fork, and it leaves with `_exit(2)`. It closes every
+//! descriptor but its own first, so that it keeps nothing else alive, and leaves the terminal's process group, so that
+//! Ctrl-C reaches its owner and not it.
+
+#![expect(unsafe_code, reason = "fork(2) and what its child does have no safe wrapper")]
+
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use crate::errno::Errno;
+
+/// One system call that takes something back.
+#[derive(Debug)]
+pub enum Undo<'a> {
+    /// `write(2)`: a control file, or a netlink socket (where writing is sending).
+    Write(BorrowedFd<'a>, Vec<u8>),
+    /// `bpf(2)` with a command and its `union bpf_attr`, in which descriptors of `keep` may be named.
+    Bpf {
+        /// The command number.
+        command: u32,
+        /// The attribute.
+        attr: Vec<u8>,
+        /// The descriptors that the attribute mentions: the child keeps them.
+        keep: Vec<BorrowedFd<'a>>,
+    },
+}
+
+impl Undo<'_> {
+    fn descriptors(&self) -> Vec<RawFd> {
+        match self {
+            Undo::Write(fd, _) => vec![fd.as_raw_fd()],
+            Undo::Bpf { keep, .. } => keep.iter().map(AsRawFd::as_raw_fd).collect(),
+        }
+    }
+}
+
+/// A child that runs the undo list when this process ends; see the module.
+#[derive(Debug)]
+pub struct Guard {
+    pipe: OwnedFd,
+}
+
+impl Guard {
+    /// Starts the child. The calls are made in order, each tried for up to a second while the kernel says `EBUSY`.
+    pub fn spawn(undo: &[Undo<'_>]) -> Result<Guard, Errno> {
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let mut keep: Vec<RawFd> = undo.iter().flat_map(Undo::descriptors).collect();
+        keep.push(reader.as_raw_fd());
+        keep.sort_unstable();
+        keep.dedup();
+        // SAFETY: the child only runs `child`, which makes system calls and does not return (see the module).
+        let pid = unsafe { libc::fork() };
+        match pid {
+            -1 => return Err(Errno::last()),
+            0 => child(undo, &keep, reader.as_raw_fd()),
+            _ => {}
+        }
+        // The child forks once more and exits, so that the guard is nobody's zombie.
+        let mut status = 0;
+        loop {
+            // SAFETY: `status` is an `int` that lives until the call returns.
+            let done = unsafe { libc::waitpid(pid, &mut status, 0) };
+            let error = Errno::last();
+            if done >= 0 || error != Errno::EINTR {
+                break;
+            }
+        }
+        if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0 {
+            Ok(Guard { pipe: writer })
+        } else {
+            Err(Errno::EAGAIN)
+        }
+    }
+
+    /// Tells the child that everything was undone already.
+    pub fn dismiss(self) {
+        // A child that has gone already cannot be told, and need not be.
+        let _ = rustix::io::write(&self.pipe, b"x");
+    }
+}
+
+/// The child's life. Only system calls from here on.
+fn child(undo: &[Undo<'_>], keep: &[RawFd], pipe: RawFd) -> ! {
+    // SAFETY: no arguments; the child is alone and owns no state that a second fork could tear.
+    let again = unsafe { libc::fork() };
+    if again != 0 {
+        exit(i32::from(again < 0));
+    }
+    // SAFETY: no arguments. A new session has no terminal and no process group in common with the owner.
+    unsafe { libc::setsid() };
+    // SAFETY: the name is a static C string.
+    unsafe { libc::prctl(libc::PR_SET_NAME, c"skep-undo".as_ptr()) };
+    close_all_but(keep);
+    let mut byte = 0u8;
+    loop {
+        // SAFETY: one byte is read into one byte.
+        let got = unsafe { libc::read(pipe, std::ptr::from_mut(&mut byte).cast(), 1) };
+        match got {
+            1 => exit(0), // dismissed
+            0 => break,   // the owner is gone
+            _ => {}       // interrupted
+        }
+    }
+    for call in undo {
+        for _ in 0..100 {
+            let ret = match call {
+                // SAFETY: the bytes were made before the fork and are not changed.
+                Undo::Write(fd, bytes) => unsafe {
+                    libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) as libc::c_long
+                },
+                // SAFETY: as above; bpf(2) reads `attr.len()` bytes of the attribute.
+                Undo::Bpf { command, attr, .. } => unsafe {
+                    libc::syscall(libc::SYS_bpf, *command, attr.as_ptr(), attr.len())
+                },
+            };
+            if ret >= 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::EBUSY) {
+                break;
+            }
+            let pause = libc::timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+            // SAFETY: `pause` lives until the call returns; the remainder is not asked for.
+            unsafe { libc::nanosleep(&pause, std::ptr::null_mut()) };
+        }
+    }
+    exit(0)
+}
+
+/// Closes every descriptor outside the sorted list `keep`: the gaps between its entries (close_range, Linux 5.9).
+fn close_all_but(keep: &[RawFd]) {
+    let mut first: u32 = 0;
+    for &fd in keep {
+        let fd = fd as u32;
+        if fd > first {
+            close_range(first, fd - 1);
+        }
+        first = fd + 1;
+    }
+    close_range(first, u32::MAX);
+}
+
+fn close_range(first: u32, last: u32) {
+    // SAFETY: this process is the guard, which uses no descriptor outside its list.
+    unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+}
+
+fn exit(code: i32) -> ! {
+    // SAFETY: leaves at once, without handlers, which belong to the owner.
+    unsafe { libc::_exit(code) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::os::fd::AsFd;
+
+    /// Runs a guard with one write into a pipe and gives back what arrived until all writers were gone.
+    fn outcome(end: impl FnOnce(Guard)) -> Vec<u8> {
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let guard = Guard::spawn(&[Undo::Write(writer.as_fd(), b"undone".to_vec())]).unwrap();
+        drop(writer);
+        end(guard);
+        let mut bytes = Vec::new();
+        std::fs::File::from(reader).read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn the_undo_happens_when_the_owner_ends() {
+        assert_eq!(outcome(drop), b"undone");
+    }
+
+    #[test]
+    fn a_dismissed_guard_does_nothing() {
+        assert_eq!(outcome(Guard::dismiss), b"");
+    }
+}
