@@ -1,1 +1,48 @@
 //! BTF and BTF.ext: parse, index, build, deduplicate, print as C, print values, match types for CO-RE.
+//!
+//! BTF is how a BPF object, a kernel and a kernel module describe their types: a table of small records, numbered from 1,
+//! that point at each other by number, and one block of strings that they name by offset. Number 0 is `void`.
+//! The format is the kernel's `include/uapi/linux/btf.h` and `Documentation/bpf/btf.rst` (6.18).
+//!
+//! The tiers, from the bottom:
+//!
+//! - [`Btf`] is one parsed file. It keeps the bytes it was given (owned or mapped, never copied) and one `u32` per type. A
+//!   *split* BTF continues the numbering of a base, as every kernel module does on top of vmlinux.
+//! - [`Type`] and its views ([`Composite`], [`Enum`], ...) read one record in place, in either byte order.
+//! - [`NeededNames`] and [`Btf::find_all`] answer "where are these twenty names" in one pass over the kernel's BTF, without
+//!   building an index; [`Btf::find`] builds one when it is asked often.
+//! - [`BtfExt`] is what a compiler leaves beside BTF in an object: function types, source lines and CO-RE relocations.
+//!
+//! ```
+//! # fn main() -> Result<(), skep_btf::Error> {
+//! use skep_btf::{Btf, Kind, Type, TypeId};
+//! // A header without types or strings but the empty one.
+//! let btf = Btf::parse(b"\x9f\xeb\x01\x00\x18\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\0".to_vec())?;
+//! assert!(matches!(btf.type_by_id(TypeId::VOID)?, Type::Void));
+//! assert_eq!(btf.find("task_struct", Kind::STRUCT), None);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Invariants: no IO, no printing, no unsafe. Bytes are hostile: every read is checked, nothing allocates more than a constant
+//! times the size of the input, and every walk along type references is bounded.
+
+mod btf;
+mod error;
+mod ext;
+mod find;
+mod kind;
+mod parse;
+mod raw;
+mod types;
+mod validate;
+
+pub use btf::{Btf, TypeId};
+pub use error::Error;
+pub use ext::{BtfExt, CoreRelo, CoreReloKind, ExtSection, FuncInfo, LineInfo};
+pub use find::NeededNames;
+pub use kind::Kind;
+pub use types::{
+    Array, Composite, Datasec, DeclTag, Enum, EnumValue, Float, Func, FuncLinkage, FuncProto, Fwd, Int, IntEncoding,
+    Member, Param, Ref, SecVar, Type, Unknown, Var, VarLinkage,
+};

@@ -1,0 +1,355 @@
+//! Finding types by name.
+//!
+//! Three ways, from the cheapest for one question to the cheapest for many:
+//!
+//! 1. **Scan.** One pass over the types. For each, the first two bytes of the name index a bitmap of 65536 bits; only the few
+//!    names that pass are compared. Finding twenty names among the kernel's 126,000 types takes well under a millisecond and
+//!    no memory, which is what a loader needs.
+//! 2. **Binary search.** Newer kernels sort their types by name, those without one first. A thousand types evenly spread over
+//!    the BTF are checked to be in order (all of them, when there are few); BTF that passes by chance does not exist, and BTF
+//!    that was forged to pass can only hide types of its own.
+//! 3. **Index.** A hash table of all names, 8 bytes per type, for what asks often. It is built on the first question after a
+//!    few scans, or when [`Btf::index`] asks for it.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use skep_insn::Endian;
+
+use crate::raw::{Info, cstr_at, u32_at};
+use crate::{Btf, Kind, TypeId};
+
+/// After this many scans for single names, the next question builds the index.
+const SCANS_BEFORE_INDEX: u32 = 4;
+
+/// How many types are looked at to tell whether BTF is sorted.
+const SORT_SAMPLES: u32 = 1024;
+
+#[derive(Default)]
+pub(crate) struct Finder {
+    scans: AtomicU32,
+    sorted: OnceLock<bool>,
+    index: OnceLock<Index>,
+}
+
+/// Hash chains over own types: heads by hash, then the next type with the same hash; 0 ends a chain, others are index + 1.
+struct Index {
+    heads: Vec<u32>,
+    next: Vec<u32>,
+}
+
+/// A set of names to look for in one pass.
+#[derive(Clone, Debug)]
+pub struct NeededNames {
+    names: HashMap<Box<[u8]>, usize>,
+    order: Vec<Box<[u8]>>,
+    /// A bit per first two bytes of a name.
+    filter: Box<[u64; 1024]>,
+    flavours: bool,
+}
+
+impl Default for NeededNames {
+    fn default() -> NeededNames {
+        NeededNames { names: HashMap::new(), order: Vec::new(), filter: Box::new([0; 1024]), flavours: false }
+    }
+}
+
+fn prefix(name: &[u8]) -> usize {
+    let first = name.first().copied().unwrap_or_default();
+    let second = name.get(1).copied().unwrap_or_default();
+    usize::from(first) | usize::from(second) << 8
+}
+
+impl NeededNames {
+    /// An empty set.
+    pub fn new() -> NeededNames {
+        NeededNames::default()
+    }
+
+    /// Also finds types whose name goes on with `___` and a flavour, as in `task_struct___v5`.
+    pub fn with_flavours(mut self) -> NeededNames {
+        self.flavours = true;
+        self
+    }
+
+    /// Adds a name and tells its index in the answer of [`Btf::find_all`]. The empty name is never found.
+    pub fn add(&mut self, name: &str) -> usize {
+        let bytes = name.as_bytes();
+        if let Some(&index) = self.names.get(bytes) {
+            return index;
+        }
+        let index = self.order.len();
+        self.names.insert(bytes.into(), index);
+        self.order.push(bytes.into());
+        let bit = prefix(bytes);
+        self.filter[bit / 64] |= 1 << (bit % 64);
+        index
+    }
+
+    /// How many names there are.
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    fn passes(&self, two: [u8; 2]) -> bool {
+        let bit = usize::from(two[0]) | usize::from(two[1]) << 8;
+        self.filter[bit / 64] >> (bit % 64) & 1 != 0
+    }
+
+    fn lookup(&self, name: &[u8]) -> Option<usize> {
+        if let Some(&index) = self.names.get(name) {
+            return Some(index);
+        }
+        if !self.flavours {
+            return None;
+        }
+        let cut = name.windows(3).rposition(|it| it == b"___")?;
+        self.names.get(&name[..cut]).copied()
+    }
+}
+
+impl<S: AsRef<str>> FromIterator<S> for NeededNames {
+    fn from_iter<I: IntoIterator<Item = S>>(names: I) -> NeededNames {
+        let mut set = NeededNames::new();
+        for name in names {
+            set.add(name.as_ref());
+        }
+        set
+    }
+}
+
+impl Btf {
+    /// The first type with this name and kind: the base's before the own ones. Names are compared whole.
+    ///
+    /// The first few questions scan (0.4 ms for a kernel's BTF), later ones use an index that is built on the way.
+    pub fn find(&self, name: &str, kind: Kind) -> Option<TypeId> {
+        if let Some(found) = self.base().and_then(|base| base.find(name, kind)) {
+            return Some(found);
+        }
+        let mut found = None;
+        self.each_named(name.as_bytes(), |id, of| {
+            if of == kind {
+                found = Some(id);
+            }
+            found.is_none()
+        });
+        found
+    }
+
+    /// All types with this name, the base's first.
+    pub fn find_by_name(&self, name: &str) -> Vec<TypeId> {
+        let mut all = self.base().map(|base| base.find_by_name(name)).unwrap_or_default();
+        self.each_named(name.as_bytes(), |id, _| {
+            all.push(id);
+            true
+        });
+        all
+    }
+
+    /// For each name of the set, in the order it was added, all types that have it: the base's first, then by number.
+    /// One pass over the types.
+    pub fn find_all(&self, names: &NeededNames) -> Vec<Vec<TypeId>> {
+        let mut found = match self.base() {
+            Some(base) => base.find_all(names),
+            None => vec![Vec::new(); names.len()],
+        };
+        self.find_all_own(names, &mut found);
+        found
+    }
+
+    /// As [`Btf::find_all`], for the types that are not in the base, added to what `found` has. A caller that looks through many
+    /// modules of one kernel asks the base once.
+    pub fn find_all_own(&self, names: &NeededNames, found: &mut Vec<Vec<TypeId>>) {
+        found.resize(names.len().max(found.len()), Vec::new());
+        if names.is_empty() {
+            return;
+        }
+        if !names.flavours && (self.is_sorted() || self.finder().index.get().is_some()) {
+            for (name, ids) in names.order.iter().zip(found) {
+                self.each_named(name, |id, _| {
+                    ids.push(id);
+                    true
+                });
+            }
+            return;
+        }
+        self.scan(
+            |two| names.passes(two),
+            |id, name, _| {
+                if let Some(index) = names.lookup(name) {
+                    found[index].push(id);
+                }
+                true
+            },
+        );
+    }
+
+    /// Builds the full index of names now, for callers that know they will ask often. Takes 8 bytes per type.
+    pub fn index(&self) {
+        if let Some(base) = self.base() {
+            base.index();
+        }
+        self.own_index();
+    }
+
+    /// Whether the own types are sorted by name, those without one first, as kernels write them since they sort at build time.
+    pub fn is_sorted(&self) -> bool {
+        *self.finder().sorted.get_or_init(|| {
+            let count = self.offsets().len() as u32;
+            let samples = count.min(SORT_SAMPLES);
+            let mut last: &[u8] = b"";
+            for sample in 0..samples {
+                let at = u64::from(sample) * u64::from(count) / u64::from(samples);
+                let name = self.own_name(at as usize);
+                if name < last {
+                    return false;
+                }
+                last = name;
+            }
+            samples > 0
+        })
+    }
+
+    /// The name of an own type by its index among them.
+    fn own_name(&self, index: usize) -> &[u8] {
+        let name_off = self
+            .offsets()
+            .get(index)
+            .and_then(|&off| u32_at(self.type_bytes(), off as usize, self.endian()))
+            .unwrap_or_default();
+        self.string_bytes(name_off).unwrap_or_default()
+    }
+
+    fn own_kind(&self, index: usize) -> Kind {
+        let info =
+            self.offsets().get(index).and_then(|&off| u32_at(self.type_bytes(), off as usize + 4, self.endian()));
+        Kind(Info(info.unwrap_or_default()).kind())
+    }
+
+    /// Calls `visit` for the own types with this name, by number, until it says `false`.
+    fn each_named(&self, name: &[u8], mut visit: impl FnMut(TypeId, Kind) -> bool) {
+        if name.is_empty() {
+            return;
+        }
+        let first = self.first_id().0;
+        if self.finder().index.get().is_none() {
+            if self.is_sorted() {
+                let mut low = 0;
+                let mut high = self.offsets().len();
+                while low < high {
+                    let middle = low + (high - low) / 2;
+                    if self.own_name(middle) < name {
+                        low = middle + 1;
+                    } else {
+                        high = middle;
+                    }
+                }
+                while low < self.offsets().len() && self.own_name(low) == name {
+                    if !visit(TypeId(first + low as u32), self.own_kind(low)) {
+                        return;
+                    }
+                    low += 1;
+                }
+                return;
+            }
+            if self.finder().scans.fetch_add(1, Ordering::Relaxed) < SCANS_BEFORE_INDEX {
+                let bit = prefix(name);
+                let two = [bit as u8, (bit >> 8) as u8];
+                self.scan(|it| it == two, |id, it, kind| it != name || visit(id, kind));
+                return;
+            }
+        }
+        let index = self.own_index();
+        let mut at = index.heads[hash(name) & (index.heads.len() - 1)];
+        while at != 0 {
+            let own = at as usize - 1;
+            if self.own_name(own) == name && !visit(TypeId(first + own as u32), self.own_kind(own)) {
+                return;
+            }
+            at = index.next[own];
+        }
+    }
+
+    fn own_index(&self) -> &Index {
+        self.finder().index.get_or_init(|| {
+            let count = self.offsets().len();
+            let mut index = Index { heads: vec![0; count.max(1).next_power_of_two()], next: vec![0; count] };
+            let mask = index.heads.len() - 1;
+            // From the last to the first, so that chains run in the order of the numbers.
+            for own in (0..count).rev() {
+                let name = self.own_name(own);
+                if !name.is_empty() {
+                    let head = &mut index.heads[hash(name) & mask];
+                    index.next[own] = *head;
+                    *head = own as u32 + 1;
+                }
+            }
+            index
+        })
+    }
+
+    /// Calls `visit` for the own types whose name begins with two bytes that pass the filter, until it says `false`.
+    fn scan(&self, filter: impl Fn([u8; 2]) -> bool, visit: impl FnMut(TypeId, &[u8], Kind) -> bool) {
+        // A match on the order once, instead of once per field.
+        match self.endian() {
+            Endian::Little => self.scan_in(u32::from_le_bytes, filter, visit),
+            Endian::Big => self.scan_in(u32::from_be_bytes, filter, visit),
+        }
+    }
+
+    fn scan_in(
+        &self,
+        number: impl Fn([u8; 4]) -> u32,
+        filter: impl Fn([u8; 2]) -> bool,
+        mut visit: impl FnMut(TypeId, &[u8], Kind) -> bool,
+    ) {
+        let types = self.type_bytes();
+        let strings = self.string_bytes_own();
+        let first_string = self.first_string();
+        let first_id = self.first_id().0;
+        for (index, &off) in self.offsets().iter().enumerate() {
+            let Some(head) = types.get(off as usize..).and_then(|it| it.first_chunk::<8>()) else {
+                return;
+            };
+            let name_off = number([head[0], head[1], head[2], head[3]]);
+            if name_off == 0 {
+                continue;
+            }
+            let kind = || Kind(Info(number([head[4], head[5], head[6], head[7]])).kind());
+            if name_off < first_string {
+                // A module's type may take its name from the base.
+                let name = self.string_bytes(name_off).unwrap_or_default();
+                let bit = prefix(name);
+                if filter([bit as u8, (bit >> 8) as u8]) && !visit(TypeId(first_id + index as u32), name, kind()) {
+                    return;
+                }
+                continue;
+            }
+            let at = (name_off - first_string) as usize;
+            let Some(two) = strings.get(at..).and_then(|it| it.first_chunk::<2>()) else {
+                continue;
+            };
+            if filter(*two)
+                && let Some(name) = cstr_at(strings, at)
+                && !visit(TypeId(first_id + index as u32), name, kind())
+            {
+                return;
+            }
+        }
+    }
+}
+
+/// FNV-1a folded to the table's size; names are short.
+fn hash(name: &[u8]) -> usize {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for &byte in name {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+    }
+    (hash ^ hash >> 32) as usize
+}

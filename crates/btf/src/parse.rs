@@ -1,0 +1,171 @@
+//! The one pass that makes a [`Btf`] from bytes: where each type starts, and that all of it lies inside.
+//!
+//! ```text
+//! header   magic u16, version u8, flags u8, hdr_len u32, type_off u32, type_len u32, str_off u32, str_len u32
+//!          [ layout_off u32, layout_len u32 ]           offsets count from the end of the header, that is from hdr_len
+//! types    { name_off u32, info u32, size_or_type u32, then what the kind says } ...
+//! strings  NUL-terminated, the first one empty
+//! layout   per kind { info_sz u8, elem_sz u8, flags u16 }: how long types of kinds unknown to a reader are
+//! ```
+//!
+//! A header longer than the fields above is honoured: what a newer writer appended is skipped.
+
+use std::ops::Range;
+
+use skep_insn::Endian;
+
+use crate::kind::Layout;
+use crate::raw::{self, Info, u32_at};
+use crate::{Error, Kind, TypeId};
+
+/// What the header says, checked against the length of the data.
+pub(crate) struct Sections {
+    pub(crate) endian: Endian,
+    pub(crate) types: Range<usize>,
+    pub(crate) strings: Range<usize>,
+    pub(crate) layouts: Vec<Layout>,
+}
+
+pub(crate) fn magic(data: &[u8]) -> Result<Endian, Error> {
+    let found = *data.first_chunk::<2>().ok_or(Error::Truncated {
+        what: "the BTF header",
+        offset: 0,
+        need: u64::from(raw::HEADER_LEN),
+        have: data.len() as u64,
+    })?;
+    if u16::from_le_bytes(found) == raw::MAGIC {
+        Ok(Endian::Little)
+    } else if u16::from_be_bytes(found) == raw::MAGIC {
+        Ok(Endian::Big)
+    } else {
+        Err(Error::Magic { found })
+    }
+}
+
+/// A part of the data, given by an offset from the end of the header and a length.
+pub(crate) fn part(data: &[u8], what: &'static str, hdr_len: u32, off: u32, len: u32) -> Result<Range<usize>, Error> {
+    let start = u64::from(hdr_len) + u64::from(off);
+    let end = start + u64::from(len);
+    if end > data.len() as u64 {
+        return Err(Error::Truncated {
+            what,
+            offset: start,
+            need: u64::from(len),
+            have: (data.len() as u64).saturating_sub(start),
+        });
+    }
+    Ok(start as usize..end as usize)
+}
+
+pub(crate) fn sections(data: &[u8], split: bool) -> Result<Sections, Error> {
+    let endian = magic(data)?;
+    let field = |off: usize| {
+        u32_at(data, off, endian).ok_or(Error::Truncated {
+            what: "the BTF header",
+            offset: 0,
+            need: u64::from(raw::HEADER_LEN),
+            have: data.len() as u64,
+        })
+    };
+    let hdr_len = field(4)?;
+    let (type_off, type_len, str_off, str_len) = (field(8)?, field(12)?, field(16)?, field(20)?);
+    match data.get(2) {
+        Some(&raw::VERSION) => {}
+        other => {
+            return Err(Error::Version { found: other.copied().unwrap_or_default() });
+        }
+    }
+    if hdr_len < raw::HEADER_LEN {
+        return Err(Error::Malformed { what: "the BTF header says it is shorter than 24 bytes", offset: 4 });
+    }
+    if u64::from(hdr_len) > data.len() as u64 {
+        return Err(Error::Truncated {
+            what: "the BTF header",
+            offset: 0,
+            need: u64::from(hdr_len),
+            have: data.len() as u64,
+        });
+    }
+    let types = part(data, "the type section", hdr_len, type_off, type_len)?;
+    let strings = part(data, "the string section", hdr_len, str_off, str_len)?;
+    let bytes = &data[strings.clone()];
+    // A split BTF without names of its own may do without strings.
+    if !(bytes.is_empty() && split) {
+        if bytes.first() != Some(&0) && !split {
+            return Err(Error::Malformed {
+                what: "the string section does not begin with the empty string",
+                offset: strings.start as u64,
+            });
+        }
+        if bytes.last() != Some(&0) {
+            return Err(Error::Malformed {
+                what: "the string section does not end with a NUL byte",
+                offset: strings.end as u64,
+            });
+        }
+    }
+    let layouts = if hdr_len >= raw::HEADER_LEN + 8 {
+        let at = part(data, "the layout section", hdr_len, field(24)?, field(28)?)?;
+        data[at].chunks_exact(4).take(128).map(|entry| Layout { fixed: entry[0], element: entry[1] }).collect()
+    } else {
+        Vec::new()
+    };
+    Ok(Sections { endian, types, strings, layouts })
+}
+
+/// The offset in the type section of every type. `first` is the number of the first one.
+pub(crate) fn type_offsets(types: &[u8], endian: Endian, layouts: &[Layout], first: u32) -> Result<Vec<u32>, Error> {
+    // A match on the order once, instead of once per field.
+    match endian {
+        Endian::Little => walk::<false>(types, layouts, first),
+        Endian::Big => walk::<true>(types, layouts, first),
+    }
+}
+
+fn walk<const BIG: bool>(types: &[u8], layouts: &[Layout], first: u32) -> Result<Vec<u32>, Error> {
+    let mut known = [None; 128];
+    for (kind, slot) in known.iter_mut().enumerate() {
+        // A kind that this crate knows has the length that this crate knows, whatever the layout section says.
+        *slot = match Kind(kind as u8) {
+            Kind::VOID => None,
+            kind => kind.layout().or_else(|| layouts.get(kind.0 as usize).copied()),
+        };
+    }
+    // Types take 16 to 40 bytes; the kernel's take 25 on average.
+    let mut offsets = Vec::with_capacity(types.len() / 24);
+    let mut pos = 0;
+    while pos < types.len() {
+        let id = TypeId(first.saturating_add(offsets.len() as u32));
+        let Some(head) = types[pos..].first_chunk::<12>() else {
+            return Err(Error::Truncated {
+                what: "a type in the type section",
+                offset: pos as u64,
+                need: raw::TYPE_LEN as u64,
+                have: (types.len() - pos) as u64,
+            });
+        };
+        let info = [head[4], head[5], head[6], head[7]];
+        let info = Info(if BIG { u32::from_be_bytes(info) } else { u32::from_le_bytes(info) });
+        let Some(layout) = known[info.kind() as usize] else {
+            return Err(Error::UnknownKind { kind: info.kind(), offset: pos as u32, id });
+        };
+        let len = raw::TYPE_LEN
+            + layout.fixed as usize
+            + layout.element as usize * info.vlen() as usize * usize::from(layout.element != 0);
+        if len > types.len() - pos {
+            return Err(Error::Truncated {
+                what: "a type in the type section",
+                offset: pos as u64,
+                need: len as u64,
+                have: (types.len() - pos) as u64,
+            });
+        }
+        offsets.push(pos as u32);
+        pos += len;
+    }
+    if u64::from(first) + offsets.len() as u64 > u64::from(i32::MAX as u32) {
+        return Err(Error::TooBig { what: "more than 2^31 types" });
+    }
+    offsets.shrink_to_fit();
+    Ok(offsets)
+}
