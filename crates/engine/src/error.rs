@@ -1,0 +1,69 @@
+//! What an engine could not do.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// An engine's refusal, for the person reading it.
+///
+/// `Display` gives the message alone, lower case; causes follow through [`StdError::source`], and the hint is a sentence
+/// of its own that says what to type next.
+#[derive(Debug)]
+pub struct Error {
+    message: String,
+    hint: Option<String>,
+    log: Option<String>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// An error that says `message`: what failed, and where.
+    pub fn new(message: impl Into<String>) -> Error {
+        Error { message: message.into(), hint: None, log: None, source: None }
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Error {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the verifier's whole log, for those who ask for it.
+    #[must_use]
+    pub fn with_log(mut self, log: impl Into<String>) -> Error {
+        self.log = Some(log.into());
+        self
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What to do about it; `None` when nothing is known.
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// The verifier's whole log; `None` when there was none.
+    pub fn log(&self) -> Option<&str> {
+        self.log.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.source {
+            Some(source) => Some(&**source),
+            None => None,
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Engines and what they give back.
+
+use std::time::Duration;
+
+use skep_spec::{MapId, ProgId, Spec};
+
+use crate::{AttachOptions, Error, Link, MapHandle, RecordSource};
+
+/// Something that runs programs.
+pub trait Engine {
+    /// One word for messages: `kernel` or `user`.
+    fn name(&self) -> &'static str;
+
+    /// Resolves and loads every program of `spec` that is switched on. Nothing is attached.
+    ///
+    /// # Errors
+    ///
+    /// When nothing at all could be set up (a map that every program needs, no rights). A program that fails alone does
+    /// not fail the load: its reason stands in [`Session::programs`].
+    fn load(&self, spec: Spec, options: &LoadOptions) -> Result<Box<dyn Session>, Error>;
+}
+
+/// How to load.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// Folder in a bpffs for maps pinned by name; `None` means `/sys/fs/bpf`.
+    pub pin_dir: Option<std::path::PathBuf>,
+    /// Replace pinned maps that do not fit instead of refusing.
+    pub replace_pinned: bool,
+    /// Keep the verifier's log of programs that load, too.
+    pub keep_logs: bool,
+}
+
+/// What became of one program.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Which.
+    pub program: ProgId,
+    /// Number of instruction slots sent to the engine, or why it did not load.
+    pub result: Result<u32, Error>,
+    /// The verifier's log when it was asked for.
+    pub log: Option<String>,
+}
+
+/// A loaded object. Dropping it takes away everything that is not pinned.
+pub trait Session {
+    /// The object, as loaded.
+    fn spec(&self) -> &Spec;
+
+    /// What became of each program that is switched on.
+    fn programs(&self) -> &[Loaded];
+
+    /// The map `id`; `None` when it was not created.
+    fn map(&self, id: MapId) -> Option<&dyn MapHandle>;
+
+    /// Attaches a loaded program where its section and `options` say.
+    fn attach(&self, program: ProgId, options: &AttachOptions) -> Result<Box<dyn Link>, Error>;
+
+    /// Runs a loaded program on given input.
+    fn test_run(&self, program: ProgId, input: &TestRun<'_>) -> Result<TestRunOutput, Error>;
+
+    /// Opens readers on every map in `maps` (ring buffers, perf event arrays) and, when `printk` is set, on the text that
+    /// the object's programs print.
+    fn records(&self, maps: &[MapId], printk: bool) -> Result<Box<dyn RecordSource>, Error>;
+}
+
+/// Input of a test run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TestRun<'a> {
+    /// Packet, or other data that the context points at.
+    pub data: &'a [u8],
+    /// Context structure.
+    pub ctx: &'a [u8],
+    /// How often to run; 0 counts as 1.
+    pub repeat: u32,
+}
+
+/// Result of a test run.
+#[derive(Clone, Debug, Default)]
+pub struct TestRunOutput {
+    /// What the program returned.
+    pub retval: u32,
+    /// Data after the run.
+    pub data: Vec<u8>,
+    /// Context after the run.
+    pub ctx: Vec<u8>,
+    /// Mean time of one run.
+    pub duration: Duration,
+}
