@@ -18,7 +18,7 @@ mod session;
 
 pub use error::Error;
 pub use link::{AttachOptions, Link, TcDirection, XdpMode};
-pub use map::{MapFacts, MapHandle};
+pub use map::{Entry, MapFacts, MapHandle};
 pub use record::{Record, RecordSource, Source};
 pub use session::{Engine, LoadOptions, Loaded, Session, TestRun, TestRunOutput};
 

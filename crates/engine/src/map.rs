@@ -24,8 +24,11 @@ pub trait MapHandle {
 
     /// Every entry, in the engine's order, by the fastest way there is. Entries that come or go meanwhile may be missed,
     /// none is given twice.
-    fn entries(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error>;
+    fn entries(&self) -> Result<Vec<Entry>, Error>;
 }
+
+/// A key and its value.
+pub type Entry = (Vec<u8>, Vec<u8>);
 
 /// What a created map is.
 #[derive(Clone, Debug, PartialEq, Eq)]
