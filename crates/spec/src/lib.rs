@@ -27,6 +27,7 @@
 pub mod diagnostic;
 pub mod external;
 pub mod function;
+pub mod insert;
 pub mod map;
 pub mod program;
 pub mod resolve;

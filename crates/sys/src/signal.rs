@@ -1,0 +1,81 @@
+//! Signals as bytes in a pipe, so that a loop can wait for them beside everything else.
+//!
+//! # Safety
+//!
+//! The handler calls only what signal-safety(7) allows: write(2) on a descriptor that is never closed, and it keeps `errno`.
+#![expect(unsafe_code, reason = "sigaction(2) and a signal handler")]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use rustix::pipe::{PipeFlags, pipe_with};
+
+/// Write end of the pipe; -1 before the first [`SignalPipe::new`].
+static WRITE_END: AtomicI32 = AtomicI32::new(-1);
+
+/// The signals caught since the last look.
+#[derive(Debug)]
+pub struct SignalPipe {
+    read_end: OwnedFd,
+}
+
+impl SignalPipe {
+    /// Catches `signals` for the whole process from now on. A process has one such pipe: a second one takes over.
+    pub fn new(signals: &[i32]) -> io::Result<SignalPipe> {
+        let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        // The write end lives as long as the process, since a handler may run at any time.
+        WRITE_END.store(write_end.into_raw_fd(), Ordering::SeqCst);
+        for &signal in signals {
+            catch(signal)?;
+        }
+        Ok(SignalPipe { read_end })
+    }
+
+    /// A signal that came since the last call; `None` when there is none. Does not block.
+    pub fn take(&self) -> Option<i32> {
+        let mut byte = [0u8; 1];
+        match rustix::io::read(&self.read_end, &mut byte) {
+            Ok(1) => Some(i32::from(byte[0])),
+            _ => None,
+        }
+    }
+}
+
+impl AsFd for SignalPipe {
+    /// Readable when [`SignalPipe::take`] has something to give.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.read_end.as_fd()
+    }
+}
+
+impl AsRawFd for SignalPipe {
+    fn as_raw_fd(&self) -> i32 {
+        self.read_end.as_raw_fd()
+    }
+}
+
+fn catch(signal: i32) -> io::Result<()> {
+    // SAFETY: all-zero bytes are a valid `sigaction`.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = on_signal as extern "C" fn(i32) as usize;
+    // No SA_RESTART: a blocking call should end and let the loop look at the pipe.
+    // SAFETY: `action` is a whole `sigaction`, and the handler is signal-safe (see above).
+    match unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+extern "C" fn on_signal(signal: i32) {
+    let byte = signal as u8;
+    // SAFETY: `errno` is the thread's own.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: as above; the pointer is valid for the thread's life.
+    let saved = unsafe { *errno };
+    let fd = WRITE_END.load(Ordering::SeqCst);
+    // SAFETY: one byte of our own is written; a full pipe only means that there is enough to see already.
+    unsafe { libc::write(fd, std::ptr::from_ref(&byte).cast(), 1) };
+    // SAFETY: as above.
+    unsafe { *errno = saved };
+}
