@@ -1,16 +1,44 @@
 //! Raw Linux for BPF: bpf(2), perf events, buffers, netlink, tracefs, bpffs.
+//!
+//! Every function here is one thing that the kernel offers, with types that keep it safe to call. Nothing decides, retries
+//! with less or explains: that is the next crate's part. Descriptors are owned ([`std::os::fd::OwnedFd`] inside), errors are
+//! [`Errno`], and `unsafe` code lives in this crate only, in files that open with what they promise.
+//!
+//! | area | module |
+//! |---|---|
+//! | bpf(2) | [`bpf`] |
+//! | memory shared with the kernel | [`mmap`], [`ringbuf`], [`user_ringbuf`], [`perf_ring`] |
+//! | events, network devices | [`perf_event`], [`netlink`] |
+//! | kernel file systems without mounting them | [`mount`], [`tracefs`], [`bpffs`] |
+//! | facts about the machine and this process | [`cpu`], [`version`], [`caps`], [`memlock`], [`kallsyms`], [`kconfig`] |
+//! | waiting, and undoing after death | [`epoll`], [`signal`], [`child`], [`undo`] |
 
 mod errno;
 
+pub mod bpf;
 pub mod bpffs;
 pub mod child;
+pub mod caps;
+pub mod cpu;
+pub mod epoll;
 pub mod kallsyms;
 pub mod kconfig;
+pub mod memlock;
+pub mod mmap;
 pub mod mount;
 pub mod netlink;
 pub mod perf_event;
 pub mod signal;
+pub mod perf_ring;
+pub mod ringbuf;
 pub mod tracefs;
 pub mod undo;
+pub mod user_ringbuf;
+pub mod version;
 
 pub use errno::Errno;
+
+/// Bytes of a page.
+pub fn page_size() -> usize {
+    rustix::param::page_size()
+}

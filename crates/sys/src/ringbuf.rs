@@ -1,0 +1,165 @@
+//! The BPF ring buffer, user side (kernel 5.8; `kernel/bpf/ringbuf.c`).
+//!
+//! Three parts are mapped: a page with the consumer's position, which we write; a page with the producers' position; and the
+//! data, a power of two of pages, mapped twice in a row so that a record that wraps is still one piece. Positions only grow;
+//! the place in the data is the position modulo the size.
+//!
+//! A record is a header of 8 bytes (length with two flag bits, page offset) and its payload, padded to 8. While a program
+//! fills it, the busy bit is set; the consumer stops there, since later records must not overtake. A discarded record is
+//! skipped.
+//!
+//! # Safety
+//!
+//! A slice of a record is handed out only after the header was read with the busy bit clear (acquire, against the producer's
+//! exchange), and the consumer's position moves over it only after the slice is gone. Between the two no producer writes
+//! there: `__bpf_ringbuf_reserve` refuses what would overrun the consumer's position. The data pages are mapped read-only,
+//! and the kernel lets nobody map them writable.
+#![expect(unsafe_code, reason = "hands out records without copying them")]
+
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::Ordering;
+
+use crate::mmap::SharedMap;
+use crate::{Errno, page_size};
+
+const BUSY: u32 = 1 << 31;
+const DISCARD: u32 = 1 << 30;
+const HEADER: usize = 8;
+
+/// The consumer's end of one ring buffer. There can be only one per map: positions are shared by whoever maps it.
+#[derive(Debug)]
+pub struct RingConsumer {
+    consumer: SharedMap,
+    producer: SharedMap,
+    data_offset: usize,
+    size: usize,
+    /// The consumer's position, which nobody else writes.
+    position: u64,
+}
+
+/// Where a ring buffer stands, in bytes since its creation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Positions {
+    /// Everything before this is read.
+    pub consumer: u64,
+    /// Everything before this is reserved.
+    pub producer: u64,
+}
+
+impl RingConsumer {
+    /// Maps the buffer of a map of `size` bytes (its `max_entries`).
+    pub fn new(map: BorrowedFd<'_>, size: u32) -> Result<RingConsumer, Errno> {
+        let page = page_size();
+        let size = size as usize;
+        if !size.is_power_of_two() || !size.is_multiple_of(page) {
+            return Err(Errno::EINVAL);
+        }
+        let consumer = SharedMap::new(map, 0, page, true)?;
+        let len = size
+            .checked_mul(2)
+            .and_then(|twice| twice.checked_add(page))
+            .ok_or(Errno::E2BIG)?;
+        let producer = SharedMap::new(map, page as u64, len, false)?;
+        let position = consumer.u64_at(0).load(Ordering::Acquire);
+        Ok(RingConsumer {
+            consumer,
+            producer,
+            data_offset: page,
+            size,
+            position,
+        })
+    }
+
+    /// Bytes of data that fit.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Where both ends stand now.
+    pub fn positions(&self) -> Positions {
+        Positions {
+            consumer: self.position,
+            producer: self.producer.u64_at(0).load(Ordering::Acquire),
+        }
+    }
+
+    /// The next committed record, without copying it; `None` when there is none, or when the next one is still being filled.
+    /// Dropping the record makes room for new ones.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it lends, which an iterator cannot"
+    )]
+    pub fn next(&mut self) -> Option<RingRecord<'_>> {
+        loop {
+            let producer = self.producer.u64_at(0).load(Ordering::Acquire);
+            if self.position >= producer {
+                return None;
+            }
+            let at = self.data_offset + (self.position as usize & (self.size - 1));
+            let header = self.producer.u32_at(at).load(Ordering::Acquire);
+            if header & BUSY != 0 {
+                return None;
+            }
+            let len = (header & !(BUSY | DISCARD)) as usize;
+            let next = self.position + (HEADER + len).next_multiple_of(8) as u64;
+            if len > self.size {
+                // Not possible by the kernel's rules; without this a corrupt header would panic below.
+                return None;
+            }
+            if header & DISCARD != 0 {
+                self.advance(next);
+                continue;
+            }
+            return Some(RingRecord {
+                ring: self,
+                data_at: at + HEADER,
+                len,
+                next,
+            });
+        }
+    }
+
+    /// Calls `each` for records until none is left or it returns `false`. Returns how many were seen.
+    pub fn consume(&mut self, mut each: impl FnMut(&[u8]) -> bool) -> usize {
+        let mut count = 0;
+        while let Some(record) = self.next() {
+            count += 1;
+            let go_on = each(&record);
+            drop(record);
+            if !go_on {
+                break;
+            }
+        }
+        count
+    }
+
+    fn advance(&mut self, to: u64) {
+        self.position = to;
+        self.consumer.u64_at(0).store(to, Ordering::Release);
+    }
+}
+
+/// A record that lies in the ring buffer. Its bytes may be read until it is dropped, which gives the room back.
+#[derive(Debug)]
+pub struct RingRecord<'a> {
+    ring: &'a mut RingConsumer,
+    data_at: usize,
+    len: usize,
+    next: u64,
+}
+
+impl std::ops::Deref for RingRecord<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the record is committed, and no producer writes there until `advance` in `drop`: see the module's text.
+        unsafe { self.ring.producer.slice(self.data_at, self.len) }
+    }
+}
+
+impl Drop for RingRecord<'_> {
+    fn drop(&mut self) {
+        let next = self.next;
+        self.ring.advance(next);
+    }
+}
