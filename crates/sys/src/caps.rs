@@ -59,36 +59,25 @@ impl Caps {
 }
 
 fn parse_effective(status: &str) -> Option<Caps> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
     u64::from_str_radix(line.trim(), 16).ok().map(Caps)
 }
 
 /// Whether this process is in the first user namespace, where capabilities count for BPF.
 pub fn in_first_user_namespace() -> bool {
     // The first namespace maps everything onto itself; its inode number is fixed by the kernel (PROC_USER_INIT_INO).
-    std::fs::read_link("/proc/self/ns/user")
-        .map_or(true, |name| name.as_os_str() == "user:[4026531837]")
+    std::fs::read_link("/proc/self/ns/user").map_or(true, |name| name.as_os_str() == "user:[4026531837]")
 }
 
 /// `kernel.unprivileged_bpf_disabled`: 0 everybody may, 1 nobody without capabilities until reboot, 2 nobody for now.
 /// `None` when the file is absent or hidden.
 pub fn unprivileged_bpf_disabled() -> Option<u8> {
-    std::fs::read_to_string("/proc/sys/kernel/unprivileged_bpf_disabled")
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
+    std::fs::read_to_string("/proc/sys/kernel/unprivileged_bpf_disabled").ok()?.trim().parse().ok()
 }
 
 /// `kernel.perf_event_paranoid`.
 pub fn perf_event_paranoid() -> Option<i32> {
-    std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid")
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
+    std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").ok()?.trim().parse().ok()
 }
 
 /// Kernel lockdown: what even root may not do.
@@ -115,37 +104,23 @@ impl fmt::Display for Lockdown {
 /// The lockdown level. securityfs need not be mounted: a detached mount of our own is read, which nobody else sees. `None`
 /// when the kernel has no lockdown or does not let us look.
 pub fn lockdown() -> Option<Lockdown> {
-    let text = std::fs::read_to_string("/sys/kernel/security/lockdown")
-        .ok()
-        .or_else(read_detached)?;
+    let text = std::fs::read_to_string("/sys/kernel/security/lockdown").ok().or_else(read_detached)?;
     parse_lockdown(&text)
 }
 
 fn read_detached() -> Option<String> {
     use rustix::fs::{Mode, OFlags, openat};
-    use rustix::mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen,
-    };
+    use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
     use std::io::Read as _;
 
     let fs = fsopen("securityfs", FsOpenFlags::FSOPEN_CLOEXEC).ok()?;
     fsconfig_create(&fs).ok()?;
-    let attrs = MountAttrFlags::MOUNT_ATTR_RDONLY
-        | MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let attrs =
+        MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let root = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attrs).ok()?;
-    let file = openat(
-        &root,
-        "lockdown",
-        OFlags::RDONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .ok()?;
+    let file = openat(&root, "lockdown", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let mut text = String::new();
-    std::fs::File::from(file)
-        .take(256)
-        .read_to_string(&mut text)
-        .ok()?;
+    std::fs::File::from(file).take(256).read_to_string(&mut text).ok()?;
     Some(text)
 }
 
@@ -166,22 +141,14 @@ mod tests {
 
     #[test]
     fn the_level_in_brackets_counts() {
-        assert_eq!(
-            parse_lockdown("none [integrity] confidentiality\n"),
-            Some(Lockdown::Integrity)
-        );
-        assert_eq!(
-            parse_lockdown("[none] integrity confidentiality\n"),
-            Some(Lockdown::None)
-        );
+        assert_eq!(parse_lockdown("none [integrity] confidentiality\n"), Some(Lockdown::Integrity));
+        assert_eq!(parse_lockdown("[none] integrity confidentiality\n"), Some(Lockdown::None));
         assert_eq!(parse_lockdown("integrity"), None);
     }
 
     #[test]
     fn effective_capabilities_are_read_from_status() {
-        let caps =
-            parse_effective("Name:\tx\nCapPrm:\t0000000000000000\nCapEff:\t000001fffeffffff\n")
-                .unwrap();
+        let caps = parse_effective("Name:\tx\nCapPrm:\t0000000000000000\nCapEff:\t000001fffeffffff\n").unwrap();
         assert!(caps.has(Cap::BPF) && caps.has(Cap::SYS_ADMIN));
         assert!(!caps.has(Cap::SYS_RESOURCE));
     }

@@ -17,29 +17,17 @@ pub struct Epoll {
 impl Epoll {
     /// A new one, without members.
     pub fn new() -> Result<Epoll, Errno> {
-        Ok(Epoll {
-            fd: epoll::create(CreateFlags::CLOEXEC)?,
-        })
+        Ok(Epoll { fd: epoll::create(CreateFlags::CLOEXEC)? })
     }
 
     /// Waits for `fd` to become readable, too. It stays a member until it is removed or closed everywhere.
     pub fn add_readable(&self, fd: BorrowedFd<'_>, token: u64) -> Result<(), Errno> {
-        Ok(epoll::add(
-            &self.fd,
-            fd,
-            EventData::new_u64(token),
-            EventFlags::IN,
-        )?)
+        Ok(epoll::add(&self.fd, fd, EventData::new_u64(token), EventFlags::IN)?)
     }
 
     /// Waits for `fd` to become writable, too.
     pub fn add_writable(&self, fd: BorrowedFd<'_>, token: u64) -> Result<(), Errno> {
-        Ok(epoll::add(
-            &self.fd,
-            fd,
-            EventData::new_u64(token),
-            EventFlags::OUT,
-        )?)
+        Ok(epoll::add(&self.fd, fd, EventData::new_u64(token), EventFlags::OUT)?)
     }
 
     /// Forgets `fd`.
@@ -55,10 +43,7 @@ impl Epoll {
             tv_sec: i64::try_from(t.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(t.subsec_nanos()),
         });
-        let mut events = [epoll::Event {
-            flags: EventFlags::empty(),
-            data: EventData::new_u64(0),
-        }; 32];
+        let mut events = [epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 32];
         match epoll::wait(&self.fd, &mut events, timeout.as_ref()) {
             Ok(count) => {
                 // The struct is packed: fields are copied out, never borrowed.

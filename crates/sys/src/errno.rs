@@ -176,10 +176,7 @@ mod tests {
 
     #[test]
     fn a_known_number_shows_words_and_name() {
-        assert_eq!(
-            Errno::from_raw(1).to_string(),
-            "operation not permitted (EPERM)"
-        );
+        assert_eq!(Errno::from_raw(1).to_string(), "operation not permitted (EPERM)");
         assert_eq!(Errno::from_raw(1).name(), Some("EPERM"));
     }
 

@@ -14,13 +14,7 @@ pub fn is_counted() -> bool {
 
 /// Lifts the limit for this process. Needs `CAP_SYS_RESOURCE` when the hard limit is finite.
 pub fn lift() -> Result<(), Errno> {
-    Ok(setrlimit(
-        Resource::Memlock,
-        Rlimit {
-            current: None,
-            maximum: None,
-        },
-    )?)
+    Ok(setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None })?)
 }
 
 /// The limit in bytes; `None` for no limit.

@@ -45,11 +45,7 @@ impl Region {
         }
         let mut prot = ProtFlags::READ;
         prot.set(ProtFlags::WRITE, writable);
-        let mut flags = if private {
-            MapFlags::PRIVATE
-        } else {
-            MapFlags::SHARED
-        };
+        let mut flags = if private { MapFlags::PRIVATE } else { MapFlags::SHARED };
         let hint = match at {
             // Never over an existing mapping: the kernel answers EEXIST instead (4.17; older kernels take it as a hint, which
             // is checked below).
@@ -63,10 +59,7 @@ impl Region {
         // SAFETY: a fresh mapping at an address that the kernel picks, or at one where nothing is mapped; it takes no memory
         // away from anybody.
         let ptr = unsafe { mmap(hint, len, prot, flags, fd, offset)? };
-        let region = Region {
-            ptr: NonNull::new(ptr.cast()).ok_or(Errno::ENOMEM)?,
-            len,
-        };
+        let region = Region { ptr: NonNull::new(ptr.cast()).ok_or(Errno::ENOMEM)?, len };
         if at.is_some_and(|at| at != region.ptr.addr().get()) {
             return Err(Errno::EEXIST);
         }
@@ -116,39 +109,21 @@ pub struct SharedMap {
 
 impl SharedMap {
     /// Maps `len` bytes of a descriptor from `offset`, which is a multiple of the page size.
-    pub fn new(
-        fd: BorrowedFd<'_>,
-        offset: u64,
-        len: usize,
-        writable: bool,
-    ) -> Result<SharedMap, Errno> {
-        Ok(SharedMap {
-            region: Region::map(fd, offset, len, writable, false, None)?,
-            writable,
-        })
+    pub fn new(fd: BorrowedFd<'_>, offset: u64, len: usize, writable: bool) -> Result<SharedMap, Errno> {
+        Ok(SharedMap { region: Region::map(fd, offset, len, writable, false, None)?, writable })
     }
 
     /// Maps at an address, as an arena wants it, so that pointers mean the same to programs and to this process. `EEXIST`
     /// when something is there.
     pub fn at(fd: BorrowedFd<'_>, addr: usize, len: usize) -> Result<SharedMap, Errno> {
-        Ok(SharedMap {
-            region: Region::map(fd, 0, len, true, false, Some(addr))?,
-            writable: true,
-        })
+        Ok(SharedMap { region: Region::map(fd, 0, len, true, false, Some(addr))?, writable: true })
     }
 
     /// The values of an array map made with `F_MMAPABLE` (kernel 5.5): each value takes its size rounded up to 8, the whole
     /// is rounded up to pages. Writable unless the map is frozen or read-only (`EPERM`, `EACCES`).
-    pub fn array(
-        fd: BorrowedFd<'_>,
-        value_size: u32,
-        max_entries: u32,
-        writable: bool,
-    ) -> Result<SharedMap, Errno> {
+    pub fn array(fd: BorrowedFd<'_>, value_size: u32, max_entries: u32, writable: bool) -> Result<SharedMap, Errno> {
         let len = u64::from(value_size).next_multiple_of(8) * u64::from(max_entries);
-        let len = usize::try_from(len)
-            .map_err(|_| Errno::E2BIG)?
-            .next_multiple_of(page_size());
+        let len = usize::try_from(len).map_err(|_| Errno::E2BIG)?.next_multiple_of(page_size());
         SharedMap::new(fd, 0, len, writable)
     }
 
@@ -229,10 +204,7 @@ impl SharedMap {
     /// A 64-bit counter at `offset`. Storing through a read-only mapping kills the process, so callers inside this crate
     /// store only into mappings that they made writable.
     pub(crate) fn u64_at(&self, offset: usize) -> &AtomicU64 {
-        assert!(
-            self.check(offset, 8).is_ok() && offset.is_multiple_of(8),
-            "counter inside the mapping"
-        );
+        assert!(self.check(offset, 8).is_ok() && offset.is_multiple_of(8), "counter inside the mapping");
         // SAFETY: inside the mapping.
         let at = unsafe { self.region.ptr.as_ptr().add(offset) };
         // SAFETY: mapped, aligned to 8 (mappings start at pages), lives as long as `self`; all access is atomic.
@@ -241,10 +213,7 @@ impl SharedMap {
 
     /// A 32-bit word at `offset`, under the rule of [`SharedMap::u64_at`].
     pub(crate) fn u32_at(&self, offset: usize) -> &AtomicU32 {
-        assert!(
-            self.check(offset, 4).is_ok() && offset.is_multiple_of(4),
-            "word inside the mapping"
-        );
+        assert!(self.check(offset, 4).is_ok() && offset.is_multiple_of(4), "word inside the mapping");
         // SAFETY: inside the mapping.
         let at = unsafe { self.region.ptr.as_ptr().add(offset) };
         // SAFETY: mapped, aligned to 4, lives as long as `self`; all access is atomic.
@@ -272,10 +241,7 @@ impl SharedMap {
         reason = "the bytes are not part of `self`; the caller promises that they are its own"
     )]
     pub(crate) unsafe fn slice_mut(&self, offset: usize, len: usize) -> &mut [u8] {
-        assert!(
-            self.writable && self.check(offset, len).is_ok(),
-            "bytes inside a writable mapping"
-        );
+        assert!(self.writable && self.check(offset, len).is_ok(), "bytes inside a writable mapping");
         // SAFETY: inside the mapping.
         let from = unsafe { self.region.ptr.as_ptr().add(offset) };
         // SAFETY: mapped and writable for `len`; that they are the caller's alone is its promise.

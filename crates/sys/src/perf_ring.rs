@@ -9,10 +9,7 @@
 //! The kernel writes only between `data_head` and `data_tail` + size, and stays out of what lies between tail and head. Slices
 //! are lent from there only, after an acquire load of the head, and the tail moves after the slice is gone. The event must
 //! not be in overwrite mode (mapped read-only), which this type cannot be.
-#![expect(
-    unsafe_code,
-    reason = "lends records without copying them where they do not wrap"
-)]
+#![expect(unsafe_code, reason = "lends records without copying them where they do not wrap")]
 
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
@@ -62,13 +59,7 @@ impl PerfRing {
         let size = pages.checked_mul(page).ok_or(Errno::E2BIG)?;
         let map = SharedMap::new(event, 0, size.checked_add(page).ok_or(Errno::E2BIG)?, true)?;
         let tail = map.u64_at(DATA_TAIL).load(Ordering::Relaxed);
-        Ok(PerfRing {
-            map,
-            data_offset: page,
-            size,
-            tail,
-            scratch: Vec::new(),
-        })
+        Ok(PerfRing { map, data_offset: page, size, tail, scratch: Vec::new() })
     }
 
     /// Bytes of data that fit.
@@ -78,10 +69,7 @@ impl PerfRing {
 
     /// Bytes that wait to be read.
     pub fn available(&self) -> u64 {
-        self.map
-            .u64_at(DATA_HEAD)
-            .load(Ordering::Acquire)
-            .saturating_sub(self.tail)
+        self.map.u64_at(DATA_HEAD).load(Ordering::Acquire).saturating_sub(self.tail)
     }
 
     /// Calls `each` for records until none is left or it returns `false`. Returns how many were seen. The room is given back
@@ -93,15 +81,8 @@ impl PerfRing {
             while self.tail < head {
                 let start = self.tail as usize & (self.size - 1);
                 // Records are multiples of 8 and so is the size: a header never wraps.
-                let first = self
-                    .map
-                    .u32_at(self.data_offset + start)
-                    .load(Ordering::Relaxed);
-                let second = self
-                    .map
-                    .u32_at(self.data_offset + start + 4)
-                    .load(Ordering::Relaxed)
-                    .to_ne_bytes();
+                let first = self.map.u32_at(self.data_offset + start).load(Ordering::Relaxed);
+                let second = self.map.u32_at(self.data_offset + start + 4).load(Ordering::Relaxed).to_ne_bytes();
                 let misc = u16::from_ne_bytes([second[0], second[1]]);
                 let len = usize::from(u16::from_ne_bytes([second[2], second[3]]));
                 if len < HEADER || len > self.size || len as u64 > head - self.tail {
@@ -109,13 +90,8 @@ impl PerfRing {
                     self.advance(head);
                     break;
                 }
-                let go_on = self.lend(start + HEADER, len - HEADER, |body| {
-                    each(PerfRecord {
-                        record_type: first,
-                        misc,
-                        body,
-                    })
-                });
+                let go_on =
+                    self.lend(start + HEADER, len - HEADER, |body| each(PerfRecord { record_type: first, misc, body }));
                 count += 1;
                 self.advance(self.tail + len as u64);
                 if !go_on {

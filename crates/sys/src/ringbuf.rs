@@ -55,19 +55,10 @@ impl RingConsumer {
             return Err(Errno::EINVAL);
         }
         let consumer = SharedMap::new(map, 0, page, true)?;
-        let len = size
-            .checked_mul(2)
-            .and_then(|twice| twice.checked_add(page))
-            .ok_or(Errno::E2BIG)?;
+        let len = size.checked_mul(2).and_then(|twice| twice.checked_add(page)).ok_or(Errno::E2BIG)?;
         let producer = SharedMap::new(map, page as u64, len, false)?;
         let position = consumer.u64_at(0).load(Ordering::Acquire);
-        Ok(RingConsumer {
-            consumer,
-            producer,
-            data_offset: page,
-            size,
-            position,
-        })
+        Ok(RingConsumer { consumer, producer, data_offset: page, size, position })
     }
 
     /// Bytes of data that fit.
@@ -77,18 +68,12 @@ impl RingConsumer {
 
     /// Where both ends stand now.
     pub fn positions(&self) -> Positions {
-        Positions {
-            consumer: self.position,
-            producer: self.producer.u64_at(0).load(Ordering::Acquire),
-        }
+        Positions { consumer: self.position, producer: self.producer.u64_at(0).load(Ordering::Acquire) }
     }
 
     /// The next committed record, without copying it; `None` when there is none, or when the next one is still being filled.
     /// Dropping the record makes room for new ones.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "it lends, which an iterator cannot"
-    )]
+    #[expect(clippy::should_implement_trait, reason = "it lends, which an iterator cannot")]
     pub fn next(&mut self) -> Option<RingRecord<'_>> {
         loop {
             let producer = self.producer.u64_at(0).load(Ordering::Acquire);
@@ -110,12 +95,7 @@ impl RingConsumer {
                 self.advance(next);
                 continue;
             }
-            return Some(RingRecord {
-                ring: self,
-                data_at: at + HEADER,
-                len,
-                next,
-            });
+            return Some(RingRecord { ring: self, data_at: at + HEADER, len, next });
         }
     }
 

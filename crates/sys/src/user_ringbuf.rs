@@ -42,18 +42,9 @@ impl UserRingProducer {
             return Err(Errno::EINVAL);
         }
         let consumer = SharedMap::new(map, 0, page, false)?;
-        let len = size
-            .checked_mul(2)
-            .and_then(|twice| twice.checked_add(page))
-            .ok_or(Errno::E2BIG)?;
+        let len = size.checked_mul(2).and_then(|twice| twice.checked_add(page)).ok_or(Errno::E2BIG)?;
         let producer = SharedMap::new(map, page as u64, len, true)?;
-        Ok(UserRingProducer {
-            consumer,
-            producer,
-            data_offset: page,
-            size,
-            reserving: Mutex::new(()),
-        })
+        Ok(UserRingProducer { consumer, producer, data_offset: page, size, reserving: Mutex::new(()) })
     }
 
     /// Room for a sample of `len` bytes. `ENOSPC` when the program has not drained enough yet, `E2BIG` when it can never fit.
@@ -62,10 +53,7 @@ impl UserRingProducer {
         if total > self.size || len as u64 >= u64::from(DISCARD) {
             return Err(Errno::E2BIG);
         }
-        let turn = self
-            .reserving
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let turn = self.reserving.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let consumed = self.consumer.u64_at(0).load(Ordering::Acquire);
         let produced = self.producer.u64_at(0).load(Ordering::Acquire);
         let used = produced.wrapping_sub(consumed);
@@ -75,28 +63,16 @@ impl UserRingProducer {
         let at = self.data_offset + (produced as usize & (self.size - 1));
         // The header is busy before the position says that it is there.
         self.producer.u32_at(at + 4).store(0, Ordering::Relaxed);
-        self.producer
-            .u32_at(at)
-            .store(len as u32 | BUSY, Ordering::Relaxed);
-        self.producer
-            .u64_at(0)
-            .store(produced + total as u64, Ordering::Release);
+        self.producer.u32_at(at).store(len as u32 | BUSY, Ordering::Relaxed);
+        self.producer.u64_at(0).store(produced + total as u64, Ordering::Release);
         drop(turn);
-        Ok(UserSample {
-            ring: self,
-            header_at: at,
-            len,
-            done: false,
-        })
+        Ok(UserSample { ring: self, header_at: at, len, done: false })
     }
 
     /// Bytes that are reserved or submitted and not drained yet.
     pub fn pending(&self) -> u64 {
         let consumed = self.consumer.u64_at(0).load(Ordering::Acquire);
-        self.producer
-            .u64_at(0)
-            .load(Ordering::Acquire)
-            .wrapping_sub(consumed)
+        self.producer.u64_at(0).load(Ordering::Acquire).wrapping_sub(consumed)
     }
 }
 
@@ -114,11 +90,7 @@ impl UserSample<'_> {
     pub fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: the room between header and next header belongs to this sample alone until it is submitted, and `&mut
         // self` keeps this the only slice of it.
-        unsafe {
-            self.ring
-                .producer
-                .slice_mut(self.header_at + HEADER, self.len)
-        }
+        unsafe { self.ring.producer.slice_mut(self.header_at + HEADER, self.len) }
     }
 
     /// Makes the sample visible to the program.
@@ -133,10 +105,7 @@ impl UserSample<'_> {
 
     fn finish(&mut self, flag: u32) {
         self.done = true;
-        self.ring
-            .producer
-            .u32_at(self.header_at)
-            .store(self.len as u32 | flag, Ordering::Release);
+        self.ring.producer.u32_at(self.header_at).store(self.len as u32 | flag, Ordering::Release);
     }
 }
 

@@ -21,11 +21,7 @@ pub struct KernelVersion {
 impl KernelVersion {
     /// From its parts.
     pub const fn new(major: u32, minor: u32, patch: u32) -> KernelVersion {
-        KernelVersion {
-            major,
-            minor,
-            patch,
-        }
+        KernelVersion { major, minor, patch }
     }
 
     /// `LINUX_VERSION_CODE`: one byte for each of minor and patch, the patch held at 255 (since 4.9.255).
@@ -54,18 +50,12 @@ impl fmt::Display for KernelVersion {
 
 /// The release, `uname -r`.
 pub fn release() -> String {
-    rustix::system::uname()
-        .release()
-        .to_string_lossy()
-        .into_owned()
+    rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
 /// The machine, `uname -m`.
 pub fn machine() -> String {
-    rustix::system::uname()
-        .machine()
-        .to_string_lossy()
-        .into_owned()
+    rustix::system::uname().machine().to_string_lossy().into_owned()
 }
 
 fn detect(release: &str, version: &str, signature: Option<&str>) -> Option<KernelVersion> {
@@ -86,18 +76,12 @@ fn detect(release: &str, version: &str, signature: Option<&str>) -> Option<Kerne
 
 /// Numbers with dots at the start of the text; what follows is not looked at, a missing patch is 0.
 fn parse(text: &str) -> Option<KernelVersion> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let mut parts = text[..end].split('.');
     let major = parts.next()?.parse().ok()?;
     let minor = parts.next()?.parse().ok()?;
     let patch = parts.next().and_then(|p| p.parse().ok()).unwrap_or(0);
-    (major < 256 && minor < 256).then_some(KernelVersion {
-        major,
-        minor,
-        patch,
-    })
+    (major < 256 && minor < 256).then_some(KernelVersion { major, minor, patch })
 }
 
 #[cfg(test)]
@@ -107,26 +91,13 @@ mod tests {
     #[test]
     fn distributions_hide_the_number_in_different_places() {
         let d = |r, v, s| detect(r, v, s).map(|v| v.to_string());
+        assert_eq!(d("6.18.44-fc-v595", "#1 SMP PREEMPT_DYNAMIC @0", None).as_deref(), Some("6.18.44"));
         assert_eq!(
-            d("6.18.44-fc-v595", "#1 SMP PREEMPT_DYNAMIC @0", None).as_deref(),
-            Some("6.18.44")
-        );
-        assert_eq!(
-            d(
-                "6.1.0-18-amd64",
-                "#1 SMP PREEMPT_DYNAMIC Debian 6.1.76-1 (2024-02-01)",
-                None
-            )
-            .as_deref(),
+            d("6.1.0-18-amd64", "#1 SMP PREEMPT_DYNAMIC Debian 6.1.76-1 (2024-02-01)", None).as_deref(),
             Some("6.1.76")
         );
         assert_eq!(
-            d(
-                "5.15.0-91-generic",
-                "#101-Ubuntu SMP",
-                Some("Ubuntu 5.15.0-91.101-generic 5.15.131\n")
-            )
-            .as_deref(),
+            d("5.15.0-91-generic", "#101-Ubuntu SMP", Some("Ubuntu 5.15.0-91.101-generic 5.15.131\n")).as_deref(),
             Some("5.15.131")
         );
         assert_eq!(d("7.0-rc1", "", None).as_deref(), Some("7.0.0"));

@@ -9,10 +9,7 @@
 /// # Safety
 /// The type is `repr(C)`, holds only integers and arrays of integers, has no implicit padding, and the all-zero value is
 /// valid.
-#[expect(
-    unsafe_code,
-    reason = "the marker trait states what the system call relies on"
-)]
+#[expect(unsafe_code, reason = "the marker trait states what the system call relies on")]
 pub(crate) unsafe trait Attr: Copy + 'static {
     /// The all-zero value, from which every attribute starts.
     fn zeroed() -> Self {
@@ -331,9 +328,7 @@ mod tests {
     use super::FIELDS;
 
     /// Names that stand for several of the kernel's, or for words of a union.
-    const OURS: [&str; 9] = [
-        "_pad", "target", "relative", "words", "value", "new_fd", "old_fd", "start_id", "count",
-    ];
+    const OURS: [&str; 9] = ["_pad", "target", "relative", "words", "value", "new_fd", "old_fd", "start_id", "count"];
 
     /// Name, type and offset in bytes of each member.
     type Members = Vec<(String, u32, usize)>;
@@ -363,39 +358,20 @@ mod tests {
                     rest.split(' ').next()?.parse().ok()
                 };
                 if let (Some(of), Some(bits)) = (number("type_id="), number("bits_offset=")) {
-                    structs
-                        .get_mut(&id)?
-                        .1
-                        .push((name.to_owned(), of as u32, bits / 8));
+                    structs.get_mut(&id)?.1.push((name.to_owned(), of as u32, bits / 8));
                 }
             }
         }
-        let attr = structs
-            .values()
-            .find(|(name, _)| name == "bpf_attr")?
-            .1
-            .clone();
-        let named = [
-            "bpf_prog_info",
-            "bpf_map_info",
-            "bpf_btf_info",
-            "bpf_link_info",
-        ];
+        let attr = structs.values().find(|(name, _)| name == "bpf_attr")?.1.clone();
+        let named = ["bpf_prog_info", "bpf_map_info", "bpf_btf_info", "bpf_link_info"];
         let mut ids: Vec<u32> = attr.iter().map(|(_, of, _)| *of).collect();
-        ids.extend(
-            structs
-                .iter()
-                .filter(|(_, (name, _))| named.contains(&name.as_str()))
-                .map(|(id, _)| *id),
-        );
+        ids.extend(structs.iter().filter(|(_, (name, _))| named.contains(&name.as_str())).map(|(id, _)| *id));
         let flat = ids.iter().filter_map(|id| {
             let mut flat = HashMap::new();
             for (name, of, offset) in &structs.get(id)?.1 {
                 // Members of anonymous unions count as members of the struct around them.
                 match structs.get(of).filter(|_| name == "(anon)") {
-                    Some((_, inner)) => {
-                        flat.extend(inner.iter().map(|(n, _, o)| (n.clone(), offset + o)))
-                    }
+                    Some((_, inner)) => flat.extend(inner.iter().map(|(n, _, o)| (n.clone(), offset + o))),
                     None => {
                         flat.insert(name.clone(), *offset);
                     }
@@ -428,10 +404,7 @@ mod tests {
                     // gpl_compatible is a bit-field of the word at its offset; nothing of the kernel's lies behind ours.
                     && of.values().all(|offset| offset < size)
             });
-            assert!(
-                found,
-                "{name} differs from every attribute of the kernel: {fields:?}"
-            );
+            assert!(found, "{name} differs from every attribute of the kernel: {fields:?}");
         }
     }
 }

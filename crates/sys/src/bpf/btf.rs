@@ -60,9 +60,7 @@ fd_newtype!(BtfFd);
 impl BtfFd {
     /// Opens BTF by its id: a program's, the kernel's own or a module's. Needs `CAP_SYS_ADMIN`.
     pub fn from_id(id: BtfId) -> Result<BtfFd, Errno> {
-        Ok(BtfFd {
-            fd: super::id::open(cmd::BTF_GET_FD_BY_ID, id.0, 0)?,
-        })
+        Ok(BtfFd { fd: super::id::open(cmd::BTF_GET_FD_BY_ID, id.0, 0)? })
     }
 
     /// Name, size and id.

@@ -38,22 +38,13 @@ fn expect_kind(fd: BorrowedFd<'_>, kind: &str) -> Result<(), Errno> {
     use std::os::fd::AsRawFd as _;
     let name = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
     let name = name.to_string_lossy();
-    let name = name
-        .trim_start_matches("anon_inode:")
-        .trim_matches(['[', ']']);
-    if name.replace('_', "-") == kind {
-        Ok(())
-    } else {
-        Err(Errno::EINVAL)
-    }
+    let name = name.trim_start_matches("anon_inode:").trim_matches(['[', ']']);
+    if name.replace('_', "-") == kind { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
 /// `struct bpf_map_info`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    missing_docs,
-    reason = "fields are the kernel's, in its spelling where it says enough"
-)]
+#[expect(missing_docs, reason = "fields are the kernel's, in its spelling where it says enough")]
 pub struct MapInfo {
     pub id: MapId,
     pub map_type: u32,
@@ -103,10 +94,7 @@ impl MapInfo {
 
 /// `struct bpf_prog_info` without its arrays.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    missing_docs,
-    reason = "fields are the kernel's, in its spelling where it says enough"
-)]
+#[expect(missing_docs, reason = "fields are the kernel's, in its spelling where it says enough")]
 pub struct ProgInfo {
     pub id: ProgId,
     pub prog_type: u32,
@@ -138,10 +126,7 @@ pub struct ProgInfo {
 /// The arrays of `struct bpf_prog_info`. Each is empty where the kernel hides it (without `CAP_PERFMON`, or with
 /// `kernel.kptr_restrict`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(
-    missing_docs,
-    reason = "fields are the kernel's, in its spelling where it says enough"
-)]
+#[expect(missing_docs, reason = "fields are the kernel's, in its spelling where it says enough")]
 pub struct ProgDetails {
     /// Instructions after the verifier's rewriting, 8 bytes each.
     pub xlated: Vec<u8>,
@@ -305,12 +290,7 @@ impl BtfInfo {
         i.name_len = name.len() as u32;
         // SAFETY: the descriptor is BTF (checked above), and the only address is `name` with its length.
         unsafe { get(fd, &mut i)? };
-        Ok(BtfInfo {
-            id: BtfId(i.id),
-            name: text(&name),
-            size_bytes: i.btf_size,
-            is_kernel: i.kernel_btf != 0,
-        })
+        Ok(BtfInfo { id: BtfId(i.id), name: text(&name), size_bytes: i.btf_size, is_kernel: i.kernel_btf != 0 })
     }
 
     /// The raw bytes.
@@ -480,22 +460,14 @@ impl LinkInfo {
     /// `EINVAL` when the descriptor is no link.
     pub fn of(fd: BorrowedFd<'_>) -> Result<LinkInfo, Errno> {
         // Old kernels call the files of links by their kinds; only programs, maps and BTF must not get here.
-        if ["bpf-map", "bpf-prog", "btf"]
-            .iter()
-            .any(|kind| expect_kind(fd, kind).is_ok())
-        {
+        if ["bpf-map", "bpf-prog", "btf"].iter().any(|kind| expect_kind(fd, kind).is_ok()) {
             return Err(Errno::EINVAL);
         }
         let mut first = attr::LinkInfo::zeroed();
         // SAFETY: no addresses inside.
         unsafe { get(fd, &mut first)? };
         let kind = LinkInfo::kind(fd, &first)?;
-        Ok(LinkInfo {
-            id: LinkId(first.id),
-            link_type: LinkType(first.type_),
-            prog: ProgId(first.prog_id),
-            kind,
-        })
+        Ok(LinkInfo { id: LinkId(first.id), link_type: LinkType(first.type_), prog: ProgId(first.prog_id), kind })
     }
 
     fn kind(fd: BorrowedFd<'_>, first: &attr::LinkInfo) -> Result<LinkKind, Errno> {
@@ -503,10 +475,7 @@ impl LinkInfo {
         Ok(match first.type_ {
             1 => {
                 let (name, i) = named(fd, first, 0, 1, 0)?;
-                LinkKind::RawTracepoint {
-                    name,
-                    cookie: i.words[2],
-                }
+                LinkKind::RawTracepoint { name, cookie: i.words[2] }
             }
             2 => LinkKind::Tracing {
                 attach_type: half(w[0], 0),
@@ -514,49 +483,26 @@ impl LinkInfo {
                 target_btf_id: half(w[1], 0),
                 cookie: w[2],
             },
-            3 => LinkKind::Cgroup {
-                cgroup_id: w[0],
-                attach_type: half(w[1], 0),
-            },
+            3 => LinkKind::Cgroup { cgroup_id: w[0], attach_type: half(w[1], 0) },
             4 => {
                 let (target, i) = named(fd, first, 0, 1, 0)?;
-                LinkKind::Iter {
-                    target,
-                    map: MapId(half(i.words[1], 1)),
-                    words: [i.words[2], i.words[3]],
-                }
+                LinkKind::Iter { target, map: MapId(half(i.words[1], 1)), words: [i.words[2], i.words[3]] }
             }
-            5 => LinkKind::Netns {
-                netns_ino: half(w[0], 0),
-                attach_type: half(w[0], 1),
-            },
-            6 => LinkKind::Xdp {
-                ifindex: half(w[0], 0),
-            },
+            5 => LinkKind::Netns { netns_ino: half(w[0], 0), attach_type: half(w[0], 1) },
+            6 => LinkKind::Xdp { ifindex: half(w[0], 0) },
             7 => LinkInfo::perf(fd, first)?,
             8 => LinkInfo::kprobe_multi(fd, first)?,
-            9 => LinkKind::StructOps {
-                map: MapId(half(w[0], 0)),
-            },
+            9 => LinkKind::StructOps { map: MapId(half(w[0], 0)) },
             10 => LinkKind::Netfilter {
                 pf: half(w[0], 0),
                 hooknum: half(w[0], 1),
                 priority: half(w[1], 0) as i32,
                 flags: half(w[1], 1),
             },
-            11 => LinkKind::Tcx {
-                ifindex: half(w[0], 0),
-                attach_type: half(w[0], 1),
-            },
+            11 => LinkKind::Tcx { ifindex: half(w[0], 0), attach_type: half(w[0], 1) },
             12 => LinkInfo::uprobe_multi(fd, first)?,
-            13 => LinkKind::Netkit {
-                ifindex: half(w[0], 0),
-                attach_type: half(w[0], 1),
-            },
-            14 => LinkKind::Sockmap {
-                map: MapId(half(w[0], 0)),
-                attach_type: half(w[0], 1),
-            },
+            13 => LinkKind::Netkit { ifindex: half(w[0], 0), attach_type: half(w[0], 1) },
+            14 => LinkKind::Sockmap { map: MapId(half(w[0], 0)), attach_type: half(w[0], 1) },
             _ => LinkKind::Other,
         })
     }
@@ -566,11 +512,7 @@ impl LinkInfo {
         let perf_type = half(first.words[0], 0);
         if perf_type == 6 {
             let w = &first.words;
-            return Ok(LinkKind::PerfEvent {
-                config: w[1],
-                event_type: half(w[2], 0),
-                cookie: w[3],
-            });
+            return Ok(LinkKind::PerfEvent { config: w[1], event_type: half(w[2], 0), cookie: w[3] });
         }
         if !(1..=5).contains(&perf_type) {
             return Ok(LinkKind::Other);
@@ -579,21 +521,12 @@ impl LinkInfo {
         let w = &i.words;
         let offset = half(w[2], 1);
         Ok(match perf_type {
-            1 | 2 => LinkKind::Uprobe {
-                file: name,
-                offset,
-                cookie: w[3],
-                ref_ctr_offset: w[4],
-                is_return: perf_type == 2,
-            },
-            3 | 4 => LinkKind::Kprobe {
-                name,
-                offset,
-                addr: w[3],
-                missed: w[4],
-                cookie: w[5],
-                is_return: perf_type == 4,
-            },
+            1 | 2 => {
+                LinkKind::Uprobe { file: name, offset, cookie: w[3], ref_ctr_offset: w[4], is_return: perf_type == 2 }
+            }
+            3 | 4 => {
+                LinkKind::Kprobe { name, offset, addr: w[3], missed: w[4], cookie: w[5], is_return: perf_type == 4 }
+            }
             _ => LinkKind::Tracepoint { name, cookie: w[3] },
         })
     }
@@ -609,13 +542,7 @@ impl LinkInfo {
         // SAFETY: the first answer said that this is a kprobe_multi link, whose addresses are these two arrays of `count`.
         unsafe { get(fd, &mut i)? };
         let w = &i.words;
-        Ok(LinkKind::KprobeMulti {
-            count: half(w[1], 0),
-            flags: half(w[1], 1),
-            missed: w[2],
-            addrs,
-            cookies,
-        })
+        Ok(LinkKind::KprobeMulti { count: half(w[1], 0), flags: half(w[1], 1), missed: w[2], addrs, cookies })
     }
 
     fn uprobe_multi(fd: BorrowedFd<'_>, first: &attr::LinkInfo) -> Result<LinkKind, Errno> {

@@ -55,11 +55,7 @@ impl Relative<'_> {
     }
 
     pub(super) fn flag(self) -> u32 {
-        if matches!(self, Relative::Id(_)) {
-            flags::F_ID
-        } else {
-            0
-        }
+        if matches!(self, Relative::Id(_)) { flags::F_ID } else { 0 }
     }
 }
 
@@ -154,11 +150,7 @@ fn pair(first: u32, second: u32) -> u64 {
 
 /// The address of an array that is empty or has the right length.
 fn parallel(array: &[u64], count: usize) -> Result<u64, Errno> {
-    if array.is_empty() || array.len() == count {
-        Ok(addr(array))
-    } else {
-        Err(Errno::EINVAL)
-    }
+    if array.is_empty() || array.len() == count { Ok(addr(array)) } else { Err(Errno::EINVAL) }
 }
 
 impl LinkCreate<'_> {
@@ -175,10 +167,7 @@ impl LinkCreate<'_> {
         match self.extra {
             LinkExtra::None => {}
             LinkExtra::PerfEvent { cookie } => w[0] = cookie,
-            LinkExtra::Tracing {
-                target_btf_id,
-                cookie,
-            } => {
+            LinkExtra::Tracing { target_btf_id, cookie } => {
                 w[0] = pair(target_btf_id, 0);
                 w[1] = cookie;
             }
@@ -186,12 +175,7 @@ impl LinkCreate<'_> {
                 w[0] = addr(info);
                 w[1] = pair(len(info)?, 0);
             }
-            LinkExtra::KprobeMulti {
-                flags,
-                syms,
-                addrs,
-                cookies,
-            } => {
+            LinkExtra::KprobeMulti { flags, syms, addrs, cookies } => {
                 let count = syms.len().max(addrs.len());
                 if !syms.is_empty() && !addrs.is_empty() {
                     return Err(Errno::EINVAL);
@@ -205,14 +189,7 @@ impl LinkCreate<'_> {
                 w[2] = addr(addrs);
                 w[3] = parallel(cookies, count)?;
             }
-            LinkExtra::UprobeMulti {
-                path,
-                offsets,
-                ref_ctr_offsets,
-                cookies,
-                flags,
-                pid,
-            } => {
+            LinkExtra::UprobeMulti { path, offsets, ref_ctr_offsets, cookies, flags, pid } => {
                 w[0] = path.as_ptr().expose_provenance() as u64;
                 w[1] = addr(offsets);
                 w[2] = parallel(ref_ctr_offsets, offsets.len())?;
@@ -220,19 +197,11 @@ impl LinkCreate<'_> {
                 w[4] = pair(len(offsets)?, flags);
                 w[5] = pair(pid, 0);
             }
-            LinkExtra::Netfilter {
-                pf,
-                hooknum,
-                priority,
-                flags,
-            } => {
+            LinkExtra::Netfilter { pf, hooknum, priority, flags } => {
                 w[0] = pair(pf, hooknum);
                 w[1] = pair(priority as u32, flags);
             }
-            LinkExtra::Ordered {
-                relative,
-                expected_revision,
-            } => {
+            LinkExtra::Ordered { relative, expected_revision } => {
                 a.flags |= relative.flag();
                 w[0] = pair(relative.word(), 0);
                 w[1] = expected_revision;
@@ -246,11 +215,7 @@ impl LinkCreate<'_> {
 
 /// `BPF_RAW_TRACEPOINT_OPEN`: attaches to a raw tracepoint by name, or without a name a tracing or lsm program to the
 /// function it was loaded for (kernels before 5.19 have no other way). The cookie needs kernel 6.10.
-pub fn raw_tracepoint_open(
-    name: Option<&CStr>,
-    prog: BorrowedFd<'_>,
-    cookie: u64,
-) -> Result<LinkFd, Errno> {
+pub fn raw_tracepoint_open(name: Option<&CStr>, prog: BorrowedFd<'_>, cookie: u64) -> Result<LinkFd, Errno> {
     let mut a = attr::RawTracepoint::zeroed();
     a.name = name.map_or(0, |name| name.as_ptr().expose_provenance() as u64);
     a.prog_fd = raw(prog);
@@ -274,9 +239,7 @@ impl LinkFd {
 
     /// Opens a link by its id. Needs `CAP_SYS_ADMIN`.
     pub fn from_id(id: LinkId) -> Result<LinkFd, Errno> {
-        Ok(LinkFd {
-            fd: super::id::open(cmd::LINK_GET_FD_BY_ID, id.0, 0)?,
-        })
+        Ok(LinkFd { fd: super::id::open(cmd::LINK_GET_FD_BY_ID, id.0, 0)? })
     }
 
     /// What the kernel says about the link. `EINVAL` for raw tracepoints of kernels before 5.8, which are no real links.

@@ -10,10 +10,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::attr::{self, Attr as _};
-use super::{
-    MapId, MapInfo, addr, addr_mut, call, call_fd, cmd, fd_newtype, flags, obj_name, raw,
-    raw_or_zero,
-};
+use super::{MapId, MapInfo, addr, addr_mut, call, call_fd, cmd, fd_newtype, flags, obj_name, raw, raw_or_zero};
 use crate::{Errno, cpu};
 
 /// Types whose values are one per possible CPU, seen from user space.
@@ -88,12 +85,7 @@ impl MapCreate<'_> {
         let fd = unsafe { call_fd(cmd::MAP_CREATE, &mut a)? };
         // The kernel keeps these as they were given (it answers with an error otherwise), so one call is saved, except
         // for struct_ops, whose value size is that of the kernel's type.
-        Ok(MapFd::new(
-            fd,
-            self.map_type,
-            self.key_size,
-            self.value_size,
-        ))
+        Ok(MapFd::new(fd, self.map_type, self.key_size, self.value_size))
     }
 }
 
@@ -124,24 +116,14 @@ impl MapFd {
         } else {
             value_size as usize
         };
-        MapFd {
-            fd,
-            map_type,
-            key_len: key_size as usize,
-            value_len,
-        }
+        MapFd { fd, map_type, key_len: key_size as usize, value_len }
     }
 
     /// Takes a descriptor from elsewhere (another process, a parent) and asks the kernel what it is. `EINVAL` when it is
     /// not a map.
     pub fn from_fd(fd: OwnedFd) -> Result<MapFd, Errno> {
         let info = MapInfo::of(fd.as_fd())?;
-        Ok(MapFd::new(
-            fd,
-            info.map_type,
-            info.key_size,
-            info.value_size,
-        ))
+        Ok(MapFd::new(fd, info.map_type, info.key_size, info.value_size))
     }
 
     /// Opens a map by its id. Needs `CAP_SYS_ADMIN`.
@@ -213,12 +195,7 @@ impl MapFd {
 
     /// Copies the value out and removes the element in one step. Queues and stacks have no key: pass an empty one.
     /// Hash maps need kernel 5.14.
-    pub fn lookup_and_delete(
-        &self,
-        key: &[u8],
-        value: &mut [u8],
-        elem_flags: u64,
-    ) -> Result<(), Errno> {
+    pub fn lookup_and_delete(&self, key: &[u8], value: &mut [u8], elem_flags: u64) -> Result<(), Errno> {
         self.check_value(value)?;
         let mut a = self.elem(Some(key))?;
         a.value = addr_mut(value);
@@ -291,35 +268,20 @@ impl MapFd {
         a.values = addr_mut(values);
         a.map_fd = raw(self.fd.as_fd());
         a.elem_flags = elem_flags;
-        let command = if delete {
-            cmd::MAP_LOOKUP_AND_DELETE_BATCH
-        } else {
-            cmd::MAP_LOOKUP_BATCH
-        };
+        let command = if delete { cmd::MAP_LOOKUP_AND_DELETE_BATCH } else { cmd::MAP_LOOKUP_BATCH };
         // SAFETY: `count` elements of the map's key and value lengths fit in both buffers, and the cursors have the
         // greatest length that any map type writes.
         let result = unsafe { call(command, &mut a) };
         match result {
-            Ok(_) => Ok(BatchCount {
-                count: a.count,
-                last: false,
-            }),
-            Err(Errno::ENOENT) => Ok(BatchCount {
-                count: a.count,
-                last: true,
-            }),
+            Ok(_) => Ok(BatchCount { count: a.count, last: false }),
+            Err(Errno::ENOENT) => Ok(BatchCount { count: a.count, last: true }),
             Err(errno) => Err(errno),
         }
     }
 
     /// `BPF_MAP_UPDATE_BATCH`: sets as many elements as `keys` and `values` hold. Returns how many were done, and the
     /// error that stopped it.
-    pub fn update_batch(
-        &self,
-        keys: &[u8],
-        values: &[u8],
-        elem_flags: u64,
-    ) -> (u32, Result<(), Errno>) {
+    pub fn update_batch(&self, keys: &[u8], values: &[u8], elem_flags: u64) -> (u32, Result<(), Errno>) {
         let mut a = attr::MapBatch::zeroed();
         a.count = match self.batch_room(keys.len(), values.len()) {
             Ok(count) => count,
@@ -355,9 +317,7 @@ impl MapFd {
     fn partial(count: u32, result: Result<i32, Errno>) -> (u32, Result<(), Errno>) {
         match result {
             Ok(_) => (count, Ok(())),
-            Err(
-                e @ (Errno::EFAULT | Errno::EINVAL | Errno::ENOTSUPP | Errno::EPERM | Errno::EBADF),
-            ) => (0, Err(e)),
+            Err(e @ (Errno::EFAULT | Errno::EINVAL | Errno::ENOTSUPP | Errno::EPERM | Errno::EBADF)) => (0, Err(e)),
             Err(errno) => (count, Err(errno)),
         }
     }
@@ -367,11 +327,7 @@ impl MapFd {
             return Err(Errno::EINVAL);
         }
         let room = (key_bytes / self.key_len).min(value_bytes / self.value_len);
-        if room == 0 {
-            Err(Errno::EINVAL)
-        } else {
-            Ok(u32::try_from(room).unwrap_or(u32::MAX))
-        }
+        if room == 0 { Err(Errno::EINVAL) } else { Ok(u32::try_from(room).unwrap_or(u32::MAX)) }
     }
 
     /// `BPF_MAP_FREEZE`: from now on only programs may write (and the verifier may fold a read-only map's values). `EBUSY`

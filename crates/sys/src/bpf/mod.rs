@@ -30,8 +30,8 @@ pub use info::{BtfInfo, LinkInfo, LinkKind, LinkType, MapInfo, ProgDetails, Prog
 pub use link::{LinkCreate, LinkExtra, LinkFd, LinkTarget, Relative, raw_tracepoint_open};
 pub use map::{BatchCount, MapCreate, MapFd};
 pub use prog::{
-    Attach, Log, LogLevel, ProgFd, ProgLoad, ProgQuery, QueriedProgs, TaskFd, TestRun,
-    TestRunOutcome, enable_stats, prog_attach, prog_detach, prog_query, task_fd_query,
+    Attach, Log, LogLevel, ProgFd, ProgLoad, ProgQuery, QueriedProgs, TaskFd, TestRun, TestRunOutcome, enable_stats,
+    prog_attach, prog_detach, prog_query, task_fd_query,
 };
 
 use self::attr::Attr;
@@ -81,10 +81,7 @@ mod cmd {
 
 /// Flags of bpf(2)'s commands, in the kernel's spelling without the `BPF_` prefix, by what they are given to.
 pub mod flags {
-    #![expect(
-        missing_docs,
-        reason = "the kernel's names; include/uapi/linux/bpf.h describes each"
-    )]
+    #![expect(missing_docs, reason = "the kernel's names; include/uapi/linux/bpf.h describes each")]
 
     // Updating an element.
     pub const ANY: u64 = 0;
@@ -152,11 +149,7 @@ pub mod flags {
 unsafe fn call<T: Attr>(cmd: u32, attr: &mut T) -> Result<i32, Errno> {
     // SAFETY: `attr` is one borrowed attribute struct of exactly this size; its addresses are the caller's promise.
     let ret = unsafe { libc::syscall(libc::SYS_bpf, cmd, attr as *mut T, size_of::<T>()) };
-    if ret < 0 {
-        Err(Errno::last())
-    } else {
-        Ok(ret as i32)
-    }
+    if ret < 0 { Err(Errno::last()) } else { Ok(ret as i32) }
 }
 
 /// Makes a system call that answers with a new descriptor.
@@ -174,11 +167,7 @@ unsafe fn call_fd<T: Attr>(cmd: u32, attr: &mut T) -> Result<OwnedFd, Errno> {
 /// Moves a descriptor above 2. In attributes 0 means "none", so a map or BTF that got descriptor 0 (because the process
 /// was started with stdin closed) could not be named.
 fn above_stdio(fd: OwnedFd) -> Result<OwnedFd, Errno> {
-    if fd.as_raw_fd() > 2 {
-        Ok(fd)
-    } else {
-        Ok(rustix::io::fcntl_dupfd_cloexec(&fd, 3)?)
-    }
+    if fd.as_raw_fd() > 2 { Ok(fd) } else { Ok(rustix::io::fcntl_dupfd_cloexec(&fd, 3)?) }
 }
 
 fn raw(fd: BorrowedFd<'_>) -> u32 {
@@ -191,20 +180,12 @@ fn raw_or_zero(fd: Option<BorrowedFd<'_>>) -> u32 {
 
 /// The address of a slice as the kernel wants it; an empty slice is the null pointer.
 fn addr<T>(slice: &[T]) -> u64 {
-    if slice.is_empty() {
-        0
-    } else {
-        slice.as_ptr().expose_provenance() as u64
-    }
+    if slice.is_empty() { 0 } else { slice.as_ptr().expose_provenance() as u64 }
 }
 
 /// As [`addr`], for memory that the kernel writes.
 fn addr_mut<T>(slice: &mut [T]) -> u64 {
-    if slice.is_empty() {
-        0
-    } else {
-        slice.as_mut_ptr().expose_provenance() as u64
-    }
+    if slice.is_empty() { 0 } else { slice.as_mut_ptr().expose_provenance() as u64 }
 }
 
 /// A length as the 32 bits that attributes have for it.
@@ -219,15 +200,8 @@ pub const OBJ_NAME_MAX: usize = 15;
 /// `.`) turned into `_`.
 fn obj_name(name: &str) -> [u8; 16] {
     let mut out = [0; 16];
-    for (to, &from) in out
-        .iter_mut()
-        .zip(name.as_bytes().iter().take(OBJ_NAME_MAX))
-    {
-        *to = if from.is_ascii_alphanumeric() || from == b'_' || from == b'.' {
-            from
-        } else {
-            b'_'
-        };
+    for (to, &from) in out.iter_mut().zip(name.as_bytes().iter().take(OBJ_NAME_MAX)) {
+        *to = if from.is_ascii_alphanumeric() || from == b'_' || from == b'.' { from } else { b'_' };
     }
     out
 }
@@ -246,11 +220,7 @@ pub enum Object {
 /// Which of the three a descriptor is, from the name that the kernel gave its file.
 fn object_of(fd: OwnedFd) -> Result<Object, Errno> {
     let name = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
-    match name
-        .to_string_lossy()
-        .trim_start_matches("anon_inode:")
-        .trim_matches(['[', ']'])
-    {
+    match name.to_string_lossy().trim_start_matches("anon_inode:").trim_matches(['[', ']']) {
         "bpf-map" => Ok(Object::Map(MapFd::from_fd(fd)?)),
         "bpf-prog" => Ok(Object::Prog(ProgFd::from_kernel(fd))),
         "bpf-link" | "bpf_link" => Ok(Object::Link(LinkFd::from_kernel(fd))),
@@ -260,11 +230,7 @@ fn object_of(fd: OwnedFd) -> Result<Object, Errno> {
 
 /// `BPF_OBJ_PIN`: gives the object a name in a bpffs, where it outlives its descriptors. `dir` is the folder that a
 /// relative `path` starts from (kernel 6.5); without it, the process' working folder.
-pub fn obj_pin(
-    fd: BorrowedFd<'_>,
-    dir: Option<BorrowedFd<'_>>,
-    path: &std::ffi::CStr,
-) -> Result<(), Errno> {
+pub fn obj_pin(fd: BorrowedFd<'_>, dir: Option<BorrowedFd<'_>>, path: &std::ffi::CStr) -> Result<(), Errno> {
     let mut attr = attr::Obj::zeroed();
     attr.pathname = path.as_ptr().expose_provenance() as u64;
     attr.bpf_fd = raw(fd);
@@ -277,11 +243,7 @@ pub fn obj_pin(
 }
 
 /// `BPF_OBJ_GET`: opens a pinned object. `file_flags` may be `F_RDONLY` or `F_WRONLY`.
-pub fn obj_get(
-    dir: Option<BorrowedFd<'_>>,
-    path: &std::ffi::CStr,
-    file_flags: u32,
-) -> Result<Object, Errno> {
+pub fn obj_get(dir: Option<BorrowedFd<'_>>, path: &std::ffi::CStr, file_flags: u32) -> Result<Object, Errno> {
     let mut attr = attr::Obj::zeroed();
     attr.pathname = path.as_ptr().expose_provenance() as u64;
     attr.file_flags = file_flags;

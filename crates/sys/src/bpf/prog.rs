@@ -10,9 +10,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::attr::{self, Attr as _};
-use super::{
-    ProgId, ProgInfo, addr, addr_mut, call, call_fd, cmd, fd_newtype, flags, len, obj_name, raw,
-};
+use super::{ProgId, ProgInfo, addr, addr_mut, call, call_fd, cmd, fd_newtype, flags, len, obj_name, raw};
 use crate::Errno;
 
 /// What the verifier writes: 1 for the path it walked, 2 for every state, 4 for the closing statistics (kernel 5.2).
@@ -121,17 +119,9 @@ impl ProgLoad<'_> {
         a.expected_attach_type = self.expected_attach_type;
         a.prog_btf_fd = super::raw_or_zero(self.btf);
         (a.func_info, a.func_info_cnt) = records(self.func_info, self.func_info_rec_size)?;
-        a.func_info_rec_size = if a.func_info_cnt > 0 {
-            self.func_info_rec_size
-        } else {
-            0
-        };
+        a.func_info_rec_size = if a.func_info_cnt > 0 { self.func_info_rec_size } else { 0 };
         (a.line_info, a.line_info_cnt) = records(self.line_info, self.line_info_rec_size)?;
-        a.line_info_rec_size = if a.line_info_cnt > 0 {
-            self.line_info_rec_size
-        } else {
-            0
-        };
+        a.line_info_rec_size = if a.line_info_cnt > 0 { self.line_info_rec_size } else { 0 };
         a.attach_btf_id = self.attach_btf_id;
         a.attach_prog_fd = super::raw_or_zero(self.attach_to);
         a.fd_array = addr(self.fd_array);
@@ -157,11 +147,7 @@ fn check_fd_array(insns: &[u8], entries: usize) -> Result<(), Errno> {
     const PSEUDO_MAP_IDX: [u8; 2] = [5, 6];
     for insn in insns.chunks_exact(8) {
         // Where the two registers share a byte, the source is the high half on little-endian machines.
-        let src = if cfg!(target_endian = "little") {
-            insn[1] >> 4
-        } else {
-            insn[1] & 0xf
-        };
+        let src = if cfg!(target_endian = "little") { insn[1] >> 4 } else { insn[1] & 0xf };
         let index = match (insn[0], src) {
             (CALL, PSEUDO_KFUNC_CALL) => i64::from(i16::from_ne_bytes([insn[2], insn[3]])),
             (LD_IMM64, src) if PSEUDO_MAP_IDX.contains(&src) => {
@@ -209,16 +195,12 @@ impl ProgFd {
 
     /// Opens a program by its id. Needs `CAP_SYS_ADMIN`.
     pub fn from_id(id: ProgId) -> Result<ProgFd, Errno> {
-        Ok(ProgFd {
-            fd: super::id::open(cmd::PROG_GET_FD_BY_ID, id.0, 0)?,
-        })
+        Ok(ProgFd { fd: super::id::open(cmd::PROG_GET_FD_BY_ID, id.0, 0)? })
     }
 
     /// Another descriptor for the same program.
     pub fn try_clone(&self) -> Result<ProgFd, Errno> {
-        Ok(ProgFd {
-            fd: rustix::io::fcntl_dupfd_cloexec(&self.fd, 3)?,
-        })
+        Ok(ProgFd { fd: rustix::io::fcntl_dupfd_cloexec(&self.fd, 3)? })
     }
 
     /// What the kernel says about the program.
@@ -399,9 +381,7 @@ pub fn prog_query(query: &ProgQuery<'_>) -> Result<QueriedProgs, Errno> {
         if with_links {
             a.link_ids = addr_mut(&mut links);
         }
-        if query.query_flags & flags::F_QUERY_EFFECTIVE == 0
-            && matches!(query.target, super::LinkTarget::Fd(_))
-        {
+        if query.query_flags & flags::F_QUERY_EFFECTIVE == 0 && matches!(query.target, super::LinkTarget::Fd(_)) {
             // Cgroup hooks since 6.0; older kernels answer E2BIG or EINVAL, and then it is asked again without.
             a.prog_attach_flags = addr_mut(&mut prog_flags);
         }
@@ -429,9 +409,7 @@ pub fn prog_query(query: &ProgQuery<'_>) -> Result<QueriedProgs, Errno> {
                     revision: a.revision,
                 });
             }
-            Ok(_) | Err(Errno::ENOSPC) if room < 1 << 16 => {
-                room = room.saturating_mul(4).max(a.count as usize)
-            }
+            Ok(_) | Err(Errno::ENOSPC) if room < 1 << 16 => room = room.saturating_mul(4).max(a.count as usize),
             Ok(_) => return Err(Errno::ENOSPC),
             Err(errno) => return Err(errno),
         }
