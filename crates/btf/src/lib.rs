@@ -36,6 +36,7 @@ mod parse;
 mod raw;
 mod types;
 mod validate;
+pub mod value;
 
 pub use btf::{Btf, TypeId};
 pub use error::Error;

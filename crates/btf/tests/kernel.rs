@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use skep_btf::{Btf, Kind, NeededNames, Type};
 
+#[expect(clippy::unwrap_used, reason = "a test's helper")]
 fn kernel() -> Option<Btf> {
     match std::fs::read("/sys/kernel/btf/vmlinux") {
         Ok(data) => Some(Btf::parse(data).unwrap()),
