@@ -9,16 +9,40 @@ use std::fmt;
 /// of its own that says what to type next.
 #[derive(Debug)]
 pub struct Error {
+    kind: ErrorKind,
     message: String,
     hint: Option<String>,
     log: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
+/// What callers decide on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Nothing that a caller would treat apart.
+    #[default]
+    Other,
+    /// What it attaches to does not exist on this machine: another program of the object may do.
+    Absent,
+    /// This machine cannot do it at all: too old a kernel, a switched-off feature.
+    Unsupported,
+    /// The rights are missing.
+    Denied,
+    /// The caller has to say where: an interface, a binary, a cgroup.
+    NeedsOption,
+}
+
 impl Error {
     /// An error that says `message`: what failed, and where.
     pub fn new(message: impl Into<String>) -> Error {
-        Error { message: message.into(), hint: None, log: None, source: None }
+        Error { kind: ErrorKind::Other, message: message.into(), hint: None, log: None, source: None }
+    }
+
+    /// Says what callers decide on.
+    #[must_use]
+    pub fn with_kind(mut self, kind: ErrorKind) -> Error {
+        self.kind = kind;
+        self
     }
 
     /// Adds what to do about it.
@@ -40,6 +64,11 @@ impl Error {
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
         self.source = Some(source.into());
         self
+    }
+
+    /// What callers decide on.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
     }
 
     /// What to do about it; `None` when nothing is known.

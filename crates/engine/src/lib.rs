@@ -16,7 +16,7 @@ mod map;
 mod record;
 mod session;
 
-pub use error::Error;
+pub use error::{Error, ErrorKind};
 pub use link::{AttachOptions, Link, TcDirection, XdpMode};
 pub use map::{Entry, MapFacts, MapHandle};
 pub use record::{Record, RecordSource, Source};

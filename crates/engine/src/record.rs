@@ -1,6 +1,7 @@
 //! What programs tell user space.
 
 use std::ops::ControlFlow;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use skep_spec::MapId;
@@ -65,5 +66,5 @@ pub trait RecordSource {
     ) -> Result<usize, Error>;
 
     /// A descriptor that becomes readable when records are there, for event loops; `None` where there is none.
-    fn as_raw_fd(&self) -> Option<i32>;
+    fn as_fd(&self) -> Option<BorrowedFd<'_>>;
 }
