@@ -130,6 +130,13 @@ fn jobs() -> Result<Vec<Job>> {
     Ok(jobs)
 }
 
+/// Every compiled object, sorted by path.
+pub(crate) fn objects() -> Result<Vec<PathBuf>> {
+    let mut objects: Vec<PathBuf> = jobs()?.into_iter().map(|job| job.object).collect();
+    objects.sort();
+    Ok(objects)
+}
+
 fn sources() -> Result<Vec<PathBuf>> {
     let dir = paths::root().join("tests/corpus");
     let mut files: Vec<PathBuf> = std::fs::read_dir(&dir)

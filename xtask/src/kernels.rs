@@ -23,12 +23,20 @@ pub(crate) const LINES: &[Line] = &[
 ];
 
 /// A kernel on disk.
-#[expect(dead_code, reason = "the virtual machines come next")]
 pub(crate) struct Kernel {
     pub(crate) name: &'static str,
     pub(crate) image: PathBuf,
     /// The folder that holds `modules.order` and `kernel/`.
     pub(crate) modules: PathBuf,
+}
+
+impl Kernel {
+    /// The configuration that it was built with, `config-RELEASE`.
+    pub(crate) fn config(&self) -> Result<PathBuf> {
+        let image = self.image.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let release = image.strip_prefix("vmlinuz-").context("Debian's kernels are called vmlinuz-RELEASE")?;
+        Ok(self.image.with_file_name(format!("config-{release}")))
+    }
 }
 
 /// Finds a kernel in the cache, or fetches the newest one of its line.

@@ -23,9 +23,12 @@ mod ci;
 mod dist;
 mod setup;
 mod test;
+mod vm;
 
 mod cargo_test;
 mod corpus;
+mod cpio;
+mod image;
 mod kernels;
 mod paths;
 mod sh;
@@ -46,6 +49,7 @@ const TASKS: &[Task] = &[
         run: ci::run,
         help: "test, as CI judges it: a skip that some machine could have served is a failure",
     },
+    Task { name: "vm", run: vm::run, help: "the kernel tests on Debian's kernels: [--kernel 6.1|6.12|all] [FILTER]" },
     Task { name: "dist", run: dist::run, help: "the static release binary, in target/dist" },
 ];
 

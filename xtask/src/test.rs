@@ -4,20 +4,28 @@
 
 use anyhow::{Result, bail};
 
-use crate::verdicts::Tally;
-use crate::{cargo_test, setup, sh};
+use crate::verdicts::{Tally, kernel_version};
+use crate::{cargo_test, setup, sh, vm};
 
 /// Runs everything; fails if anything did.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
     setup::run(&[])?;
     let mut tally = Tally::default();
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    tally.kernels.extend(kernel_version(&release));
     if args.is_empty() {
         checks(&mut tally);
     }
     let mut tests = sh::cargo();
     tests.args(["test", "--workspace", "--no-fail-fast"]).args(args);
     tests.args(["--", "--show-output"]);
+    if args.is_empty() {
+        heading("cargo xtask vm");
+        if let Err(error) = vm::all("all", "", &mut tally) {
+            tally.add_check("cargo xtask vm", Err(error));
+        }
+    }
     heading("cargo test");
     if let Err(error) = cargo_test::run(&mut tests, "host", &mut tally) {
         tally.add_check("cargo test", Err(error));

@@ -35,23 +35,13 @@ pub fn mov32(dst: Reg, src: impl Into<Operand>) -> Insn {
 /// `dst op= src`, 64 bits.
 pub fn alu(op: AluOp, dst: Reg, src: impl Into<Operand>) -> Insn {
     let (width, src) = (Width::W64, src.into());
-    Insn::Alu {
-        width,
-        op,
-        dst,
-        src,
-    }
+    Insn::Alu { width, op, dst, src }
 }
 
 /// `dst op= src`, 32 bits; clears the upper half.
 pub fn alu32(op: AluOp, dst: Reg, src: impl Into<Operand>) -> Insn {
     let (width, src) = (Width::W32, src.into());
-    Insn::Alu {
-        width,
-        op,
-        dst,
-        src,
-    }
+    Insn::Alu { width, op, dst, src }
 }
 
 /// `dst += src`, 64 bits.
@@ -68,23 +58,12 @@ pub fn load(ty: impl Into<LoadType>, dst: Reg, base: Reg, off: i16) -> Insn {
 /// `*(size *)(base + off) = src`; an immediate or a register.
 pub fn store(size: Size, base: Reg, off: i16, src: impl Into<Operand>) -> Insn {
     let src = src.into();
-    Insn::Store {
-        size,
-        base,
-        off,
-        src,
-    }
+    Insn::Store { size, base, off, src }
 }
 
 /// An atomic operation on `*(base + off)`.
 pub fn atomic(op: AtomicOp, width: Width, base: Reg, off: i16, src: Reg) -> Insn {
-    Insn::Atomic {
-        op,
-        width,
-        base,
-        off,
-        src,
-    }
+    Insn::Atomic { op, width, base, off, src }
 }
 
 /// `dst = value`, all 64 bits, two slots.
@@ -119,25 +98,13 @@ pub fn jump(off: i16) -> Insn {
 /// `if dst cond src goto +off`, 64 bits.
 pub fn branch(cond: Cond, dst: Reg, src: impl Into<Operand>, off: i16) -> Insn {
     let (width, src) = (Width::W64, src.into());
-    Insn::Branch {
-        width,
-        cond,
-        dst,
-        src,
-        off,
-    }
+    Insn::Branch { width, cond, dst, src, off }
 }
 
 /// `if dst cond src goto +off`, 32 bits.
 pub fn branch32(cond: Cond, dst: Reg, src: impl Into<Operand>, off: i16) -> Insn {
     let (width, src) = (Width::W32, src.into());
-    Insn::Branch {
-        width,
-        cond,
-        dst,
-        src,
-        off,
-    }
+    Insn::Branch { width, cond, dst, src, off }
 }
 
 /// `call id`, a helper; [`crate::helpers::id`] finds the number of a name.
@@ -152,10 +119,7 @@ pub fn call_local(off: i32) -> Insn {
 
 /// A call of the kernel function with this BTF id, in the BTF at `fd_idx` of `fd_array` (0: the kernel's own).
 pub fn call_kfunc(btf_id: u32, fd_idx: i16) -> Insn {
-    Insn::CallKfunc {
-        btf_id: btf_id as i32,
-        fd_idx,
-    }
+    Insn::CallKfunc { btf_id: btf_id as i32, fd_idx }
 }
 
 /// `exit`.

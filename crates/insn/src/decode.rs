@@ -6,9 +6,7 @@
 //! immediate, a shift by too many bits or a write to r10, is not judged here.
 
 use crate::consts::*;
-use crate::{
-    AluOp, AtomicOp, Cond, Imm64, Insn, InsnIdx, LoadType, Operand, PacketSize, RawInsn, Reg,
-};
+use crate::{AluOp, AtomicOp, Cond, Imm64, Insn, InsnIdx, LoadType, Operand, PacketSize, RawInsn, Reg};
 use crate::{SignExtend, Size, SwapBits, SwapKind, Width};
 use std::fmt;
 
@@ -94,12 +92,9 @@ impl fmt::Display for DecodeError {
         match self.kind {
             DecodeErrorKind::NoSlot => f.write_str("the code ends here"),
             DecodeErrorKind::UnknownOpcode => write!(f, "unknown opcode {:#04x}", insn.code),
-            DecodeErrorKind::BadRegister(field) => write!(
-                f,
-                "{field} of opcode {:#04x} names register {}, the last one is r10",
-                insn.code,
-                value(field)
-            ),
+            DecodeErrorKind::BadRegister(field) => {
+                write!(f, "{field} of opcode {:#04x} names register {}, the last one is r10", insn.code, value(field))
+            }
             DecodeErrorKind::ReservedField(field) => write!(
                 f,
                 "{field} is {}, but opcode {:#04x} does not use it and needs 0 there",
@@ -107,18 +102,10 @@ impl fmt::Display for DecodeError {
                 insn.code
             ),
             DecodeErrorKind::BadVariant => {
-                write!(
-                    f,
-                    "opcode {:#04x} has no variant with off {}",
-                    insn.code, insn.off
-                )
+                write!(f, "opcode {:#04x} has no variant with off {}", insn.code, insn.off)
             }
             DecodeErrorKind::BadSwapBits => {
-                write!(
-                    f,
-                    "byte order conversion of {} bits, expected 16, 32 or 64",
-                    insn.imm
-                )
+                write!(f, "byte order conversion of {} bits, expected 16, 32 or 64", insn.imm)
             }
             DecodeErrorKind::UnknownAtomic => {
                 write!(f, "unknown atomic operation, imm {:#x}", insn.imm)
@@ -129,20 +116,12 @@ impl fmt::Display for DecodeError {
                 insn.imm,
                 Size::from_code(insn.code).len_bytes()
             ),
-            DecodeErrorKind::TruncatedWideLoad => {
-                f.write_str("64-bit immediate load without its second slot")
+            DecodeErrorKind::TruncatedWideLoad => f.write_str("64-bit immediate load without its second slot"),
+            DecodeErrorKind::BadSecondSlot(field) => {
+                write!(f, "second slot of a 64-bit immediate load has {} in {field}, expected 0", value(field))
             }
-            DecodeErrorKind::BadSecondSlot(field) => write!(
-                f,
-                "second slot of a 64-bit immediate load has {} in {field}, expected 0",
-                value(field)
-            ),
             DecodeErrorKind::UnknownPseudoLoad => {
-                write!(
-                    f,
-                    "64-bit immediate load with unknown src_reg {}",
-                    insn.src_reg
-                )
+                write!(f, "64-bit immediate load with unknown src_reg {}", insn.src_reg)
             }
             DecodeErrorKind::UnknownPseudoCall => {
                 write!(f, "call with unknown src_reg {}", insn.src_reg)
@@ -163,28 +142,18 @@ impl Insn {
     /// start of `slots`.
     pub fn decode(slots: &[RawInsn]) -> Result<Insn, DecodeError> {
         let Some(&insn) = slots.first() else {
-            return Err(DecodeError {
-                idx: InsnIdx(0),
-                insn: RawInsn::default(),
-                kind: Kind::NoSlot,
-            });
+            return Err(DecodeError { idx: InsnIdx(0), insn: RawInsn::default(), kind: Kind::NoSlot });
         };
         if insn.is_wide() {
             return wide(insn, slots.get(1).copied());
         }
-        narrow(insn).map_err(|kind| DecodeError {
-            idx: InsnIdx(0),
-            insn,
-            kind,
-        })
+        narrow(insn).map_err(|kind| DecodeError { idx: InsnIdx(0), insn, kind })
     }
 
     /// All instructions of a function or program, each with the index of its first slot.
     ///
     /// Yields an error in place of each slot that is no instruction, and goes on behind it.
-    pub fn decode_all(
-        slots: &[RawInsn],
-    ) -> impl Iterator<Item = Result<(InsnIdx, Insn), DecodeError>> + '_ {
+    pub fn decode_all(slots: &[RawInsn]) -> impl Iterator<Item = Result<(InsnIdx, Insn), DecodeError>> + '_ {
         let mut at = 0;
         std::iter::from_fn(move || {
             let rest = slots.get(at..).filter(|rest| !rest.is_empty())?;
@@ -196,10 +165,7 @@ impl Insn {
                 }
                 Err(error) => {
                     at += 1 + error.idx.0 as usize;
-                    Err(DecodeError {
-                        idx: InsnIdx(start.0 + error.idx.0),
-                        ..error
-                    })
+                    Err(DecodeError { idx: InsnIdx(start.0 + error.idx.0), ..error })
                 }
             })
         })
@@ -207,21 +173,13 @@ impl Insn {
 }
 
 fn wide(first: RawInsn, second: Option<RawInsn>) -> Result<Insn, DecodeError> {
-    let fail = |kind| DecodeError {
-        idx: InsnIdx(0),
-        insn: first,
-        kind,
-    };
+    let fail = |kind| DecodeError { idx: InsnIdx(0), insn: first, kind };
     let dst = Reg::new(first.dst_reg).ok_or(fail(Kind::BadRegister(Field::DstReg)))?;
     if first.off != 0 {
         return Err(fail(Kind::ReservedField(Field::Off)));
     }
     let second = second.ok_or(fail(Kind::TruncatedWideLoad))?;
-    let fail_second = |field| DecodeError {
-        idx: InsnIdx(1),
-        insn: second,
-        kind: Kind::BadSecondSlot(field),
-    };
+    let fail_second = |field| DecodeError { idx: InsnIdx(1), insn: second, kind: Kind::BadSecondSlot(field) };
     let used = [
         (Field::Code, second.code != 0),
         (Field::DstReg, second.dst_reg != 0),
@@ -232,29 +190,16 @@ fn wide(first: RawInsn, second: Option<RawInsn>) -> Result<Insn, DecodeError> {
         return Err(fail_second(field));
     }
     let no_second = |value| {
-        if second.imm == 0 {
-            Ok(value)
-        } else {
-            Err(fail_second(Field::Imm))
-        }
+        if second.imm == 0 { Ok(value) } else { Err(fail_second(Field::Imm)) }
     };
     let value = match first.src_reg {
         0 => Imm64::Value(u64::from(second.imm as u32) << 32 | u64::from(first.imm as u32)),
         BPF_PSEUDO_MAP_FD => no_second(Imm64::MapFd(first.imm))?,
-        BPF_PSEUDO_MAP_VALUE => Imm64::MapValue {
-            fd: first.imm,
-            off: second.imm as u32,
-        },
-        BPF_PSEUDO_BTF_ID => Imm64::BtfId {
-            id: first.imm as u32,
-            btf_fd: second.imm,
-        },
+        BPF_PSEUDO_MAP_VALUE => Imm64::MapValue { fd: first.imm, off: second.imm as u32 },
+        BPF_PSEUDO_BTF_ID => Imm64::BtfId { id: first.imm as u32, btf_fd: second.imm },
         BPF_PSEUDO_FUNC => no_second(Imm64::Func { off: first.imm })?,
         BPF_PSEUDO_MAP_IDX => no_second(Imm64::MapIdx(first.imm))?,
-        BPF_PSEUDO_MAP_IDX_VALUE => Imm64::MapIdxValue {
-            idx: first.imm,
-            off: second.imm as u32,
-        },
+        BPF_PSEUDO_MAP_IDX_VALUE => Imm64::MapIdxValue { idx: first.imm, off: second.imm as u32 },
         _ => return Err(fail(Kind::UnknownPseudoLoad)),
     };
     Ok(Insn::LoadImm64 { dst, value })
@@ -321,18 +266,11 @@ fn packet_load(insn: RawInsn) -> Result<Insn, Kind> {
     match insn.code & 0xe0 {
         BPF_ABS => {
             insn.zero([Field::DstReg, Field::SrcReg, Field::Off])?;
-            Ok(Insn::LoadAbs {
-                size,
-                off: insn.imm,
-            })
+            Ok(Insn::LoadAbs { size, off: insn.imm })
         }
         BPF_IND => {
             insn.zero([Field::DstReg, Field::Off])?;
-            Ok(Insn::LoadInd {
-                size,
-                src: insn.src()?,
-                off: insn.imm,
-            })
+            Ok(Insn::LoadInd { size, src: insn.src()?, off: insn.imm })
         }
         _ => Err(Kind::UnknownOpcode),
     }
@@ -349,12 +287,7 @@ fn load(insn: RawInsn) -> Result<Insn, Kind> {
     };
     let (dst, base) = (insn.dst()?, insn.src()?);
     insn.zero([Field::Imm])?;
-    Ok(Insn::Load {
-        ty,
-        dst,
-        base,
-        off: insn.off,
-    })
+    Ok(Insn::Load { ty, dst, base, off: insn.off })
 }
 
 fn store(insn: RawInsn) -> Result<Insn, Kind> {
@@ -364,22 +297,12 @@ fn store(insn: RawInsn) -> Result<Insn, Kind> {
             let base = insn.dst()?;
             insn.zero([Field::SrcReg])?;
             let src = Operand::Imm(insn.imm);
-            Ok(Insn::Store {
-                size,
-                base,
-                off,
-                src,
-            })
+            Ok(Insn::Store { size, base, off, src })
         }
         (BPF_STX, BPF_MEM) => {
             let (base, src) = (insn.dst()?, Operand::Reg(insn.src()?));
             insn.zero([Field::Imm])?;
-            Ok(Insn::Store {
-                size,
-                base,
-                off,
-                src,
-            })
+            Ok(Insn::Store { size, base, off, src })
         }
         (BPF_STX, BPF_ATOMIC) => atomic(insn),
         _ => Err(Kind::UnknownOpcode),
@@ -390,18 +313,8 @@ fn atomic(insn: RawInsn) -> Result<Insn, Kind> {
     let (dst, src, off) = (insn.dst()?, insn.src()?, insn.off);
     let size = Size::from_code(insn.code);
     match insn.imm {
-        BPF_LOAD_ACQ => Ok(Insn::LoadAcquire {
-            size,
-            dst,
-            base: src,
-            off,
-        }),
-        BPF_STORE_REL => Ok(Insn::StoreRelease {
-            size,
-            base: dst,
-            off,
-            src,
-        }),
+        BPF_LOAD_ACQ => Ok(Insn::LoadAcquire { size, dst, base: src, off }),
+        BPF_STORE_REL => Ok(Insn::StoreRelease { size, base: dst, off, src }),
         imm => {
             let op = AtomicOp::from_imm(imm).ok_or(Kind::UnknownAtomic)?;
             let width = match size {
@@ -409,13 +322,7 @@ fn atomic(insn: RawInsn) -> Result<Insn, Kind> {
                 Size::Dw => Width::W64,
                 Size::B | Size::H => return Err(Kind::BadAtomicSize),
             };
-            Ok(Insn::Atomic {
-                op,
-                width,
-                base: dst,
-                off,
-                src,
-            })
+            Ok(Insn::Atomic { op, width, base: dst, off, src })
         }
     }
 }
@@ -428,10 +335,7 @@ fn alu(insn: RawInsn, width: Width) -> Result<Insn, Kind> {
             Ok(Insn::Neg { width, dst })
         }
         BPF_END => {
-            let kind = SwapKind::ALL
-                .into_iter()
-                .find(|kind| kind.code() == insn.code)
-                .ok_or(Kind::UnknownOpcode)?;
+            let kind = SwapKind::ALL.into_iter().find(|kind| kind.code() == insn.code).ok_or(Kind::UnknownOpcode)?;
             let dst = insn.dst()?;
             insn.zero([Field::SrcReg, Field::Off])?;
             let bits = SwapBits::new(insn.imm).ok_or(Kind::BadSwapBits)?;
@@ -443,18 +347,11 @@ fn alu(insn: RawInsn, width: Width) -> Result<Insn, Kind> {
             let mut has_code = has_code.peekable();
             has_code.peek().ok_or(Kind::UnknownOpcode)?;
             let (dst, src) = (insn.dst()?, insn.operand()?);
-            let op = has_code
-                .find(|op| op.code().1 == insn.off)
-                .ok_or(match code {
-                    BPF_DIV | BPF_MOD => Kind::BadVariant,
-                    _ => Kind::ReservedField(Field::Off),
-                })?;
-            Ok(Insn::Alu {
-                width,
-                op,
-                dst,
-                src,
-            })
+            let op = has_code.find(|op| op.code().1 == insn.off).ok_or(match code {
+                BPF_DIV | BPF_MOD => Kind::BadVariant,
+                _ => Kind::ReservedField(Field::Off),
+            })?;
+            Ok(Insn::Alu { width, op, dst, src })
         }
     }
 }
@@ -469,12 +366,7 @@ fn mov(insn: RawInsn, width: Width) -> Result<Insn, Kind> {
     let src = insn.src()?;
     if width == Width::W64 && insn.off == BPF_ADDR_SPACE_CAST {
         let spaces = insn.imm as u32;
-        return Ok(Insn::AddrSpaceCast {
-            dst,
-            src,
-            to: (spaces >> 16) as u16,
-            from: spaces as u16,
-        });
+        return Ok(Insn::AddrSpaceCast { dst, src, to: (spaces >> 16) as u16, from: spaces as u16 });
     }
     insn.zero([Field::Imm])?;
     if insn.off == 0 {
@@ -514,27 +406,17 @@ fn jump(insn: RawInsn, width: Width) -> Result<Insn, Kind> {
         (BPF_CALL, Width::W64, true) => {
             insn.zero([SrcReg, Off])?;
             if insn.imm == 0 {
-                return Ok(Insn::CallReg {
-                    target: insn.dst()?,
-                });
+                return Ok(Insn::CallReg { target: insn.dst()? });
             }
             // Before LLVM 19 the register stood in the immediate.
             insn.zero([DstReg])?;
             let target = u8::try_from(insn.imm).ok().and_then(Reg::new);
-            Ok(Insn::CallRegInImm {
-                target: target.ok_or(Kind::BadRegister(Imm))?,
-            })
+            Ok(Insn::CallRegInImm { target: target.ok_or(Kind::BadRegister(Imm))? })
         }
         (code, width, _) => {
             let cond = Cond::ALL.into_iter().find(|cond| cond.code() == code);
             let cond = cond.ok_or(Kind::UnknownOpcode)?;
-            Ok(Insn::Branch {
-                width,
-                cond,
-                dst: insn.dst()?,
-                src: insn.operand()?,
-                off: insn.off,
-            })
+            Ok(Insn::Branch { width, cond, dst: insn.dst()?, src: insn.operand()?, off: insn.off })
         }
     }
 }
@@ -550,10 +432,7 @@ fn call(insn: RawInsn) -> Result<Insn, Kind> {
             insn.zero([Field::Off])?;
             Ok(Insn::CallLocal { off: insn.imm })
         }
-        BPF_PSEUDO_KFUNC_CALL => Ok(Insn::CallKfunc {
-            btf_id: insn.imm,
-            fd_idx: insn.off,
-        }),
+        BPF_PSEUDO_KFUNC_CALL => Ok(Insn::CallKfunc { btf_id: insn.imm, fd_idx: insn.off }),
         _ => Err(Kind::UnknownPseudoCall),
     }
 }

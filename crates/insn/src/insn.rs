@@ -313,39 +313,18 @@ impl Insn {
             len: 1,
         };
         match *self {
-            Insn::Alu {
-                width,
-                op,
-                dst,
-                src,
-            } => {
+            Insn::Alu { width, op, dst, src } => {
                 let (code, off) = op.code();
                 let (source, reg, imm) = operand_bits(src);
-                one(
-                    alu_class(width) | code | source,
-                    dst.number(),
-                    reg,
-                    off,
-                    imm,
-                )
+                one(alu_class(width) | code | source, dst.number(), reg, off, imm)
             }
             Insn::Mov { width, dst, src } => {
                 let (source, reg, imm) = operand_bits(src);
-                one(
-                    alu_class(width) | BPF_MOV | source,
-                    dst.number(),
-                    reg,
-                    0,
-                    imm,
-                )
+                one(alu_class(width) | BPF_MOV | source, dst.number(), reg, 0, imm)
             }
-            Insn::MovSx { extend, dst, src } => one(
-                alu_class(extend.width()) | BPF_MOV | BPF_X,
-                dst.number(),
-                src.number(),
-                extend.from_bits(),
-                0,
-            ),
+            Insn::MovSx { extend, dst, src } => {
+                one(alu_class(extend.width()) | BPF_MOV | BPF_X, dst.number(), src.number(), extend.from_bits(), 0)
+            }
             Insn::Neg { width, dst } => one(alu_class(width) | BPF_NEG, dst.number(), 0, 0, 0),
             Insn::Swap { kind, bits, dst } => one(kind.code(), dst.number(), 0, 0, bits.bits()),
             Insn::AddrSpaceCast { dst, src, to, from } => one(
@@ -355,107 +334,43 @@ impl Insn {
                 BPF_ADDR_SPACE_CAST,
                 (u32::from(to) << 16 | u32::from(from)) as i32,
             ),
-            Insn::LoadAbs { size, off } => {
-                one(BPF_LD | BPF_ABS | Size::from(size).code(), 0, 0, 0, off)
+            Insn::LoadAbs { size, off } => one(BPF_LD | BPF_ABS | Size::from(size).code(), 0, 0, 0, off),
+            Insn::LoadInd { size, src, off } => {
+                one(BPF_LD | BPF_IND | Size::from(size).code(), 0, src.number(), 0, off)
             }
-            Insn::LoadInd { size, src, off } => one(
-                BPF_LD | BPF_IND | Size::from(size).code(),
-                0,
-                src.number(),
-                0,
-                off,
-            ),
             Insn::LoadImm64 { dst, value } => {
                 let (src, low, high) = value.bits();
                 Slots {
-                    slots: [
-                        RawInsn::new(BPF_LD_IMM64, dst.number(), src, 0, low),
-                        RawInsn::new(0, 0, 0, 0, high),
-                    ],
+                    slots: [RawInsn::new(BPF_LD_IMM64, dst.number(), src, 0, low), RawInsn::new(0, 0, 0, 0, high)],
                     len: 2,
                 }
             }
             Insn::Load { ty, dst, base, off } => {
                 let mode = if ty.is_signed() { BPF_MEMSX } else { BPF_MEM };
-                one(
-                    BPF_LDX | mode | ty.size().code(),
-                    dst.number(),
-                    base.number(),
-                    off,
-                    0,
-                )
+                one(BPF_LDX | mode | ty.size().code(), dst.number(), base.number(), off, 0)
             }
-            Insn::Store {
-                size,
-                base,
-                off,
-                src,
-            } => match src {
-                Operand::Reg(src) => one(
-                    BPF_STX | BPF_MEM | size.code(),
-                    base.number(),
-                    src.number(),
-                    off,
-                    0,
-                ),
-                Operand::Imm(imm) => {
-                    one(BPF_ST | BPF_MEM | size.code(), base.number(), 0, off, imm)
-                }
+            Insn::Store { size, base, off, src } => match src {
+                Operand::Reg(src) => one(BPF_STX | BPF_MEM | size.code(), base.number(), src.number(), off, 0),
+                Operand::Imm(imm) => one(BPF_ST | BPF_MEM | size.code(), base.number(), 0, off, imm),
             },
-            Insn::Atomic {
-                op,
-                width,
-                base,
-                off,
-                src,
-            } => {
+            Insn::Atomic { op, width, base, off, src } => {
                 let size = match width {
                     Width::W32 => BPF_W,
                     Width::W64 => BPF_DW,
                 };
-                one(
-                    BPF_STX | BPF_ATOMIC | size,
-                    base.number(),
-                    src.number(),
-                    off,
-                    op.imm(),
-                )
+                one(BPF_STX | BPF_ATOMIC | size, base.number(), src.number(), off, op.imm())
             }
-            Insn::LoadAcquire {
-                size,
-                dst,
-                base,
-                off,
-            } => one(
-                BPF_STX | BPF_ATOMIC | size.code(),
-                dst.number(),
-                base.number(),
-                off,
-                BPF_LOAD_ACQ,
-            ),
-            Insn::StoreRelease {
-                size,
-                base,
-                off,
-                src,
-            } => one(
-                BPF_STX | BPF_ATOMIC | size.code(),
-                base.number(),
-                src.number(),
-                off,
-                BPF_STORE_REL,
-            ),
+            Insn::LoadAcquire { size, dst, base, off } => {
+                one(BPF_STX | BPF_ATOMIC | size.code(), dst.number(), base.number(), off, BPF_LOAD_ACQ)
+            }
+            Insn::StoreRelease { size, base, off, src } => {
+                one(BPF_STX | BPF_ATOMIC | size.code(), base.number(), src.number(), off, BPF_STORE_REL)
+            }
             Insn::Jump { off } => one(BPF_JMP | BPF_JA, 0, 0, off, 0),
             Insn::JumpLong { off } => one(BPF_JMP32 | BPF_JA, 0, 0, 0, off),
             Insn::JumpReg { target } => one(BPF_JMP | BPF_JA | BPF_X, target.number(), 0, 0, 0),
             Insn::MayGoto { off } => one(BPF_JMP | BPF_JCOND, 0, BPF_MAY_GOTO, off, 0),
-            Insn::Branch {
-                width,
-                cond,
-                dst,
-                src,
-                off,
-            } => {
+            Insn::Branch { width, cond, dst, src, off } => {
                 let class = match width {
                     Width::W32 => BPF_JMP32,
                     Width::W64 => BPF_JMP,
@@ -465,17 +380,9 @@ impl Insn {
             }
             Insn::CallHelper { id } => one(BPF_JMP | BPF_CALL, 0, 0, 0, id),
             Insn::CallLocal { off } => one(BPF_JMP | BPF_CALL, 0, BPF_PSEUDO_CALL, 0, off),
-            Insn::CallKfunc { btf_id, fd_idx } => {
-                one(BPF_JMP | BPF_CALL, 0, BPF_PSEUDO_KFUNC_CALL, fd_idx, btf_id)
-            }
+            Insn::CallKfunc { btf_id, fd_idx } => one(BPF_JMP | BPF_CALL, 0, BPF_PSEUDO_KFUNC_CALL, fd_idx, btf_id),
             Insn::CallReg { target } => one(BPF_JMP | BPF_CALL | BPF_X, target.number(), 0, 0, 0),
-            Insn::CallRegInImm { target } => one(
-                BPF_JMP | BPF_CALL | BPF_X,
-                0,
-                0,
-                0,
-                i32::from(target.number()),
-            ),
+            Insn::CallRegInImm { target } => one(BPF_JMP | BPF_CALL | BPF_X, 0, 0, 0, i32::from(target.number())),
             Insn::Exit => one(BPF_JMP | BPF_EXIT, 0, 0, 0, 0),
         }
     }
@@ -485,9 +392,7 @@ impl Insn {
     /// Calls are not jumps, and the target of [`Insn::JumpReg`] is not in the instruction.
     pub fn jump_distance(&self) -> Option<i32> {
         match *self {
-            Insn::Jump { off } | Insn::MayGoto { off } | Insn::Branch { off, .. } => {
-                Some(i32::from(off))
-            }
+            Insn::Jump { off } | Insn::MayGoto { off } | Insn::Branch { off, .. } => Some(i32::from(off)),
             Insn::JumpLong { off } => Some(off),
             _ => None,
         }

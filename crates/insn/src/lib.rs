@@ -18,7 +18,5 @@ mod raw;
 
 pub use decode::{DecodeError, DecodeErrorKind, Field};
 pub use insn::{Imm64, Insn, PacketSize, Slots};
-pub use operand::{
-    AluOp, AtomicOp, Cond, LoadType, Operand, Reg, SignExtend, Size, SwapBits, SwapKind, Width,
-};
+pub use operand::{AluOp, AtomicOp, Cond, LoadType, Operand, Reg, SignExtend, Size, SwapBits, SwapKind, Width};
 pub use raw::{Endian, InsnIdx, RawInsn, slots_from_bytes, slots_to_bytes};

@@ -33,27 +33,12 @@ impl Reg {
     /// The frame pointer under its other name.
     pub const FP: Reg = Reg::R10;
     /// All registers in order.
-    pub const ALL: [Reg; 11] = [
-        Reg(0),
-        Reg(1),
-        Reg(2),
-        Reg(3),
-        Reg(4),
-        Reg(5),
-        Reg(6),
-        Reg(7),
-        Reg(8),
-        Reg(9),
-        Reg(10),
-    ];
+    pub const ALL: [Reg; 11] =
+        [Reg(0), Reg(1), Reg(2), Reg(3), Reg(4), Reg(5), Reg(6), Reg(7), Reg(8), Reg(9), Reg(10)];
 
     /// The register with this number, or `None` above 10.
     pub const fn new(number: u8) -> Option<Reg> {
-        if number < MAX_BPF_REG {
-            Some(Reg(number))
-        } else {
-            None
-        }
+        if number < MAX_BPF_REG { Some(Reg(number)) } else { None }
     }
 
     /// The register's number, 0 to 10.
@@ -175,15 +160,8 @@ pub enum LoadType {
 
 impl LoadType {
     /// All types of load.
-    pub const ALL: [LoadType; 7] = [
-        LoadType::U8,
-        LoadType::U16,
-        LoadType::U32,
-        LoadType::U64,
-        LoadType::S8,
-        LoadType::S16,
-        LoadType::S32,
-    ];
+    pub const ALL: [LoadType; 7] =
+        [LoadType::U8, LoadType::U16, LoadType::U32, LoadType::U64, LoadType::S8, LoadType::S16, LoadType::S32];
 
     /// The size read from memory.
     pub const fn size(self) -> Size {
@@ -348,13 +326,8 @@ pub enum SignExtend {
 
 impl SignExtend {
     /// All of them.
-    pub const ALL: [SignExtend; 5] = [
-        SignExtend::S8To32,
-        SignExtend::S16To32,
-        SignExtend::S8To64,
-        SignExtend::S16To64,
-        SignExtend::S32To64,
-    ];
+    pub const ALL: [SignExtend; 5] =
+        [SignExtend::S8To32, SignExtend::S16To32, SignExtend::S8To64, SignExtend::S16To64, SignExtend::S32To64];
 
     /// The width of the result.
     pub const fn width(self) -> Width {

@@ -74,17 +74,13 @@ fn every_slot_that_decodes_encodes_to_the_same_bits() {
 /// The opcodes by the kernel's own table (`BPF_INSN_MAP`, `kernel/bpf/core.c`, Linux 6.18), written independently of the decoder.
 fn expected_opcodes() -> std::collections::BTreeSet<u8> {
     let mut set = std::collections::BTreeSet::new();
-    for op in [
-        0x00, 0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0x90, 0xa0, 0xb0, 0xc0,
-    ] {
+    for op in [0x00, 0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0x90, 0xa0, 0xb0, 0xc0] {
         for class in [BPF_ALU, BPF_ALU64] {
             set.extend([class | op | BPF_K, class | op | BPF_X]);
         }
     }
     set.extend([0x84, 0x87, 0xd4, 0xdc, 0xd7]);
-    for op in [
-        0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0xa0, 0xb0, 0xc0, 0xd0,
-    ] {
+    for op in [0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0xa0, 0xb0, 0xc0, 0xd0] {
         for class in [BPF_JMP, BPF_JMP32] {
             set.extend([class | op | BPF_K, class | op | BPF_X]);
         }
@@ -92,19 +88,11 @@ fn expected_opcodes() -> std::collections::BTreeSet<u8> {
     set.extend([0x05, 0x06, 0x85, 0x95, 0xe5]);
     set.extend([0x8d, 0x0d]);
     for size in [BPF_B, BPF_H, BPF_W, BPF_DW] {
-        set.extend([
-            BPF_LDX | BPF_MEM | size,
-            BPF_ST | BPF_MEM | size,
-            BPF_STX | BPF_MEM | size,
-        ]);
+        set.extend([BPF_LDX | BPF_MEM | size, BPF_ST | BPF_MEM | size, BPF_STX | BPF_MEM | size]);
         set.insert(BPF_STX | BPF_ATOMIC | size);
     }
     for size in [BPF_B, BPF_H, BPF_W] {
-        set.extend([
-            BPF_LDX | BPF_MEMSX | size,
-            BPF_LD | BPF_ABS | size,
-            BPF_LD | BPF_IND | size,
-        ]);
+        set.extend([BPF_LDX | BPF_MEMSX | size, BPF_LD | BPF_ABS | size, BPF_LD | BPF_IND | size]);
     }
     set.insert(BPF_LD_IMM64);
     set
@@ -115,16 +103,8 @@ fn what_is_no_instruction_says_why() {
     let slot = RawInsn::new;
     let cases: &[(&[RawInsn], Kind, &str)] = &[
         (&[], Kind::NoSlot, "instruction 0: the code ends here"),
-        (
-            &[slot(0xff, 0, 0, 0, 0)],
-            Kind::UnknownOpcode,
-            "instruction 0: unknown opcode 0xff",
-        ),
-        (
-            &[slot(0x99, 1, 2, 0, 0)],
-            Kind::UnknownOpcode,
-            "instruction 0: unknown opcode 0x99",
-        ),
+        (&[slot(0xff, 0, 0, 0, 0)], Kind::UnknownOpcode, "instruction 0: unknown opcode 0xff"),
+        (&[slot(0x99, 1, 2, 0, 0)], Kind::UnknownOpcode, "instruction 0: unknown opcode 0x99"),
         (
             &[slot(0xb7, 11, 0, 0, 0)],
             Kind::BadRegister(Field::DstReg),
@@ -145,26 +125,14 @@ fn what_is_no_instruction_says_why() {
             Kind::ReservedField(Field::Off),
             "instruction 0: off is 1, but opcode 0x07 does not use it and needs 0 there",
         ),
-        (
-            &[slot(0x37, 1, 0, 2, 1)],
-            Kind::BadVariant,
-            "instruction 0: opcode 0x37 has no variant with off 2",
-        ),
-        (
-            &[slot(0xbc, 1, 2, 32, 0)],
-            Kind::BadVariant,
-            "instruction 0: opcode 0xbc has no variant with off 32",
-        ),
+        (&[slot(0x37, 1, 0, 2, 1)], Kind::BadVariant, "instruction 0: opcode 0x37 has no variant with off 2"),
+        (&[slot(0xbc, 1, 2, 32, 0)], Kind::BadVariant, "instruction 0: opcode 0xbc has no variant with off 32"),
         (
             &[slot(0xdc, 1, 0, 0, 24)],
             Kind::BadSwapBits,
             "instruction 0: byte order conversion of 24 bits, expected 16, 32 or 64",
         ),
-        (
-            &[slot(0xdb, 1, 2, 0, 0x10)],
-            Kind::UnknownAtomic,
-            "instruction 0: unknown atomic operation, imm 0x10",
-        ),
+        (&[slot(0xdb, 1, 2, 0, 0x10)], Kind::UnknownAtomic, "instruction 0: unknown atomic operation, imm 0x10"),
         (
             &[slot(0xd3, 1, 2, 0, 0)],
             Kind::BadAtomicSize,
@@ -190,11 +158,7 @@ fn what_is_no_instruction_says_why() {
             Kind::UnknownPseudoLoad,
             "instruction 0: 64-bit immediate load with unknown src_reg 7",
         ),
-        (
-            &[slot(0x85, 0, 3, 0, 1)],
-            Kind::UnknownPseudoCall,
-            "instruction 0: call with unknown src_reg 3",
-        ),
+        (&[slot(0x85, 0, 3, 0, 1)], Kind::UnknownPseudoCall, "instruction 0: call with unknown src_reg 3"),
         (
             &[slot(0x85, 0, 0, 1, 1)],
             Kind::ReservedField(Field::Off),

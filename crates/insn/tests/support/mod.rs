@@ -5,34 +5,12 @@ use skep_insn::*;
 
 pub(crate) const REGS: [u8; 4] = [0, 1, 9, 10];
 pub(crate) const OFFS: [i16; 7] = [0, 1, -1, 8, -512, i16::MAX, i16::MIN];
-pub(crate) const IMMS: [i32; 11] = [
-    0,
-    1,
-    -1,
-    5,
-    16,
-    255,
-    0xffff,
-    -5,
-    0x1234_5678,
-    i32::MAX,
-    i32::MIN,
-];
-pub(crate) const VALUES: [u64; 9] = [
-    0,
-    1,
-    5,
-    0x7fff_ffff,
-    0x8000_0000,
-    0xffff_fffb,
-    0x7_0000_0005,
-    0x8000_0000_0000_0000,
-    u64::MAX,
-];
+pub(crate) const IMMS: [i32; 11] = [0, 1, -1, 5, 16, 255, 0xffff, -5, 0x1234_5678, i32::MAX, i32::MIN];
+pub(crate) const VALUES: [u64; 9] =
+    [0, 1, 5, 0x7fff_ffff, 0x8000_0000, 0xffff_fffb, 0x7_0000_0005, 0x8000_0000_0000_0000, u64::MAX];
 
 pub(crate) fn regs() -> impl Iterator<Item = Reg> + Clone {
-    REGS.into_iter()
-        .map(|n| Reg::new(n).expect("the list holds real registers"))
+    REGS.into_iter().map(|n| Reg::new(n).expect("the list holds real registers"))
 }
 
 fn operands() -> Vec<Operand> {
@@ -53,20 +31,9 @@ pub(crate) fn every_insn() -> Vec<Insn> {
             all.push(Insn::Neg { width, dst });
             for src in operands() {
                 all.push(Insn::Mov { width, dst, src });
-                all.extend(AluOp::ALL.map(|op| Insn::Alu {
-                    width,
-                    op,
-                    dst,
-                    src,
-                }));
+                all.extend(AluOp::ALL.map(|op| Insn::Alu { width, op, dst, src }));
                 for off in OFFS {
-                    all.extend(Cond::ALL.map(|cond| Insn::Branch {
-                        width,
-                        cond,
-                        dst,
-                        src,
-                        off,
-                    }));
+                    all.extend(Cond::ALL.map(|cond| Insn::Branch { width, cond, dst, src, off }));
                 }
             }
         }
@@ -75,40 +42,19 @@ pub(crate) fn every_insn() -> Vec<Insn> {
         }
         for size in Size::ALL {
             for off in OFFS {
-                all.extend(operands().into_iter().map(|src| Insn::Store {
-                    size,
-                    base: dst,
-                    off,
-                    src,
-                }));
+                all.extend(operands().into_iter().map(|src| Insn::Store { size, base: dst, off, src }));
             }
         }
-        all.extend(VALUES.map(|v| Insn::LoadImm64 {
-            dst,
-            value: Imm64::Value(v),
-        }));
+        all.extend(VALUES.map(|v| Insn::LoadImm64 { dst, value: Imm64::Value(v) }));
         for imm in IMMS {
-            for value in [
-                Imm64::MapFd(imm),
-                Imm64::Func { off: imm },
-                Imm64::MapIdx(imm),
-            ] {
+            for value in [Imm64::MapFd(imm), Imm64::Func { off: imm }, Imm64::MapIdx(imm)] {
                 all.push(Insn::LoadImm64 { dst, value });
             }
             for second in IMMS {
                 for value in [
-                    Imm64::MapValue {
-                        fd: imm,
-                        off: second as u32,
-                    },
-                    Imm64::BtfId {
-                        id: imm as u32,
-                        btf_fd: second,
-                    },
-                    Imm64::MapIdxValue {
-                        idx: imm,
-                        off: second as u32,
-                    },
+                    Imm64::MapValue { fd: imm, off: second as u32 },
+                    Imm64::BtfId { id: imm as u32, btf_fd: second },
+                    Imm64::MapIdxValue { idx: imm, off: second as u32 },
                 ] {
                     all.push(Insn::LoadImm64 { dst, value });
                 }
@@ -120,34 +66,13 @@ pub(crate) fn every_insn() -> Vec<Insn> {
                 all.push(Insn::AddrSpaceCast { dst, src, to, from });
             }
             for off in OFFS {
-                all.extend(LoadType::ALL.map(|ty| Insn::Load {
-                    ty,
-                    dst,
-                    base: src,
-                    off,
-                }));
+                all.extend(LoadType::ALL.map(|ty| Insn::Load { ty, dst, base: src, off }));
                 for size in Size::ALL {
-                    all.push(Insn::LoadAcquire {
-                        size,
-                        dst,
-                        base: src,
-                        off,
-                    });
-                    all.push(Insn::StoreRelease {
-                        size,
-                        base: dst,
-                        off,
-                        src,
-                    });
+                    all.push(Insn::LoadAcquire { size, dst, base: src, off });
+                    all.push(Insn::StoreRelease { size, base: dst, off, src });
                 }
                 for width in Width::ALL {
-                    all.extend(AtomicOp::ALL.map(|op| Insn::Atomic {
-                        op,
-                        width,
-                        base: dst,
-                        off,
-                        src,
-                    }));
+                    all.extend(AtomicOp::ALL.map(|op| Insn::Atomic { op, width, base: dst, off, src }));
                 }
             }
         }
@@ -161,10 +86,7 @@ pub(crate) fn every_insn() -> Vec<Insn> {
     for off in OFFS {
         all.push(Insn::Jump { off });
         all.push(Insn::MayGoto { off });
-        all.extend(IMMS.map(|btf_id| Insn::CallKfunc {
-            btf_id,
-            fd_idx: off,
-        }));
+        all.extend(IMMS.map(|btf_id| Insn::CallKfunc { btf_id, fd_idx: off }));
     }
     for imm in IMMS.into_iter().chain([211, 212]) {
         all.push(Insn::JumpLong { off: imm });
