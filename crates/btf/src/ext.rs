@@ -14,7 +14,7 @@ use std::fmt;
 
 use skep_insn::Endian;
 
-use crate::raw::u32_at;
+use crate::raw::{self, u32_at};
 use crate::{Error, TypeId, parse};
 
 /// The parsed `.BTF.ext` of an object.
@@ -182,6 +182,44 @@ impl BtfExt {
         };
         Ok(BtfExt { func_info, line_info, core_relo })
     }
+}
+
+impl BtfExt {
+    /// The bytes of the section, in the byte order asked for. Record sizes are those of kernel 6.18.
+    pub fn to_bytes(&self, endian: Endian) -> Vec<u8> {
+        let func = words(&self.func_info, 8, |it| [it.insn_off_bytes, it.type_id.0]);
+        let line = words(&self.line_info, 16, |it| [it.insn_off_bytes, it.file_name_off, it.line_off, it.line_col]);
+        let core = words(&self.core_relo, 16, |it| [it.insn_off_bytes, it.type_id.0, it.access_str_off, it.kind.0]);
+        let (func_len, line_len, core_len) = (func.len() as u32 * 4, line.len() as u32 * 4, core.len() as u32 * 4);
+        let magic = u32::from(raw::MAGIC);
+        let start = match endian {
+            Endian::Little => magic | u32::from(raw::VERSION) << 16,
+            Endian::Big => magic << 16 | u32::from(raw::VERSION) << 8,
+        };
+        let head = [start, 32, 0, func_len, func_len, line_len, func_len + line_len, core_len];
+        head.into_iter()
+            .chain(func)
+            .chain(line)
+            .chain(core)
+            .flat_map(|word| match endian {
+                Endian::Little => word.to_le_bytes(),
+                Endian::Big => word.to_be_bytes(),
+            })
+            .collect()
+    }
+}
+
+/// One kind of information as words; nothing at all when there is none.
+fn words<T, const N: usize>(sections: &[ExtSection<T>], size: u32, write: impl Fn(&T) -> [u32; N]) -> Vec<u32> {
+    if sections.is_empty() {
+        return Vec::new();
+    }
+    let mut out = vec![size];
+    for section in sections {
+        out.extend([section.name_off, section.records.len() as u32]);
+        out.extend(section.records.iter().flat_map(&write));
+    }
+    out
 }
 
 /// The sections of one kind of information. `start` is where `bytes` lie in the whole.

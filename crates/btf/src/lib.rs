@@ -28,6 +28,7 @@
 //! times the size of the input, and every walk along type references is bounded.
 
 mod btf;
+mod build;
 mod error;
 mod ext;
 mod find;
@@ -39,10 +40,12 @@ mod validate;
 pub mod value;
 
 pub use btf::{Btf, TypeId};
+pub use build::{Appended, Builder, MemberDef, TypeDef};
 pub use error::Error;
 pub use ext::{BtfExt, CoreRelo, CoreReloKind, ExtSection, FuncInfo, LineInfo};
 pub use find::NeededNames;
 pub use kind::Kind;
+pub use skep_insn::Endian;
 pub use types::{
     Array, Composite, Datasec, DeclTag, Enum, EnumValue, Float, Func, FuncLinkage, FuncProto, Fwd, Int, IntEncoding,
     Member, Param, Ref, SecVar, Type, Unknown, Var, VarLinkage,

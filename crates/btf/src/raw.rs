@@ -50,4 +50,7 @@ impl Info {
     pub(crate) const fn flag(self) -> bool {
         self.0 >> 31 != 0
     }
+    pub(crate) const fn new(kind: u8, vlen: u32, flag: bool) -> Info {
+        Info((flag as u32) << 31 | (kind as u32 & 0x7f) << 24 | vlen & 0xff_ffff)
+    }
 }
