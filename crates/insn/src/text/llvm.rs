@@ -70,9 +70,9 @@ fn plain(printer: &Printer<'_>, style: Llvm, insn: Insn) -> String {
             Imm64::Value(value) => format!("{dst} = {} ll", number(style, value as i64)),
             _ => {
                 let (kind, low, high) = value.bits();
-                let mut text = format!("ld_pseudo\t{dst}, {}, {}", n(kind.into()), n(low));
+                let mut text = format!("ld_pseudo\t{dst}, {}, {}", n(kind.into()), u(low as u32));
                 if printer.exact && high != 0 {
-                    text.push_str(&format!(", {}", n(high)));
+                    text.push_str(&format!(", {}", u(high as u32)));
                 }
                 text
             }
@@ -172,8 +172,6 @@ fn half(size: Size, reg: Reg) -> String {
 
 fn number(style: Llvm, value: i64) -> String {
     match (style.decimal, value < 0) {
-        // LLVM 14 takes 64-bit immediates as unsigned, the others fit an i32.
-        (true, true) if value < i64::from(i32::MIN) => format!("{}", value as u64),
         (true, _) => format!("{value}"),
         (false, true) => format!("-{:#x}", value.unsigned_abs()),
         (false, false) => format!("{value:#x}"),
