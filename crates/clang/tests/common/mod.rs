@@ -1,0 +1,92 @@
+//! What the tests of this crate share: compilers, a cache folder per test, and a vmlinux.h of this kernel.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use skep_clang::{Cache, Clang, Compiler, Error, Object, Request, Vmlinux};
+
+/// The compilers that the project promises to work with.
+pub const COMPILERS: [&str; 2] = ["clang-14", "clang-19"];
+
+/// A folder that goes when the test ends.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("skep-clang-test-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A compiler by name, with the cache in `cache`.
+pub fn clang_in(cache: &Path, name: &str) -> Clang {
+    let cache = Cache::at(cache).unwrap();
+    let compiler = Compiler::named(&cache, name).unwrap_or_else(|error| panic!("{error}; run cargo xtask setup"));
+    Clang::new(cache, compiler)
+}
+
+/// A cache that the tests of one run share, so that vmlinux.h is made once.
+pub fn shared_cache() -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cache")
+}
+
+/// This kernel's types as C, printed by bpftool.
+pub fn vmlinux_text() -> &'static str {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| {
+        let args = ["btf", "dump", "file", "/sys/kernel/btf/vmlinux", "format", "c"];
+        let output = ["bpftool", "/usr/sbin/bpftool"]
+            .into_iter()
+            .find_map(|program| Command::new(program).args(args).stderr(Stdio::inherit()).output().ok());
+        let output = output.expect("bpftool is installed (run cargo xtask setup)");
+        assert!(output.status.success(), "bpftool dumps the kernel's BTF");
+        String::from_utf8(output.stdout).unwrap()
+    })
+}
+
+/// Compiles with this kernel's vmlinux.h within reach.
+pub fn compile(clang: &Clang, source: &Path) -> Result<Object, Error> {
+    clang.compile(&Request { vmlinux: Some(Vmlinux::from_text(vmlinux_text())), ..Request::new(source) })
+}
+
+/// The repository's root.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// All files below a folder whose names end so, sorted.
+pub fn files_below(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_below(&path, ending));
+        } else if path.to_string_lossy().ends_with(ending) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
