@@ -1,0 +1,78 @@
+//! JSON lines.
+
+use std::io::Write as _;
+
+use crate::{Clock, Layout};
+
+/// Writes one event as one line of JSON: `time` (RFC 3339, UTC), `source` (the buffer's name), then the members by name.
+/// Structs within are objects. `wall_ns` is when the event arrived.
+pub fn write_record(layout: &Layout, source: &str, data: &[u8], wall_ns: i64, clock: &mut Clock, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"time\":\"");
+    clock.write_rfc3339(wall_ns, out);
+    out.extend_from_slice(b"\",\"source\":");
+    write_string(source.as_bytes(), out);
+    // Columns are in the order of the type, so that an open object is always the prefix of the next name.
+    let mut open: Vec<&str> = Vec::new();
+    let mut first = false;
+    for column in &layout.columns {
+        let mut parts: Vec<&str> = column.name.split('.').collect();
+        let leaf = parts.pop().unwrap_or_default();
+        let shared = open.iter().zip(&parts).take_while(|(a, b)| a == b).count();
+        for _ in shared..open.len() {
+            out.push(b'}');
+            first = false;
+        }
+        open.truncate(shared);
+        for part in &parts[shared..] {
+            comma(&mut first, out);
+            write_string(part.as_bytes(), out);
+            out.extend_from_slice(b":{");
+            first = true;
+            open.push(part);
+        }
+        comma(&mut first, out);
+        write_string(leaf.as_bytes(), out);
+        out.push(b':');
+        column.cell.write_json(data, column.off, layout.endian, &layout.btf, out);
+    }
+    for _ in &open {
+        out.push(b'}');
+    }
+    out.extend_from_slice(b"}\n");
+}
+
+fn comma(first: &mut bool, out: &mut Vec<u8>) {
+    if !*first {
+        out.push(b',');
+    }
+    *first = false;
+}
+
+/// Writes `text` as a JSON string.
+pub fn json_string(text: &str, out: &mut Vec<u8>) {
+    write_string(text.as_bytes(), out);
+}
+
+/// Writes bytes as a JSON string; what is not UTF-8 becomes U+FFFD.
+pub(crate) fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    for chunk in bytes.utf8_chunks() {
+        for &byte in chunk.valid().as_bytes() {
+            match byte {
+                b'"' => out.extend_from_slice(b"\\\""),
+                b'\\' => out.extend_from_slice(b"\\\\"),
+                b'\n' => out.extend_from_slice(b"\\n"),
+                b'\r' => out.extend_from_slice(b"\\r"),
+                b'\t' => out.extend_from_slice(b"\\t"),
+                0..0x20 | 0x7f => {
+                    let _ = write!(out, "\\u{byte:04x}");
+                }
+                byte => out.push(byte),
+            }
+        }
+        if !chunk.invalid().is_empty() {
+            out.extend_from_slice("\u{fffd}".as_bytes());
+        }
+    }
+    out.push(b'"');
+}

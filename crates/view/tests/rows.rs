@@ -1,0 +1,209 @@
+//! Events of known types as text rows and JSON lines.
+
+#![expect(clippy::unwrap_used, reason = "a helper of tests may panic")]
+
+use skep_btf::{Btf, Builder, IntEncoding, MemberDef, TypeDef, TypeId};
+use skep_insn::Endian;
+use skep_view::{Clock, Layout, write_header, write_json, write_row};
+
+/// 2026-11-20 12:38:30 UTC.
+const WALL_NS: i64 = 1_795_178_310_000_000_005;
+
+/// A struct in the making: members one after another, aligned by nobody.
+struct Event {
+    builder: Builder,
+    members: Vec<(&'static str, TypeId, u32, Option<u8>)>,
+    bits: u32,
+    data: Vec<u8>,
+}
+
+impl Event {
+    fn new() -> Event {
+        Event { builder: Builder::new(), members: vec![], bits: 0, data: vec![] }
+    }
+
+    fn int(&mut self, name: &'static str, size: u32, encoding: IntEncoding) -> TypeId {
+        self.builder.add(TypeDef::Int { name, size, bits: (size * 8) as u8, encoding }).unwrap()
+    }
+
+    fn with(mut self, name: &'static str, type_id: TypeId, bytes: &[u8]) -> Event {
+        self.members.push((name, type_id, self.bits, None));
+        self.bits += 8 * bytes.len() as u32;
+        self.data.extend_from_slice(bytes);
+        self
+    }
+
+    fn u32(mut self, name: &'static str, value: u32) -> Event {
+        let id = self.int("unsigned int", 4, IntEncoding::default());
+        self.with(name, id, &value.to_le_bytes())
+    }
+
+    fn i32(mut self, name: &'static str, value: i32) -> Event {
+        let id = self.int("int", 4, IntEncoding::SIGNED);
+        self.with(name, id, &value.to_le_bytes())
+    }
+
+    fn u64(mut self, name: &'static str, value: u64) -> Event {
+        let id = self.int("unsigned long long", 8, IntEncoding::default());
+        self.with(name, id, &value.to_le_bytes())
+    }
+
+    fn chars(mut self, name: &'static str, bytes: &[u8]) -> Event {
+        let element = self.int("char", 1, IntEncoding::SIGNED);
+        let len = bytes.len() as u32;
+        let id = self.builder.add(TypeDef::Array { element, index: element, len }).unwrap();
+        self.with(name, id, bytes)
+    }
+
+    fn bytes(mut self, name: &'static str, bytes: &[u8]) -> Event {
+        let element = self.int("unsigned char", 1, IntEncoding::default());
+        let len = bytes.len() as u32;
+        let id = self.builder.add(TypeDef::Array { element, index: element, len }).unwrap();
+        self.with(name, id, bytes)
+    }
+
+    fn typedef(mut self, name: &'static str, of: &'static str, size: u32, bytes: &[u8]) -> Event {
+        let type_id = self.int(of, size, IntEncoding::default());
+        let id = self.builder.add(TypeDef::Typedef { name: of, type_id }).unwrap();
+        self.with(name, id, bytes)
+    }
+
+    fn layout(&mut self) -> Layout {
+        let members: Vec<MemberDef<'_>> = self
+            .members
+            .iter()
+            .map(|&(name, type_id, bit_offset, bitfield_size)| MemberDef { name, type_id, bit_offset, bitfield_size })
+            .collect();
+        let id = self.builder.add(TypeDef::Struct { name: "event", size: self.bits / 8, members: &members }).unwrap();
+        let btf = Btf::parse(self.builder.finish(Endian::Little).unwrap()).unwrap();
+        Layout::of(&btf, id).unwrap()
+    }
+
+    #[track_caller]
+    fn check_text(mut self, expected: &str) {
+        let layout = self.layout();
+        let mut out = Vec::new();
+        write_header(&layout, &mut out);
+        write_row(&layout, &self.data, WALL_NS, &mut Clock::new(0, 0), &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[track_caller]
+    fn check_json(mut self, expected: &str) {
+        let layout = self.layout();
+        let mut out = Vec::new();
+        write_json(&layout, "events", &self.data, WALL_NS, &mut Clock::new(0, 0), &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+}
+
+#[test]
+fn columns_are_the_members_under_their_names() {
+    Event::new()
+        .chars("comm", b"bash\0garbage\0\0\0\0")
+        .u32("pid", 4711)
+        .i32("ret", -2)
+        .chars("args", b"/bin/ls\0")
+        .check_text(
+            "\
+TIME      COMM              PID       RET       ARGS
+12:38:30  bash              4711      -ENOENT   /bin/ls
+",
+        );
+}
+
+#[test]
+fn json_keeps_numbers_and_quotes_text() {
+    Event::new().chars("comm", b"a\"b\n\xff\0").u32("pid", 7).i32("ret", -2).check_json(
+        "{\"time\":\"2026-11-20T12:38:30.000000005Z\",\"source\":\"events\",\"comm\":\"a\\\"b\\n\u{fffd}\",\"pid\":7,\"ret\":-2}\n",
+    );
+}
+
+#[test]
+fn arguments_end_where_their_length_says() {
+    Event::new()
+        .u32("args_size", 12)
+        .u32("args_count", 2)
+        .chars("args", b"/bin/ls\0-la\0junk")
+        .check_text("TIME      ARGS\n12:38:30  /bin/ls -la\n");
+}
+
+#[test]
+fn addresses_and_ports_are_told_by_type_and_name() {
+    Event::new()
+        .u32("family", 2)
+        .bytes("saddr", &[127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+        .typedef("daddr", "__be32", 4, &[10, 0, 0, 1])
+        .typedef("dport", "__be16", 2, &[0x1f, 0x90])
+        .check_text(
+            "\
+TIME      FAMILY    SADDR            DADDR            DPORT
+12:38:30  2         127.0.0.1        10.0.0.1         8080
+",
+        );
+    let v6 = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    Event::new().u32("af", 10).bytes("daddr", &v6).check_json(
+        "{\"time\":\"2026-11-20T12:38:30.000000005Z\",\"source\":\"events\",\"af\":10,\"daddr\":\"2001:db8::1\"}\n",
+    );
+}
+
+#[test]
+fn times_and_durations_are_told_by_name() {
+    Event::new().u64("ts_ns", 3_600_000_000_000).u64("delta_us", 1204).u64("latency_ns", 999).check_text(
+        "\
+TS_NS     DELTA_US   LATENCY_NS
+01:00:00  1.204ms    999ns
+",
+    );
+}
+
+#[test]
+fn a_short_event_shows_what_is_there() {
+    let mut event = Event::new().u32("pid", 1).u64("bytes", 2);
+    event.data.truncate(6);
+    event.check_text("TIME      PID       BYTES\n12:38:30  1         -\n");
+    let mut event = Event::new().u32("pid", 1).u64("bytes", 2);
+    event.data.truncate(6);
+    event.check_json("{\"time\":\"2026-11-20T12:38:30.000000005Z\",\"source\":\"events\",\"pid\":1,\"bytes\":null}\n");
+}
+
+#[test]
+fn control_characters_do_not_reach_the_terminal() {
+    Event::new().chars("comm", b"a\x1b[2Jb\0").check_text("TIME      COMM\n12:38:30  a\\x1b[2Jb\n");
+}
+
+#[test]
+fn structs_within_become_columns_and_objects() {
+    let mut event = Event::new().u32("pid", 5);
+    let int = event.int("int", 4, IntEncoding::SIGNED);
+    let members = [
+        MemberDef { name: "x", type_id: int, bit_offset: 0, bitfield_size: None },
+        MemberDef { name: "y", type_id: int, bit_offset: 32, bitfield_size: None },
+    ];
+    let point = event.builder.add(TypeDef::Struct { name: "point", size: 8, members: &members }).unwrap();
+    let bytes = [1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff];
+    let build = |event: Event| event.with("from", point, &bytes).with("to", point, &bytes);
+    build(event).check_json(
+        "{\"time\":\"2026-11-20T12:38:30.000000005Z\",\"source\":\"events\",\"pid\":5,\"from\":{\"x\":1,\"y\":-1},\"to\":{\"x\":1,\"y\":-1}}\n",
+    );
+}
+
+#[test]
+fn enums_print_by_name_and_unknown_values_as_numbers() {
+    for (value, text) in [(1u32, "CLOSED"), (9, "9")] {
+        let mut event = Event::new();
+        let values = [("OPEN", 0), ("CLOSED", 1)];
+        let id = event.builder.add(TypeDef::Enum { name: "state", size: 4, signed: false, values: &values }).unwrap();
+        event.with("state", id, &value.to_le_bytes()).check_text(&format!("TIME      STATE\n12:38:30  {text}\n"));
+    }
+}
+
+#[test]
+fn bit_fields_are_cut_out() {
+    let mut event = Event::new();
+    let id = event.int("unsigned int", 4, IntEncoding::default());
+    event.data = vec![0b1011_0101, 0, 0, 0];
+    event.members = vec![("low", id, 0, Some(3)), ("high", id, 3, Some(5))];
+    event.bits = 32;
+    event.check_text("TIME      LOW   HIGH\n12:38:30  5     22\n");
+}
