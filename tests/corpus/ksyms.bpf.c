@@ -4,7 +4,7 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-extern const void init_task __ksym;
+extern const void vfs_read __ksym;
 extern const void no_such_symbol_anywhere __ksym __weak;
 extern const void bpf_prog_put __ksym __weak;
 
@@ -13,7 +13,7 @@ __u64 address;
 SEC("raw_tp/sys_enter")
 int use(void *ctx)
 {
-	address = (__u64)&init_task;
+	address = (__u64)&vfs_read;
 	if (&no_such_symbol_anywhere)
 		address++;
 	return &bpf_prog_put == 0;

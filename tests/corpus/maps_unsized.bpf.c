@@ -23,6 +23,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_STACK_TRACE);
 	__uint(key_size, 4);
+	__uint(value_size, 127 * 8);
 } stacks SEC(".maps");
 
 SEC("raw_tp/sys_enter")

@@ -16,6 +16,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_CPUMAP);
 	__type(key, __u32);
 	__type(value, struct bpf_cpumap_val);
+	__uint(max_entries, 4);
 } cpus SEC(".maps");
 
 SEC("xdp")

@@ -213,7 +213,7 @@ fn stamp(file: &Path) -> PathBuf {
 }
 
 /// Calls `work` for each item on as many threads as there are processors.
-fn parallel<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
+pub(crate) fn parallel<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
     let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {

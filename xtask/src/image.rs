@@ -55,6 +55,14 @@ pub(crate) struct Binaries {
     programs: Vec<PathBuf>,
 }
 
+impl Binaries {
+    /// A program that tests start, by name.
+    pub(crate) fn program(&self, name: &str) -> Option<&Path> {
+        let named = |file: &&PathBuf| file.file_name().is_some_and(|file| file == name);
+        self.programs.iter().find(named).map(PathBuf::as_path)
+    }
+}
+
 /// Compiles the tests and the guest's first process as static programs.
 pub(crate) fn compile() -> Result<Binaries> {
     let mut command = sh::cargo();

@@ -20,6 +20,7 @@
 use std::process::ExitCode;
 
 mod ci;
+mod compare;
 mod dist;
 mod setup;
 mod test;
@@ -30,6 +31,7 @@ mod corpus;
 mod cpio;
 mod image;
 mod kernels;
+mod oracle;
 mod paths;
 mod sh;
 mod verdicts;
@@ -50,6 +52,11 @@ const TASKS: &[Task] = &[
         help: "test, as CI judges it: a skip that some machine could have served is a failure",
     },
     Task { name: "vm", run: vm::run, help: "the kernel tests on Debian's kernels: [--kernel 6.1|6.12|all] [FILTER]" },
+    Task {
+        name: "compare",
+        run: compare::run,
+        help: "skep against libbpf on objects: [--kernel 6.1|6.12] [DIR|FILE...]",
+    },
     Task { name: "dist", run: dist::run, help: "the static release binary, in target/dist" },
 ];
 

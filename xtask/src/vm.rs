@@ -66,7 +66,7 @@ pub(crate) fn boot(
     filter: &str,
     extra: &Extra,
     tally: &mut Tally,
-) -> Result<Vec<String>> {
+) -> Result<Vec<(String, String)>> {
     let start = Instant::now();
     let initramfs = image::build(kernel, binaries, filter, extra)?;
     let console = paths::build_cache().join(format!("console-{}.txt", kernel.name));
@@ -156,7 +156,8 @@ struct Reader<'a> {
     /// Suite and name of the test that runs.
     running: Option<(String, String)>,
     output: Vec<String>,
-    programs: Vec<String>,
+    /// The lines of programs, by the name that the plan gave them.
+    programs: Vec<(String, String)>,
     passed: usize,
     failed: usize,
     skipped: usize,
@@ -199,8 +200,8 @@ impl<'a> Reader<'a> {
 
     fn verdict(&mut self, verdict: Verdict) {
         let Some((suite, name)) = self.running.take() else { return };
-        if suite == "program" && verdict == Verdict::Passed {
-            self.programs.append(&mut self.output);
+        if suite == "program" && !matches!(verdict, Verdict::Skipped(_)) {
+            self.programs.extend(self.output.drain(..).map(|line| (name.clone(), line)));
             return;
         }
         match &verdict {
@@ -250,7 +251,7 @@ mod tests {
         ] {
             reader.line(line);
         }
-        assert_eq!(reader.programs, ["line"]);
+        assert_eq!(reader.programs, [("who".to_owned(), "line".to_owned())]);
         reader.broken("panic");
         assert_eq!(tally.kernels, [(6, 1)]);
         let verdicts: Vec<_> = tally.cases.iter().map(|case| (case.name.as_str(), &case.verdict)).collect();
