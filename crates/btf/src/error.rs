@@ -88,6 +88,8 @@ pub enum Error {
         /// What is too big.
         what: &'static str,
     },
+    /// A CO-RE record that is wrong or ambiguous.
+    Core(crate::core::Fault),
     /// A split BTF was asked for together with a base of the other byte order.
     MixedEndian,
 }
@@ -118,6 +120,7 @@ impl fmt::Display for Error {
             Error::NoSize { id, kind } => write!(f, "type {id} has no size: it ends in {kind}"),
             Error::BadType { id, what } => write!(f, "type {id}: {what}"),
             Error::TooBig { what } => write!(f, "{what}"),
+            Error::Core(fault) => write!(f, "{fault}"),
             Error::MixedEndian => f.write_str("a split BTF and its base must have the same byte order"),
         }
     }

@@ -29,6 +29,7 @@
 
 mod btf;
 mod build;
+pub mod core;
 mod error;
 mod ext;
 mod find;
