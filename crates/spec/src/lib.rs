@@ -29,6 +29,7 @@ pub mod external;
 pub mod function;
 pub mod insert;
 pub mod map;
+pub mod nearest;
 pub mod program;
 pub mod resolve;
 pub mod resolved;
