@@ -20,6 +20,8 @@
 pub mod build;
 pub mod consts;
 mod decode;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod helpers;
 mod insn;
 mod operand;

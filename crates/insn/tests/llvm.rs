@@ -3,59 +3,15 @@
 //! Objects are read with a few lines of ELF here, because the crate that knows ELF stands above this one.
 
 mod support;
+mod tools;
 
 use skep_insn::text::{Llvm, Names, Printer, Spelling, assemble};
 use skep_insn::{AluOp, AtomicOp, Cond, Endian, Imm64, Insn, InsnIdx, Operand, RawInsn, Width, slots_from_bytes};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use support::*;
-
-/// A folder of its own for each test, removed at the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Scratch {
-        let path = std::env::temp_dir().join(format!("skep-insn-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("the folder for temporary files can be written");
-        Scratch(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Runs a tool and gives its standard output.
-fn run(program: &str, args: &[&str], dir: &Path) -> String {
-    let output = Command::new(program).args(args).current_dir(dir).output();
-    let output = output.unwrap_or_else(|error| panic!("{program}: {error}; run cargo xtask setup"));
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {args:?}: {stderr}");
-    String::from_utf8(output.stdout).expect("tools print UTF-8")
-}
-
-fn triple(endian: Endian) -> &'static str {
-    match endian {
-        Endian::Little => "bpfel",
-        Endian::Big => "bpfeb",
-    }
-}
-
-/// Makes an object whose `.text` holds these slots, with clang's assembler.
-fn object_of(slots: &[RawInsn], endian: Endian, llvm: u32, dir: &Path) {
-    let mut source = ".text\n.globl f\nf:\n".to_owned();
-    for slot in slots {
-        let bytes = slot.to_bytes(endian).map(|byte| byte.to_string());
-        writeln!(source, ".byte {}", bytes.join(",")).expect("strings take all text");
-    }
-    std::fs::write(dir.join("all.s"), source).expect("the scratch folder can be written");
-    let args = ["-target", triple(endian), "-c", "all.s", "-o", "all.o"];
-    run(&format!("clang-{llvm}"), &args, dir);
-}
+use tools::*;
 
 /// What llvm-objdump prints for each section: the index of the first slot of each line and its text.
 fn objdump(llvm: u32, options: &[&str], file: &str, dir: &Path) -> BTreeMap<String, Vec<(u32, String)>> {
@@ -123,7 +79,7 @@ fn check_all(llvm: u32, options: &[&str], style: Llvm, endian: Endian, differs: 
     let scratch = Scratch::new(&format!("all-{llvm}-{}-{}", triple(endian), style.alu32));
     let insns: Vec<Insn> = every_insn().into_iter().filter(|insn| !differs(insn)).collect();
     let code: Vec<RawInsn> = insns.iter().flat_map(Insn::encode).collect();
-    object_of(&code, endian, llvm, &scratch.0);
+    object_of(&code, ".text", endian, llvm, &scratch.0);
     let theirs = &objdump(llvm, options, "all.o", &scratch.0)[".text"];
     let ours = Printer::new(Spelling::Llvm(style)).names(&OneFunction);
     let mut wrong = Vec::new();
@@ -176,7 +132,7 @@ fn llvm_19_knows_no_opcode_that_we_do_not() {
     let scratch = Scratch::new("opcodes");
     let code: Vec<RawInsn> =
         (0..=255).filter(|code| *code != 0x18).map(|code| RawInsn::new(code, 1, 0, 0, 16)).collect();
-    object_of(&code, Endian::Little, 19, &scratch.0);
+    object_of(&code, ".text", Endian::Little, 19, &scratch.0);
     let theirs = &objdump(19, &["--mcpu=v4"], "all.o", &scratch.0)[".text"];
     assert_eq!(theirs.len(), code.len());
     for (slot, (_, text)) in code.iter().zip(theirs) {

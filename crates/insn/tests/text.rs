@@ -2,23 +2,14 @@
 
 mod support;
 
-use skep_insn::text::{AsmError, Llvm, Names, Printer, Spelling, assemble};
+use skep_insn::fuzz::SPELLINGS;
+use skep_insn::text::{AsmError, Names, Printer, Spelling, assemble};
 use skep_insn::{Insn, InsnIdx, RawInsn, helpers};
 use support::*;
 
-fn spellings() -> Vec<Spelling> {
-    let mut all = vec![Spelling::Kernel];
-    for alu32 in [false, true] {
-        for decimal in [false, true] {
-            all.push(Spelling::Llvm(Llvm { alu32, decimal }));
-        }
-    }
-    all
-}
-
 #[test]
 fn every_instruction_survives_exact_text_in_every_spelling() {
-    for spelling in spellings() {
+    for spelling in SPELLINGS {
         let printer = Printer::new(spelling).exact();
         for insn in every_insn() {
             let code = insn.encode();
@@ -32,7 +23,7 @@ fn every_instruction_survives_exact_text_in_every_spelling() {
 /// What the tools' own text loses is what the module says, and nothing else.
 #[test]
 fn plain_text_loses_only_what_is_documented() {
-    for spelling in spellings() {
+    for spelling in SPELLINGS {
         let printer = Printer::new(spelling);
         for insn in every_insn() {
             let code = insn.encode();
@@ -59,7 +50,7 @@ fn plain_text_loses_only_what_is_documented() {
 #[test]
 fn a_whole_listing_assembles_with_its_indexes() {
     let code: Vec<RawInsn> = every_insn().iter().flat_map(Insn::encode).collect();
-    for spelling in spellings() {
+    for spelling in SPELLINGS {
         let listing = Printer::new(spelling).exact().listing(&code);
         let back = assemble(&listing).expect("every line assembles alone");
         assert!(back.code == code, "{spelling:?}");

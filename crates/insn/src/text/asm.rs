@@ -144,7 +144,7 @@ fn label(line: &str) -> Option<Result<&str, Failure>> {
     if !name.is_empty() && name.chars().all(is_word) && !number {
         return Some(Ok(name));
     }
-    let column = Cursor::new(line).column() + line.len() - line.trim_start().len();
+    let column = line.chars().take_while(|c| c.is_whitespace()).count() + 1;
     let shown = shorten(name).escape_default().to_string();
     let message = format!("expected a label of letters, digits, `_`, `.` and `$` before `:`, found `{shown}`");
     Some(Err((column, message)))
@@ -162,7 +162,7 @@ fn resolve(reference: &Pending<'_>, labels: &HashMap<&str, i64>) -> Result<Insn,
     // A subprogram's address counts from its first slot's end, as a call does.
     let distance = target - reference.slot as i64 - 1;
     let near = i16::try_from(distance);
-    let far = i32::try_from(distance).map_err(|_| format!("label `{}` is too far away", reference.label));
+    let far = i32::try_from(distance).map_err(|_| format!("label `{}` is too far away", shorten(reference.label)));
     let too_far = || {
         format!(
             "label `{}` is {distance} slots away, this jump reaches {} to {}, write `gotol`",

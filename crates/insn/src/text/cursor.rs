@@ -86,7 +86,7 @@ impl<'a> Cursor<'a> {
         match parsed {
             Some(value) => Ok(value),
             None if word.starts_with(|c: char| c.is_ascii_digit()) => {
-                Err((start.column(), format!("`{word}` is no number of 64 bits")))
+                Err((start.column(), format!("`{}` is no number of 64 bits", shorten(word))))
             }
             None => Err(start.expected("a number")),
         }
@@ -126,9 +126,9 @@ pub(super) fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '$')
 }
 
-/// At most 40 characters of a word, for messages.
+/// At most 24 characters of a word, for messages.
 pub(super) fn shorten(word: &str) -> String {
-    match word.char_indices().nth(40) {
+    match word.char_indices().nth(24) {
         Some((end, _)) => format!("{}...", &word[..end]),
         None => word.to_owned(),
     }
