@@ -1,7 +1,9 @@
 //! Engines and what they give back.
 
+use std::io::Read;
 use std::time::Duration;
 
+use skep_spec::map::Slot;
 use skep_spec::{MapId, ProgId, Spec};
 
 use crate::{AttachOptions, Error, Link, MapHandle, RecordSource};
@@ -55,6 +57,15 @@ pub trait Session {
 
     /// Attaches a loaded program where its section and `options` say.
     fn attach(&self, program: ProgId, options: &AttachOptions) -> Result<Box<dyn Link>, Error>;
+
+    /// Registers a struct_ops map of the object (kernel 6.0 for a link; before that, until the session is dropped).
+    fn attach_map(&self, map: MapId) -> Result<Box<dyn Link>, Error>;
+
+    /// Puts a program of the object into a program array, or a map into a map of maps.
+    fn set_slot(&self, map: MapId, index: u32, slot: Slot) -> Result<(), Error>;
+
+    /// Runs an iterator program once; what it prints is read from the result, until the end of the file (kernel 5.8).
+    fn iterate(&self, program: ProgId, options: &AttachOptions) -> Result<Box<dyn Read>, Error>;
 
     /// Runs a loaded program on given input.
     fn test_run(&self, program: ProgId, input: &TestRun<'_>) -> Result<TestRunOutput, Error>;
