@@ -61,4 +61,6 @@ pub enum KconfigType {
     Tristate,
     /// `char[N]`.
     CharArray,
+    /// A type that no value of the configuration fits: the object opens, programs that use it do not load.
+    Other,
 }

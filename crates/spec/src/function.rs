@@ -32,6 +32,17 @@ pub struct Function {
     pub core_relos: Vec<CoreRelo>,
     /// Source lines.
     pub lines: Vec<LineInfo>,
+    /// What keeps every program that reaches this function from loading.
+    pub faults: Vec<Fault>,
+}
+
+/// An instruction whose symbol could not be understood, such as a reference to an undefined variable without a type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The instruction.
+    pub insn: InsnIdx,
+    /// What is wrong, lower case, without a full stop.
+    pub message: String,
 }
 
 /// Binding and visibility of a function.

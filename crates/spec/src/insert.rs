@@ -167,6 +167,7 @@ mod tests {
             references: vec![],
             core_relos: vec![],
             lines: vec![],
+            faults: vec![],
         }
     }
 

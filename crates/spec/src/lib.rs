@@ -25,6 +25,7 @@
 //! the relocations do; a wide load takes two.
 
 pub mod diagnostic;
+pub mod elf;
 pub mod external;
 pub mod function;
 pub mod insert;
@@ -33,11 +34,17 @@ pub mod nearest;
 pub mod program;
 pub mod resolve;
 pub mod resolved;
+pub mod section;
 pub mod target;
 
+mod error;
+mod listing;
+mod load_btf;
+mod names;
 mod spec;
 
 pub use diagnostic::Diagnostic;
+pub use error::Error;
 pub use external::{Extern, ExternId, ExternKind};
 pub use function::{FuncId, Function};
 pub use map::{Map, MapId, MapType};

@@ -119,6 +119,46 @@ pub struct Map {
     pub autocreate: bool,
 }
 
+/// `BPF_F_RDONLY_PROG`: programs cannot write (include/uapi/linux/bpf.h).
+pub const BPF_F_RDONLY_PROG: u32 = 1 << 7;
+/// `BPF_F_MMAPABLE`: user space can map the value (kernel 5.5).
+pub const BPF_F_MMAPABLE: u32 = 1 << 10;
+/// `BPF_F_LINK`: a struct_ops map that is registered through a link (kernel 6.4).
+pub const BPF_F_LINK: u32 = 1 << 13;
+
+impl Map {
+    /// The globals that it holds; `None` for maps that are not data sections.
+    pub fn data_section(&self) -> Option<&DataSection> {
+        match &self.origin {
+            MapOrigin::Data(section) | MapOrigin::Arena(section) => Some(section),
+            _ => None,
+        }
+    }
+
+    /// As [`Map::data_section`], to be edited.
+    pub fn data_section_mut(&mut self) -> Option<&mut DataSection> {
+        match &mut self.origin {
+            MapOrigin::Data(section) | MapOrigin::Arena(section) => Some(section),
+            _ => None,
+        }
+    }
+
+    /// The whole value at key 0 as the object has it, `value_size` bytes; `None` when the object gives it none, which
+    /// means zeroes for data sections.
+    pub fn initial_value(&self) -> Option<Vec<u8>> {
+        match &self.contents {
+            MapContents::Data(bytes) => {
+                let mut value = bytes.clone();
+                if self.map_type != MapType::ARENA {
+                    value.resize(self.value_size as usize, 0);
+                }
+                Some(value)
+            }
+            _ => None,
+        }
+    }
+}
+
 /// How a map is shared through bpffs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pinning {
@@ -137,6 +177,8 @@ pub enum MapOrigin {
     Legacy,
     /// A data section.
     Data(DataSection),
+    /// A variable in `.maps` of type arena that also holds the globals of `.addr_space.1`.
+    Arena(DataSection),
     /// The values of the kernel's configuration.
     Kconfig,
     /// A variable in `.struct_ops` or `.struct_ops.link`.
@@ -147,7 +189,7 @@ pub enum MapOrigin {
     Made,
 }
 
-/// A data section that became an array map of one entry (or an arena's globals).
+/// A data section that became an array map of one entry, or an arena's globals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataSection {
     /// What the program may do with it.
@@ -167,6 +209,8 @@ pub enum DataKind {
     Data,
     /// `.bss*`.
     Bss,
+    /// `.addr_space.1`.
+    Arena,
 }
 
 /// A global variable.
@@ -189,7 +233,8 @@ pub struct Variable {
 pub enum MapContents {
     /// Nothing.
     Empty,
-    /// The value at key 0 (data sections; for arenas the bytes at their start).
+    /// The value at key 0 (data sections; for arenas the bytes of their globals). Bytes missing at the end are zero, which
+    /// [`Map::initial_value`] fills in.
     Data(Vec<u8>),
     /// Slots of a map of maps or of a program array, by index.
     Slots(Vec<(u32, Slot)>),

@@ -166,10 +166,14 @@ kernel_enum! {
     TRACE_KPROBE_SESSION = 56, "trace_kprobe_session";
     TRACE_UPROBE_SESSION = 57, "trace_uprobe_session";
     TRACE_FSESSION = 58, "trace_fsession";
+    TRACE_FENTRY_MULTI = 59, "trace_fentry_multi";
+    TRACE_FEXIT_MULTI = 60, "trace_fexit_multi";
+    TRACE_FSESSION_MULTI = 61, "trace_fsession_multi";
 }
 
 /// Where a program attaches, as far as its section says. What the section leaves open (interface, process, cgroup)
-/// comes from the caller at attach time.
+/// comes from the caller at attach time; so does every text that the section left empty, such as the function of a bare
+/// `SEC("kprobe")`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AttachPoint {
     /// The section names no place, or none that can be reached without the caller: see [`Program::attach_type`].
@@ -214,9 +218,9 @@ pub enum AttachPoint {
         /// On return.
         ret: bool,
     },
-    /// `uprobe/path:func@ver+off`.
+    /// `uprobe/path:func@ver+off`; `uprobe/func` leaves the binary to the caller.
     Uprobe {
-        /// Binary or library, as written.
+        /// Binary or library, as written; empty when the section names none.
         path: String,
         /// Function, with `@version` if written; empty when only an offset is given.
         function: String,
@@ -293,6 +297,12 @@ pub enum AttachPoint {
     Socket,
     /// `sk_skb*`, `sk_msg`: a socket map of the caller.
     SockMap,
+    /// A place of a user's own section definition ([`Place::Custom`](crate::section::Place::Custom)), which only that
+    /// user's engine understands.
+    Custom {
+        /// What that definition makes of the section.
+        place: String,
+    },
 }
 
 /// When a multi-attached probe runs.

@@ -52,7 +52,9 @@ pub(super) fn from_file(value: &str, to: KconfigType, size: usize, endian: Endia
             };
             number_bytes(value, size, endian)
         }
-        KconfigType::Int { .. } | KconfigType::CharArray => implies("bool, enum libbpf_tristate or char"),
+        KconfigType::Int { .. } | KconfigType::CharArray | KconfigType::Other => {
+            implies("bool, enum libbpf_tristate or char")
+        }
     }
 }
 
@@ -63,7 +65,7 @@ pub(super) fn from_number(value: u64, to: KconfigType, size: usize, endian: Endi
         KconfigType::Char => false,
         KconfigType::Bool if value <= 1 => false,
         KconfigType::Bool => return Err(format!("its value {value} is neither 0 nor 1")),
-        KconfigType::Tristate | KconfigType::CharArray => {
+        KconfigType::Tristate | KconfigType::CharArray | KconfigType::Other => {
             return Err(format!("its value {value} needs a variable of type integer, char or bool"));
         }
     };

@@ -68,7 +68,10 @@ impl<'a> Linker<'a> {
         match (self.spec.functions.get(id.0 as usize), fitted) {
             (Some(function), Some(fitted)) => match &fitted.problem {
                 Some(problem) => Err(problem.clone()),
-                None => Ok((function, fitted)),
+                None => match function.faults.first() {
+                    Some(fault) => Err(Problem::new(format!("function `{}`: {}", function.name, fault.message))),
+                    None => Ok((function, fitted)),
+                },
             },
             _ => Err(Problem::new(format!("it refers to function number {}, which the object does not have", id.0))),
         }

@@ -1,0 +1,220 @@
+//! ELF in: from an object's bytes to a [`Spec`].
+//!
+//! The order of reading matters, since later parts refer to earlier ones by index:
+//!
+//! 1. the file's tables ([`file`](self): sections, symbols, relocations), the only step that can fail;
+//! 2. types: `.BTF`, with the sizes and offsets of its data sections taken from the ELF symbols, as libbpf does;
+//! 3. functions, one for each symbol of a code section, and the programs among them;
+//! 4. maps: legacy, BTF-defined, data sections, externs (`.kconfig`, `.ksyms`), struct_ops, in libbpf's order;
+//! 5. references: the relocations of code, now that everything they may name has an index;
+//! 6. `.BTF.ext`: function types, source lines and CO-RE records, handed to the functions that they lie in.
+//!
+//! Whatever is odd after step 1 becomes a warning ([`Spec::warnings`]) or, where an instruction depends on it, a
+//! [`Fault`](crate::function::Fault) of its function, so that the rest of the object stays usable.
+
+mod btf_maps;
+mod code;
+mod data;
+mod ext;
+mod externs;
+mod file;
+mod jump_tables;
+mod legacy_maps;
+mod refs;
+mod struct_ops;
+pub(crate) mod types;
+
+use std::collections::{HashMap, HashSet};
+
+use skep_btf::Btf;
+
+use self::file::ElfFile;
+use crate::section::SectionTable;
+use crate::{Diagnostic, Error, ExternId, FuncId, Map, MapId, ProgId, Spec};
+
+/// How to read an object.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// What section names mean.
+    pub sections: SectionTable,
+}
+
+impl Spec {
+    /// Reads an object file. `name` is its file name, which gives data maps the start of their names.
+    ///
+    /// Either byte order is read on any machine. An object that no kernel would take still opens: see
+    /// [`Spec::warnings`].
+    ///
+    /// # Errors
+    ///
+    /// When `bytes` are no BPF object, or its tables are damaged.
+    pub fn parse(bytes: &[u8], name: &str) -> Result<Spec, Error> {
+        Spec::parse_with(bytes, name, &Options::default())
+    }
+
+    /// As [`Spec::parse`], with section names of one's own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Spec::parse`].
+    pub fn parse_with(bytes: &[u8], name: &str, options: &Options) -> Result<Spec, Error> {
+        let elf = ElfFile::parse(bytes)?;
+        let mut reader = Reader::new(&elf, object_name(name), options, bytes.len());
+        reader.read_types();
+        reader.read_license_and_version();
+        reader.read_functions()?;
+        reader.read_legacy_maps();
+        reader.read_btf_maps();
+        reader.read_data_sections();
+        reader.read_externs();
+        reader.read_struct_ops();
+        reader.read_map_slots();
+        reader.read_references();
+        reader.read_ext();
+        Ok(reader.spec)
+    }
+}
+
+/// The file's stem up to the first dot, as libbpf takes it (`bpf_object__new`).
+fn object_name(file_name: &str) -> String {
+    let base = file_name.rsplit('/').next().unwrap_or(file_name);
+    base.split('.').next().unwrap_or(base).to_owned()
+}
+
+/// An object being read.
+struct Reader<'e, 'a> {
+    elf: &'e ElfFile<'a>,
+    options: &'e Options,
+    spec: Spec,
+    /// Functions by section and offset.
+    function_at: HashMap<(usize, u64), FuncId>,
+    /// Functions of each section by offset, for finding the one that an offset lies in.
+    functions_in: HashMap<usize, Vec<FuncId>>,
+    /// Section of each function.
+    section_of: Vec<usize>,
+    /// Functions that are global, but hidden.
+    hidden: HashSet<FuncId>,
+    /// Programs by their function.
+    program_of: HashMap<FuncId, ProgId>,
+    /// Map definitions by section and offset.
+    map_at: HashMap<(usize, u64), MapId>,
+    /// Data maps, and the arena, by section.
+    map_of_section: HashMap<usize, MapId>,
+    /// Externs by symbol.
+    extern_of_symbol: HashMap<usize, ExternId>,
+    /// Jump tables by function, and place and size in `.jumptables`.
+    jump_tables: HashMap<(FuncId, u64, u64), MapId>,
+    /// Map definitions with slots to be filled by relocations.
+    slotted: Vec<btf_maps::Slotted>,
+    /// How many instruction slots may be copied out of the file; aliases of functions share a place in it, so the file's
+    /// size alone is no bound.
+    slots_left: usize,
+}
+
+impl<'e, 'a> Reader<'e, 'a> {
+    fn new(elf: &'e ElfFile<'a>, name: String, options: &'e Options, file_len: usize) -> Reader<'e, 'a> {
+        Reader {
+            elf,
+            options,
+            spec: Spec {
+                name,
+                endian: elf.endian,
+                license: None,
+                kernel_version: None,
+                functions: Vec::new(),
+                programs: Vec::new(),
+                maps: Vec::new(),
+                externs: Vec::new(),
+                btf: None,
+                warnings: Vec::new(),
+            },
+            function_at: HashMap::new(),
+            functions_in: HashMap::new(),
+            section_of: Vec::new(),
+            hidden: HashSet::new(),
+            program_of: HashMap::new(),
+            map_at: HashMap::new(),
+            map_of_section: HashMap::new(),
+            extern_of_symbol: HashMap::new(),
+            jump_tables: HashMap::new(),
+            slotted: Vec::new(),
+            slots_left: file_len / 2,
+        }
+    }
+
+    fn warn(&mut self, subject: impl Into<String>, message: impl Into<String>) {
+        self.warn_with(subject, message, None);
+    }
+
+    fn warn_with(&mut self, subject: impl Into<String>, message: impl Into<String>, hint: Option<String>) {
+        let warning = Diagnostic { subject: subject.into(), message: message.into(), hint };
+        // A damaged file may hold the same fault a million times; a person reads a few.
+        if self.spec.warnings.len() < MAX_WARNINGS {
+            self.spec.warnings.push(warning);
+        }
+    }
+
+    fn btf(&self) -> Option<Btf> {
+        self.spec.btf.clone()
+    }
+
+    fn add_map(&mut self, map: Map) -> MapId {
+        let id = MapId(self.spec.maps.len() as u32);
+        self.spec.maps.push(map);
+        id
+    }
+
+    fn read_license_and_version(&mut self) {
+        if let Some((_, section)) = self.elf.section_named("license") {
+            let text = section.data.split(|&byte| byte == 0).next().unwrap_or_default();
+            self.spec.license = Some(String::from_utf8_lossy(text).into_owned());
+        }
+        if let Some((_, section)) = self.elf.section_named("version") {
+            match <[u8; 4]>::try_from(section.data) {
+                Ok(word) => self.spec.kernel_version = Some(u32_from(word, self.elf.endian)),
+                Err(_) => self.warn("version", "the section must hold a 32-bit number; it is ignored"),
+            }
+        }
+    }
+
+    /// The 32-bit word at `off` of section `section`; `None` past its end.
+    fn word32(&self, section: usize, off: u64) -> Option<u32> {
+        let off = usize::try_from(off).ok()?;
+        let bytes = self.elf.sections.get(section)?.data.get(off..off.checked_add(4)?)?;
+        Some(u32_from(bytes.try_into().ok()?, self.elf.endian))
+    }
+
+    /// The 64-bit word at `off` of section `section`; `None` past its end.
+    fn word64(&self, section: usize, off: u64) -> Option<u64> {
+        let (first, second) = (self.word32(section, off)?, self.word32(section, off.checked_add(4)?)?);
+        Some(match self.elf.endian {
+            skep_insn::Endian::Little => u64::from(second) << 32 | u64::from(first),
+            skep_insn::Endian::Big => u64::from(first) << 32 | u64::from(second),
+        })
+    }
+}
+
+const MAX_WARNINGS: usize = 1000;
+
+fn u32_from(word: [u8; 4], endian: skep_insn::Endian) -> u32 {
+    match endian {
+        skep_insn::Endian::Little => u32::from_le_bytes(word),
+        skep_insn::Endian::Big => u32::from_be_bytes(word),
+    }
+}
+
+/// For fuzzers and mutation tests: opens `bytes` and goes over everything that a user of the result would.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    if let Ok(spec) = Spec::parse(bytes, "fuzz.bpf.o") {
+        let _ = format!("{spec}");
+        let _ = spec.btf_for_load();
+        for (id, map) in spec.maps() {
+            let _ = spec.kernel_map_name(id);
+            // Zero-filled sections may claim any size: the sizes are the file's word, the bytes are not made.
+            if map.value_size < 1 << 20 {
+                let _ = map.initial_value();
+            }
+        }
+    }
+}

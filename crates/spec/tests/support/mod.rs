@@ -1,0 +1,81 @@
+//! Compiling small C sources, and comparing text with what is checked in.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use skep_spec::Spec;
+
+/// What the sources in `tests/data` share; no header of the machine is used.
+const HEADER: &str = include_str!("../data/common.h");
+
+/// The compilers that the tests are made for.
+pub(crate) const COMPILERS: [&str; 2] = ["clang-14", "clang-19"];
+
+pub(crate) fn data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data")
+}
+
+/// Compiles `source` for `target` (`bpfel` or `bpfeb`) and gives the object's bytes.
+pub(crate) fn compile(compiler: &str, target: &str, source: &str, options: &[&str]) -> Vec<u8> {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let stem = format!("spec-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let (input, output) = (dir.join(format!("{stem}.c")), dir.join(format!("{stem}.o")));
+    std::fs::write(&input, format!("{HEADER}\n#line 1 \"test.c\"\n{source}")).unwrap();
+    let result = Command::new(compiler)
+        .args([
+            "-O2",
+            "-g",
+            "-mcpu=v3",
+            "-Wall",
+            "-Werror",
+            "-Wno-unused-function",
+            "-Wno-unused-variable",
+            "-target",
+            target,
+        ])
+        .args(options)
+        .arg("-c")
+        .arg(&input)
+        .arg("-o")
+        .arg(&output)
+        .output()
+        .unwrap_or_else(|err| panic!("{compiler}: {err}; run `cargo xtask setup`"));
+    assert!(result.status.success(), "{compiler} {target}:\n{}", String::from_utf8_lossy(&result.stderr));
+    let bytes = std::fs::read(&output).unwrap();
+    std::fs::remove_file(input).unwrap();
+    std::fs::remove_file(output).unwrap();
+    bytes
+}
+
+/// Compiles and opens `source`.
+pub(crate) fn open(compiler: &str, target: &str, source: &str) -> Spec {
+    Spec::parse(&compile(compiler, target, source, &[]), "test.bpf.o").unwrap()
+}
+
+/// Compares `text` with the file `name` in `tests/data`; `SKEP_BLESS=1` writes it instead.
+pub(crate) fn check(name: &str, text: &str) {
+    let path = data().join(name);
+    if std::env::var_os("SKEP_BLESS").is_some() {
+        std::fs::write(&path, text).unwrap();
+        return;
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    if expected == text {
+        return;
+    }
+    let mut message = format!("{} differs; SKEP_BLESS=1 accepts the new text:\n", path.display());
+    let (old, new): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), text.lines().collect());
+    for line in &old {
+        if !new.contains(line) {
+            message += &format!("- {line}\n");
+        }
+    }
+    for line in &new {
+        if !old.contains(line) {
+            message += &format!("+ {line}\n");
+        }
+    }
+    panic!("{message}");
+}
