@@ -8,7 +8,7 @@
 //! |---|---|
 //! | bpf(2) | [`bpf`] |
 //! | memory shared with the kernel | [`mmap`], [`ringbuf`], [`user_ringbuf`], [`perf_ring`] |
-//! | events, network devices | [`perf_event`], [`netlink`] |
+//! | events, network devices, sockets | [`perf_event`], [`netlink`], [`netns`], [`socket`] |
 //! | kernel file systems without mounting them | [`mount`], [`tracefs`], [`bpffs`] |
 //! | facts about the machine and this process | [`cpu`], [`version`], [`caps`], [`memlock`], [`kallsyms`], [`kconfig`] |
 //! | waiting, and undoing after death | [`epoll`], [`signal`], [`child`], [`undo`] |
@@ -27,10 +27,12 @@ pub mod memlock;
 pub mod mmap;
 pub mod mount;
 pub mod netlink;
+pub mod netns;
 pub mod perf_event;
 pub mod perf_ring;
 pub mod ringbuf;
 pub mod signal;
+pub mod socket;
 pub mod tracefs;
 pub mod undo;
 pub mod user_ringbuf;

@@ -27,7 +27,8 @@ const RTM_SETLINK: u16 = 19;
 const RTM_NEWQDISC: u16 = 36;
 const RTM_DELQDISC: u16 = 37;
 const RTM_GETQDISC: u16 = 38;
-const RTM_NEWTFILTER: u16 = 44;
+/// The message that describes one filter.
+pub const RTM_NEWTFILTER: u16 = 44;
 const RTM_DELTFILTER: u16 = 45;
 const RTM_GETTFILTER: u16 = 46;
 
@@ -49,6 +50,8 @@ const NLA_TYPE_MASK: u16 = 0x3fff;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const VETH_INFO_PEER: u16 = 1;
 const IFLA_XDP: u16 = 43;
 const IFLA_XDP_FD: u16 = 1;
 const IFLA_XDP_ATTACHED: u16 = 2;
@@ -252,6 +255,34 @@ impl Message {
         message
     }
 
+    /// Makes a pair of veth interfaces: what goes into one comes out of the other.
+    pub fn add_veth(name: &str, peer: &str) -> Message {
+        let mut message = Message::ifinfo(RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, 0);
+        message.text(IFLA_IFNAME, name);
+        message.nest(IFLA_LINKINFO | NLA_F_NESTED, |message| {
+            message.text(IFLA_INFO_KIND, "veth");
+            message.nest(IFLA_INFO_DATA | NLA_F_NESTED, |message| {
+                message.nest(VETH_INFO_PEER | NLA_F_NESTED, |message| {
+                    // A `struct ifinfomsg`, then attributes.
+                    message.bytes.extend_from_slice(&[0; 16]);
+                    message.text(IFLA_IFNAME, peer);
+                });
+            });
+        });
+        message
+    }
+
+    /// Switches an interface on.
+    pub fn set_up(ifindex: u32) -> Message {
+        const IFF_UP: u32 = 1;
+        let mut message = Message::new(RTM_SETLINK, NLM_F_ACK);
+        message.u32(0); // family, pad, type
+        message.u32(ifindex);
+        message.u32(IFF_UP); // flags
+        message.u32(IFF_UP); // change
+        message
+    }
+
     /// Makes the clsact qdisc of an interface; `EEXIST` if it has one.
     pub fn add_clsact(ifindex: u32) -> Message {
         let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
@@ -265,6 +296,11 @@ impl Message {
         let mut message = Message::tc(RTM_DELQDISC, NLM_F_ACK, ifindex, CLSACT_HANDLE, TC_H_CLSACT, 0);
         message.text(TCA_KIND, "clsact");
         message
+    }
+
+    /// Asks for the filters below [`TC_INGRESS`] or [`TC_EGRESS`]; each is answered by an [`RTM_NEWTFILTER`].
+    pub fn list_filters(ifindex: u32, parent: u32) -> Message {
+        Message::tc(RTM_GETTFILTER, NLM_F_DUMP, ifindex, 0, parent, 0)
     }
 
     /// Takes one filter away.
@@ -362,8 +398,7 @@ impl Socket {
     /// The BPF filters below [`TC_INGRESS`] or [`TC_EGRESS`]; empty if the interface has no clsact qdisc.
     pub fn filters(&self, ifindex: u32, parent: u32) -> Result<Vec<Filter>, Error> {
         let mut filters = Vec::new();
-        let message = Message::tc(RTM_GETTFILTER, NLM_F_DUMP, ifindex, 0, parent, 0);
-        self.request(message, |kind, payload| {
+        self.request(Message::list_filters(ifindex, parent), |kind, payload| {
             if kind == RTM_NEWTFILTER
                 && let Some(filter) = parse_filter(payload)
                 // The first message of a priority describes the class of filters and not a filter.

@@ -263,39 +263,9 @@ pub fn pmu_type(name: &str) -> Result<u32, Errno> {
         .map_err(|_| Errno::EINVAL)
 }
 
-/// The CPUs that are online, in order.
-pub fn online_cpus() -> Result<Vec<u32>, Errno> {
-    cpu_list(&std::fs::read_to_string("/sys/devices/system/cpu/online")?).ok_or(Errno::EINVAL)
-}
-
-/// The kernel's list format: `0-3,5,7-8`.
-fn cpu_list(text: &str) -> Option<Vec<u32>> {
-    // `CONFIG_NR_CPUS` ends at 8192; a larger number is no list of CPUs.
-    const MAX_CPUS: u32 = 1 << 16;
-    let mut cpus = Vec::new();
-    for range in text.trim().split(',').filter(|range| !range.is_empty()) {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-        if first > last || last >= MAX_CPUS {
-            return None;
-        }
-        cpus.extend(first..=last);
-    }
-    Some(cpus)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cpu_lists_are_read() {
-        assert_eq!(cpu_list("0-3,5,7-8\n"), Some(vec![0, 1, 2, 3, 5, 7, 8]));
-        assert_eq!(cpu_list("0\n"), Some(vec![0]));
-        assert_eq!(cpu_list("0-4000000000"), None);
-        assert_eq!(cpu_list("3-1"), None);
-        assert!(!online_cpus().unwrap().is_empty());
-    }
 
     #[test]
     fn an_absent_pmu_is_absent() {

@@ -22,6 +22,20 @@ use crate::errno::Errno;
 pub enum Undo<'a> {
     /// `write(2)`: a control file, or a netlink socket (where writing is sending).
     Write(BorrowedFd<'a>, Vec<u8>),
+    /// A netlink request, unless one of the dumps lists something: a clsact qdisc is taken away only when no filter of
+    /// another is on it.
+    Netlink {
+        /// The socket.
+        socket: BorrowedFd<'a>,
+        /// Dump requests; a message of type `listed` in an answer means that something is there.
+        dumps: Vec<Vec<u8>>,
+        /// The message type, such as `RTM_NEWTFILTER`.
+        listed: u16,
+        /// What is sent when nothing is there.
+        request: Vec<u8>,
+        /// The descriptors that the request mentions: the child keeps them.
+        keep: Vec<BorrowedFd<'a>>,
+    },
     /// `bpf(2)` with a command and its `union bpf_attr`, in which descriptors of `keep` may be named.
     Bpf {
         /// The command number.
@@ -37,6 +51,9 @@ impl Undo<'_> {
     fn descriptors(&self) -> Vec<RawFd> {
         match self {
             Undo::Write(fd, _) => vec![fd.as_raw_fd()],
+            Undo::Netlink { socket, keep, .. } => {
+                keep.iter().chain(std::iter::once(socket)).map(AsRawFd::as_raw_fd).collect()
+            }
             Undo::Bpf { keep, .. } => keep.iter().map(AsRawFd::as_raw_fd).collect(),
         }
     }
@@ -109,6 +126,8 @@ fn child(undo: &[Undo<'_>], keep: &[RawFd], pipe: RawFd) -> ! {
             _ => {}       // interrupted
         }
     }
+    // On the stack, as nothing may be allocated; a dump's messages hold at most 32 KiB (`netlink_dump`).
+    let mut buffer = [0u8; 32 << 10];
     for call in undo {
         for _ in 0..100 {
             let ret = match call {
@@ -116,6 +135,14 @@ fn child(undo: &[Undo<'_>], keep: &[RawFd], pipe: RawFd) -> ! {
                 Undo::Write(fd, bytes) => unsafe {
                     libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) as libc::c_long
                 },
+                Undo::Netlink { socket, dumps, listed, request, .. } => {
+                    let fd = socket.as_raw_fd();
+                    if dumps.iter().any(|dump| lists(fd, dump, *listed, &mut buffer)) {
+                        break;
+                    }
+                    // SAFETY: as above.
+                    unsafe { libc::write(fd, request.as_ptr().cast(), request.len()) as libc::c_long }
+                }
                 // SAFETY: as above; bpf(2) reads `attr.len()` bytes of the attribute.
                 Undo::Bpf { command, attr, .. } => unsafe {
                     libc::syscall(libc::SYS_bpf, *command, attr.as_ptr(), attr.len())
@@ -130,6 +157,31 @@ fn child(undo: &[Undo<'_>], keep: &[RawFd], pipe: RawFd) -> ! {
         }
     }
     exit(0)
+}
+
+/// Whether the answer to a dump has a message of a type. Answers to earlier requests are passed over.
+fn lists(socket: RawFd, dump: &[u8], listed: u16, buffer: &mut [u8]) -> bool {
+    const NLMSG_DONE: u16 = 3;
+    // SAFETY: the bytes were made before the fork.
+    unsafe { libc::write(socket, dump.as_ptr().cast(), dump.len()) };
+    // A kernel that never says "done" must not hold the guard for ever.
+    for _ in 0..1000 {
+        // SAFETY: `buffer` is borrowed mutably and its length is passed.
+        let got = unsafe { libc::recv(socket, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) };
+        let Some(mut rest) = usize::try_from(got).ok().and_then(|got| buffer.get(..got)) else { return false };
+        while let Some(&[a, b, c, d, e, f, ..]) = rest.get(..16) {
+            let kind = u16::from_ne_bytes([e, f]);
+            if kind == listed {
+                return true;
+            }
+            if kind == NLMSG_DONE {
+                return false;
+            }
+            let len = u32::from_ne_bytes([a, b, c, d]) as usize;
+            rest = rest.get(len.max(16).next_multiple_of(4)..).unwrap_or_default();
+        }
+    }
+    false
 }
 
 /// Closes every descriptor outside the sorted list `keep`: the gaps between its entries (close_range, Linux 5.9).

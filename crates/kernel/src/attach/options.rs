@@ -1,0 +1,127 @@
+//! What a section leaves open.
+
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+
+use skep_engine::{AttachOptions, TcDirection, XdpMode};
+use skep_sys::bpf::MapFd;
+use skep_sys::perf_event;
+
+use super::UsdtIds;
+
+/// Everything that a section may leave open. Each kind of place uses what it needs and ignores the rest.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options<'a> {
+    /// Network interface, by name.
+    pub interface: Option<&'a str>,
+    /// XDP mode.
+    pub xdp_mode: XdpMode,
+    /// Direction at a tc hook whose section does not say; `None` means ingress.
+    pub tc_direction: Option<TcDirection>,
+    /// Priority of a tc filter where there is no tcx, or of a netfilter program; 0 lets the kernel, or skep, choose.
+    pub priority: i32,
+    /// Binary or library for uprobes and USDT, in place of the section's.
+    pub binary: Option<&'a std::path::Path>,
+    /// Only this process (uprobes, USDT, perf events, iterators).
+    pub pid: Option<u32>,
+    /// Folder of a cgroup v2.
+    pub cgroup: Option<&'a std::path::Path>,
+    /// Path of a network namespace; `None` means our own.
+    pub net_namespace: Option<&'a std::path::Path>,
+    /// Value that the program reads with `bpf_get_attach_cookie` (kernel 5.15).
+    pub cookie: u64,
+    /// What a perf event program samples.
+    pub sample: PerfSample,
+    /// Hook of a netfilter program: protocol family and hook number; `None` means IPv4, local in.
+    pub netfilter: Option<(u32, u32)>,
+    /// Where among the programs of a hook: tcx, netkit (6.6), cgroup (6.16).
+    pub position: Position,
+    /// The program that an freplace program goes into, and the BTF id of its function, when it is not the one that it was
+    /// loaded for.
+    pub replaced: Option<(BorrowedFd<'a>, u32)>,
+    /// The socket of a socket filter or reuseport program.
+    pub socket: Option<BorrowedFd<'a>>,
+    /// The map of an sk_skb or sk_msg program, or the one that an iterator walks.
+    pub map: Option<BorrowedFd<'a>>,
+    /// The maps of `usdt.bpf.h`, when the object has them.
+    pub usdt: Option<UsdtMaps<'a>>,
+}
+
+impl<'a> Options<'a> {
+    /// Those of the engine's contract.
+    pub fn from_engine(options: &'a AttachOptions) -> Options<'a> {
+        let path = |path: &'a Option<PathBuf>| path.as_deref();
+        let mut sample = PerfSample::default();
+        if options.sample_hz != 0 {
+            sample.rate = Rate::Hz(options.sample_hz);
+        }
+        Options {
+            interface: options.interface.as_deref(),
+            xdp_mode: options.xdp_mode,
+            tc_direction: options.tc_direction,
+            binary: path(&options.binary),
+            pid: options.pid,
+            cgroup: path(&options.cgroup),
+            net_namespace: path(&options.net_namespace),
+            cookie: options.cookie,
+            sample,
+            ..Options::default()
+        }
+    }
+}
+
+/// A place in a hook's list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Position {
+    /// Behind those that are there.
+    #[default]
+    Last,
+    /// Before those that are there.
+    First,
+    /// Before the program of this id.
+    Before(u32),
+    /// Behind the program of this id.
+    After(u32),
+}
+
+/// What a perf event program samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PerfSample {
+    /// `PERF_TYPE_` number.
+    pub kind: u32,
+    /// `config` of that type.
+    pub config: u64,
+    /// How often.
+    pub rate: Rate,
+}
+
+impl Default for PerfSample {
+    /// The CPU's clock, 99 times a second: not 100, so as not to run in step with what is measured.
+    fn default() -> PerfSample {
+        PerfSample {
+            kind: perf_event::PERF_TYPE_SOFTWARE,
+            config: perf_event::PERF_COUNT_SW_CPU_CLOCK,
+            rate: Rate::Hz(99),
+        }
+    }
+}
+
+/// How often a perf event samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rate {
+    /// So many times a second.
+    Hz(u64),
+    /// Once in so many events (for a clock: nanoseconds).
+    Every(u64),
+}
+
+/// The two maps of `usdt.bpf.h`, and which of their places are taken.
+#[derive(Clone, Copy, Debug)]
+pub struct UsdtMaps<'a> {
+    /// `__bpf_usdt_specs`: an array of argument specifications.
+    pub specs: &'a MapFd,
+    /// `__bpf_usdt_ip_to_spec_id`: for kernels before 5.15, which have no cookie.
+    pub ip_to_spec_id: &'a MapFd,
+    /// The places of `specs`, shared by all attachments of the object.
+    pub ids: &'a UsdtIds,
+}

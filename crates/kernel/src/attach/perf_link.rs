@@ -1,0 +1,42 @@
+//! Programs on perf events: the common part of tracepoints, kprobes, uprobes and samples.
+
+use std::os::fd::AsFd;
+
+use skep_engine::Error;
+use skep_spec::AttachType;
+use skep_sys::bpf::{LinkExtra, LinkTarget};
+use skep_sys::caps::Cap;
+use skep_sys::perf_event::PerfEvent;
+use skep_sys::version::KernelVersion;
+
+use super::attachment::Hold;
+use super::request::Request;
+
+/// The first kernel with perf links and cookies.
+const PERF_LINK: KernelVersion = KernelVersion::new(5, 15, 0);
+
+/// Puts the program on the event and switches it on. `what` is the place, for messages.
+pub(super) fn attach(request: &Request<'_>, event: PerfEvent, cookie: u64, what: &str) -> Result<Hold, Error> {
+    let needs = [Cap::BPF, Cap::PERFMON];
+    let extra = LinkExtra::PerfEvent { cookie };
+    let hold = match request.link(LinkTarget::Fd(event.as_fd()), AttachType::PERF_EVENT, 0, extra) {
+        Ok(link) => {
+            event.enable().map_err(|errno| request.refused(format_args!("cannot enable {what}"), errno, &needs))?;
+            // The link holds the event; its descriptor need not stay open.
+            Hold::Link(link)
+        }
+        Err(errno) if KernelVersion::running() >= PERF_LINK => {
+            return Err(request.refused(format_args!("the kernel does not take it at {what}"), errno, &needs));
+        }
+        Err(errno) if cookie != 0 => {
+            return Err(request.refused_since(format_args!("a cookie at {what}"), errno, &needs, PERF_LINK));
+        }
+        Err(_) => {
+            event.set_bpf(request.fd).and_then(|()| event.enable()).map_err(|errno| {
+                request.refused(format_args!("the kernel does not take it at {what}"), errno, &needs)
+            })?;
+            Hold::Event(event)
+        }
+    };
+    Ok(hold)
+}

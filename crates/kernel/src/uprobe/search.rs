@@ -1,0 +1,297 @@
+//! Which file a probe's section means, found as the dynamic linker and the shell find theirs.
+//!
+//! A path with a slash is itself. A bare name is, in this order: a file that the process to be probed has mapped; for a
+//! library (its name has `.so`) the folders of `LD_LIBRARY_PATH`, `/etc/ld.so.cache`, and the system's library folders;
+//! for anything else the folders of `PATH`; and last a library named without its ending, `c` or `libc` for `libc.so.6`.
+//! When a process of another mount namespace (a container) is to be probed, paths are looked up under its own root,
+//! `/proc/PID/root`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use skep_engine::Error;
+
+use skep_spec::nearest::did_you_mean;
+
+use crate::near;
+
+const CACHE: &str = "/etc/ld.so.cache";
+
+/// The file that `name` means, for every process or for process `pid`.
+pub fn resolve(name: &str, pid: Option<u32>) -> Result<PathBuf, Error> {
+    if name.is_empty() {
+        return Err(Error::new("the section names no binary to probe")
+            .with_hint("name it in the section, as in `uprobe/libc.so.6:malloc`, or with `--bin PATH`"));
+    }
+    let root = pid.and_then(foreign_root);
+    if name.contains('/') {
+        let path = match &root {
+            Some(root) if name.starts_with('/') => join(root, Path::new(name)),
+            _ => PathBuf::from(name),
+        };
+        return match fs::metadata(&path) {
+            Ok(facts) if facts.is_file() => Ok(path),
+            Ok(_) => Err(Error::new(format!("`{}` is not a file", path.display()))),
+            Err(error) => Err(missing(&path, error)),
+        };
+    }
+    if let Some(pid) = pid
+        && let Some(path) = mapped(pid, name)
+    {
+        return Ok(path);
+    }
+    let root = root.as_deref();
+    let found = if name.contains(".so") {
+        library(name, root)
+    } else {
+        executable(name, root).or_else(|| short_library(name, root))
+    };
+    found.ok_or_else(|| {
+        let error = Error::new(format!("no binary or library `{name}` found"));
+        let names: BTreeSet<String> = cache_entries(root).into_iter().map(|(name, _)| name).collect();
+        match did_you_mean(name, names.iter().map(String::as_str)) {
+            Some(hint) => error.with_hint(hint),
+            None => error
+                .with_hint("looked in LD_LIBRARY_PATH, /etc/ld.so.cache, the library folders and PATH; give a path"),
+        }
+    })
+}
+
+fn missing(path: &Path, error: std::io::Error) -> Error {
+    let message = Error::new(format!("cannot find `{}` to probe it", path.display())).with_source(error);
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return message;
+    };
+    let names: Vec<String> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .take(10_000)
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    near::hint(message, name, names.iter().map(String::as_str))
+}
+
+/// `/proc/PID/root`, if the process has its files in another mount namespace than we.
+fn foreign_root(pid: u32) -> Option<PathBuf> {
+    let ours = fs::read_link("/proc/self/ns/mnt").ok()?;
+    let theirs = fs::read_link(format!("/proc/{pid}/ns/mnt")).ok()?;
+    (ours != theirs).then(|| PathBuf::from(format!("/proc/{pid}/root")))
+}
+
+/// An absolute path under another root.
+fn join(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+/// The file of that name that a process has mapped as code.
+fn mapped(pid: u32, name: &str) -> Option<PathBuf> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
+    let root = foreign_root(pid);
+    let mut seen = BTreeSet::new();
+    for line in maps.lines() {
+        // `START-END PERMS OFFSET DEV INODE   PATH`
+        let Some(at) = line.find('/') else { continue };
+        let path = &line[at..];
+        if !seen.insert(path) {
+            continue;
+        }
+        let Some(file) = path.rsplit('/').next() else { continue };
+        if !names_file(name, file) {
+            continue;
+        }
+        if path.ends_with(" (deleted)") {
+            // The file is gone from its path, but the mapping still leads to it.
+            let range = line.split(' ').next()?;
+            return Some(PathBuf::from(format!("/proc/{pid}/map_files/{range}")));
+        }
+        let path = Path::new(path);
+        return Some(root.as_deref().map_or_else(|| path.to_owned(), |root| join(root, path)));
+    }
+    None
+}
+
+/// Whether a person who says `name` means the file `file`: the same, or the library behind a short name.
+fn names_file(name: &str, file: &str) -> bool {
+    let file = file.strip_suffix(" (deleted)").unwrap_or(file);
+    if file == name {
+        return true;
+    }
+    let stem = |prefix: &str| file.strip_prefix(prefix).and_then(|rest| rest.strip_prefix(name));
+    let is_ending = |rest: &str| rest.starts_with(".so") || (rest.starts_with('-') && rest.ends_with(".so"));
+    !name.contains(".so") && (stem("").is_some_and(is_ending) || stem("lib").is_some_and(is_ending))
+}
+
+fn in_root(root: Option<&Path>, path: &Path) -> PathBuf {
+    root.map_or_else(|| path.to_owned(), |root| join(root, path))
+}
+
+fn is_file(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|facts| facts.is_file())
+}
+
+fn folders(variable: &str) -> Vec<PathBuf> {
+    let value = std::env::var_os(variable).unwrap_or_default();
+    std::env::split_paths(&value).filter(|folder| !folder.as_os_str().is_empty()).collect()
+}
+
+fn library(name: &str, root: Option<&Path>) -> Option<PathBuf> {
+    let by_folder = |folder: &Path| Some(in_root(root, &folder.join(name))).filter(|path| is_file(path));
+    folders("LD_LIBRARY_PATH")
+        .iter()
+        .find_map(|folder| by_folder(folder))
+        .or_else(|| {
+            let entries = cache_entries(root);
+            let path = entries.iter().find(|(soname, _)| soname == name)?;
+            Some(in_root(root, Path::new(&path.1))).filter(|path| is_file(path))
+        })
+        .or_else(|| system_folders().iter().find_map(|folder| by_folder(Path::new(folder))))
+}
+
+fn executable(name: &str, root: Option<&Path>) -> Option<PathBuf> {
+    let mut path = folders("PATH");
+    path.extend(["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"].map(PathBuf::from));
+    path.iter().map(|folder| in_root(root, &folder.join(name))).find(|path| is_file(path))
+}
+
+/// `c`, `libc`, `pthread`: the first library of the cache or the folders that has this name before its `.so`.
+fn short_library(name: &str, root: Option<&Path>) -> Option<PathBuf> {
+    let mut found: Vec<PathBuf> = cache_entries(root)
+        .into_iter()
+        .filter(|(soname, _)| names_file(name, soname))
+        .map(|(_, path)| in_root(root, Path::new(&path)))
+        .filter(|path| is_file(path))
+        .collect();
+    if found.is_empty() {
+        for folder in system_folders() {
+            let folder = in_root(root, Path::new(&folder));
+            for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+                if entry.file_name().to_str().is_some_and(|file| names_file(name, file)) && is_file(&entry.path()) {
+                    found.push(entry.path());
+                }
+            }
+        }
+    }
+    // `libc.so.6` before `libc-2.31.so`, and the same answer every time.
+    found.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
+    found.into_iter().next()
+}
+
+fn system_folders() -> Vec<String> {
+    let arch = std::env::consts::ARCH;
+    let mut folders = Vec::new();
+    for base in ["/usr/lib", "/lib", "/usr/local/lib"] {
+        folders.push(format!("{base}/{arch}-linux-gnu"));
+        folders.push(format!("{base}64"));
+        folders.push(base.to_owned());
+    }
+    folders
+}
+
+/// The libraries of this machine's kind in the linker's cache: name and path.
+fn cache_entries(root: Option<&Path>) -> Vec<(String, String)> {
+    // A cache with a hundred thousand libraries is 10 MB; nothing larger is one.
+    match fs::metadata(in_root(root, Path::new(CACHE))) {
+        Ok(facts) if facts.len() < 64 << 20 => {}
+        _ => return Vec::new(),
+    }
+    fs::read(in_root(root, Path::new(CACHE))).map(|bytes| parse_cache(&bytes)).unwrap_or_default()
+}
+
+/// The new format (glibc 2.2; `sysdeps/generic/dl-cache.h`): a header of 48 bytes, entries of 24, then strings at offsets
+/// from the header. An old-format cache may stand before it.
+fn parse_cache(bytes: &[u8]) -> Vec<(String, String)> {
+    const MAGIC: &[u8] = b"glibc-ld.so.cache1.1";
+    const HEADER_LEN: usize = 48;
+    const ENTRY_LEN: usize = 24;
+    // `FLAG_ELF_LIBC6` with the architecture's bits; elsewhere every entry counts.
+    const WANTED: Option<u32> = if cfg!(target_arch = "x86_64") {
+        Some(0x0303)
+    } else if cfg!(target_arch = "aarch64") {
+        Some(0x0a03)
+    } else {
+        None
+    };
+    let Some(start) = bytes.windows(MAGIC.len()).position(|window| window == MAGIC) else {
+        return Vec::new();
+    };
+    let base = &bytes[start..];
+    let word = |at: usize| -> Option<u32> { Some(u32::from_ne_bytes(base.get(at..at + 4)?.try_into().ok()?)) };
+    let text = |at: u32| -> Option<String> {
+        let rest = base.get(at as usize..)?;
+        let end = rest.iter().take(4096).position(|byte| *byte == 0)?;
+        String::from_utf8(rest[..end].to_vec()).ok()
+    };
+    let count = word(MAGIC.len()).unwrap_or(0) as usize;
+    let count = count.min(base.len().saturating_sub(HEADER_LEN) / ENTRY_LEN);
+    (0..count)
+        .filter_map(|index| {
+            let at = HEADER_LEN + index * ENTRY_LEN;
+            let flags = word(at)?;
+            if WANTED.is_some_and(|wanted| flags & 0xffff != wanted) {
+                return None;
+            }
+            Some((text(word(at + 4)?)?, text(word(at + 8)?)?))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_names_mean_their_library() {
+        assert!(names_file("c", "libc.so.6"));
+        assert!(names_file("libc", "libc.so.6"));
+        assert!(names_file("libc", "libc-2.31.so"));
+        assert!(names_file("libc.so.6", "libc.so.6"));
+        assert!(names_file("bash", "bash"));
+        assert!(!names_file("c", "libcap.so.2"));
+        assert!(!names_file("libc.so", "libc.so.6"));
+    }
+
+    #[test]
+    fn the_c_library_is_found_by_each_of_its_names() {
+        // A machine without glibc's cache and folders has no such library.
+        if !Path::new(CACHE).exists() {
+            eprintln!("skipped: needs /etc/ld.so.cache");
+            return;
+        }
+        let full = resolve("libc.so.6", None).unwrap();
+        assert!(full.ends_with("libc.so.6"), "{}", full.display());
+        assert_eq!(fs::canonicalize(resolve("c", None).unwrap()).unwrap(), fs::canonicalize(&full).unwrap());
+        assert_eq!(fs::canonicalize(resolve("libc", None).unwrap()).unwrap(), fs::canonicalize(&full).unwrap());
+    }
+
+    #[test]
+    fn programs_are_found_in_the_path() {
+        assert!(resolve("sh", None).unwrap().ends_with("bin/sh"));
+    }
+
+    #[test]
+    fn a_mapped_file_wins_for_its_process() {
+        let me = std::process::id();
+        let exe = std::env::current_exe().unwrap();
+        let name = exe.file_name().unwrap().to_str().unwrap();
+        assert_eq!(resolve(name, Some(me)).unwrap(), exe);
+    }
+
+    #[test]
+    fn a_missing_file_names_its_neighbours() {
+        let error = resolve("/etc/passwdd", None).unwrap_err();
+        assert!(error.hint().is_some_and(|hint| hint.contains("`passwd`")), "{error} {:?}", error.hint());
+        assert!(resolve("", None).is_err());
+        assert!(resolve("no-such-program-at-all", None).is_err());
+    }
+
+    #[test]
+    fn hostile_caches_give_nothing() {
+        assert!(parse_cache(b"").is_empty());
+        assert!(parse_cache(b"glibc-ld.so.cache1.1").is_empty());
+        let mut bytes = b"glibc-ld.so.cache1.1".to_vec();
+        bytes.extend_from_slice(&[0xff; 200]);
+        assert!(parse_cache(&bytes).is_empty());
+    }
+}
