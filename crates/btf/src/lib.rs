@@ -30,6 +30,7 @@
 mod btf;
 mod build;
 pub mod core;
+pub mod dump;
 mod error;
 mod ext;
 mod find;
