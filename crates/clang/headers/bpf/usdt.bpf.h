@@ -10,6 +10,10 @@
 #ifndef __USDT_BPF_H__
 #define __USDT_BPF_H__
 
+#ifndef __VMLINUX_H__
+#include <linux/bpf.h>
+#include <linux/ptrace.h>
+#endif
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 

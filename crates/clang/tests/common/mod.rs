@@ -1,6 +1,6 @@
 //! What the tests of this crate share: compilers, a cache folder per test, and a vmlinux.h of this kernel.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test uses its own part, and may fail")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,0 +1,38 @@
+/* Conversions of a little-endian machine. */
+#if !defined(__VMLINUX_H__) && __has_include_next(<linux/byteorder/little_endian.h>)
+#include_next <linux/byteorder/little_endian.h>
+#elif !defined(__SKEP_UAPI_LINUX_BYTEORDER_LITTLE_ENDIAN_H)
+#define __SKEP_UAPI_LINUX_BYTEORDER_LITTLE_ENDIAN_H
+
+#define __LITTLE_ENDIAN 1234
+#define __LITTLE_ENDIAN_BITFIELD
+#define __cpu_to_le16(x) (x)
+#define __le16_to_cpu(x) (x)
+#define __constant_cpu_to_le16(x) (x)
+#define __constant_le16_to_cpu(x) (x)
+#define __cpu_to_be16(x) __builtin_bswap16(x)
+#define __be16_to_cpu(x) __builtin_bswap16(x)
+#define __constant_cpu_to_be16(x) __builtin_bswap16(x)
+#define __constant_be16_to_cpu(x) __builtin_bswap16(x)
+#define __cpu_to_le32(x) (x)
+#define __le32_to_cpu(x) (x)
+#define __constant_cpu_to_le32(x) (x)
+#define __constant_le32_to_cpu(x) (x)
+#define __cpu_to_be32(x) __builtin_bswap32(x)
+#define __be32_to_cpu(x) __builtin_bswap32(x)
+#define __constant_cpu_to_be32(x) __builtin_bswap32(x)
+#define __constant_be32_to_cpu(x) __builtin_bswap32(x)
+#define __cpu_to_le64(x) (x)
+#define __le64_to_cpu(x) (x)
+#define __constant_cpu_to_le64(x) (x)
+#define __constant_le64_to_cpu(x) (x)
+#define __cpu_to_be64(x) __builtin_bswap64(x)
+#define __be64_to_cpu(x) __builtin_bswap64(x)
+#define __constant_cpu_to_be64(x) __builtin_bswap64(x)
+#define __constant_be64_to_cpu(x) __builtin_bswap64(x)
+#define __constant_htons(x) __cpu_to_be16(x)
+#define __constant_ntohs(x) __cpu_to_be16(x)
+#define __constant_htonl(x) __cpu_to_be32(x)
+#define __constant_ntohl(x) __cpu_to_be32(x)
+
+#endif
