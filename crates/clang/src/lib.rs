@@ -18,7 +18,7 @@
 //! ```
 //!
 //! Two things about a program are best known where it is compiled, and are given as data over the object's BTF, without
-//! any IO: which C type travels through which buffer, and what looks wrong in the source.
+//! any IO: which C type travels through which buffer ([`event_types`]), and what looks wrong in the source ([`lint()`]).
 //!
 //! What this crate does not do: load anything, look at the running kernel (the caller brings the BTF), print.
 //! It is the only crate that runs a compiler.
@@ -28,8 +28,10 @@ mod compile;
 mod compiler;
 mod deps;
 mod error;
+mod events;
 mod hash;
 mod headers;
+mod lint;
 mod message;
 mod object;
 mod target;
@@ -39,6 +41,8 @@ pub use cache::Cache;
 pub use compile::{Clang, Request};
 pub use compiler::Compiler;
 pub use error::Error;
+pub use events::{EventTypes, SECTION as EVENTS_SECTION, event_types};
+pub use lint::{Warning, lint};
 pub use object::Object;
 pub use target::{Arch, Target};
 pub use vmlinux::Vmlinux;

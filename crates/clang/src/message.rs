@@ -50,6 +50,9 @@ pub(crate) fn hint(text: &str, has_vmlinux: bool) -> Option<String> {
             "BPF divides signed numbers only since -mcpu=v4 (kernel 6.6): make the operands unsigned".to_owned(),
         );
     }
+    if text.contains("changed binding to STB_GLOBAL") {
+        return Some("a function must not have the name of its own section: rename the function".to_owned());
+    }
     if text.contains("redefinition of") && text.contains("skep:vmlinux.h") && text.contains("/linux/") {
         return Some(
             "vmlinux.h already has every type of the kernel's headers: include it first, then those headers bring only \
