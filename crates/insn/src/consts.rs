@@ -1,7 +1,8 @@
 //! The numbers of the instruction set, in the kernel's own spelling.
 //!
-//! Sources: `include/uapi/linux/bpf_common.h`, `include/uapi/linux/bpf.h` and, for what only the kernel's own view of a program
-//! holds, `include/linux/filter.h`, all of Linux 6.18. Opcodes are built by or-ing a class, a size or source, and a mode or operation.
+//! Sources: `include/uapi/linux/bpf_common.h`, `include/uapi/linux/bpf.h` and, for what only the kernel's own view of a
+//! program holds, `include/linux/filter.h`, all of Linux 6.18. Opcodes are built by or-ing a class, a size or source,
+//! and a mode or operation.
 
 // Instruction classes, the low three bits of the opcode.
 

@@ -1,9 +1,9 @@
 //! From slots to instructions, with a name for everything that can be wrong.
 //!
 //! The rules are those of `kernel/bpf/verifier.c` (Linux 6.18: `bpf_opcode_in_insntable`, `check_alu_op`,
-//! `resolve_pseudo_ldimm64`, `check_atomic` and the reserved field checks of `do_check`): every field that an instruction does not
-//! use must be zero. What depends on the program rather than on one instruction, such as a division by a zero
-//! immediate, a shift by too many bits or a write to r10, is not judged here.
+//! `resolve_pseudo_ldimm64`, `check_atomic` and the reserved field checks of `do_check`): every field that an
+//! instruction does not use must be zero. What depends on the program rather than on one instruction, such as a
+//! division by a zero immediate, a shift by too many bits or a write to r10, is not judged here.
 
 use crate::consts::*;
 use crate::{AluOp, AtomicOp, Cond, Imm64, Insn, InsnIdx, LoadType, Operand, PacketSize, RawInsn, Reg};

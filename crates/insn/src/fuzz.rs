@@ -13,8 +13,8 @@ pub const SPELLINGS: [Spelling; 5] = {
     [Spelling::Kernel, llvm(false, false), llvm(false, true), llvm(true, false), llvm(true, true)]
 };
 
-/// Bytes as code: what decodes encodes to the same bits, everything has a text, and the exact text of what decodes assembles
-/// to the same bits.
+/// Bytes as code: what decodes encodes to the same bits, everything has a text, and the exact text of what decodes
+/// assembles to the same bits.
 pub fn code(data: &[u8]) {
     for endian in [Endian::Little, Endian::Big] {
         let whole = &data[..data.len() / 8 * 8];
@@ -36,7 +36,8 @@ pub fn code(data: &[u8]) {
     }
 }
 
-/// Bytes as text: the assembler gives instructions or mistakes that lie in the text, and what it gives prints and assembles again.
+/// Bytes as text: the assembler gives instructions or mistakes that lie in the text, and what it gives prints and
+/// assembles again.
 pub fn text(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let lines: Vec<_> = text.lines().collect();

@@ -1,7 +1,8 @@
 //! Helper functions by number: which name belongs to which id, and back.
 //!
-//! The ids are stable and only ever grow; the table is that of Linux 6.18 (`enum bpf_func_id`, `include/uapi/linux/bpf.h`), which has
-//! stood still since helper 211 because new functions come as kfuncs. Which program type may call what is not told here.
+//! The ids are stable and only ever grow; the table is that of Linux 6.18 (`enum bpf_func_id`,
+//! `include/uapi/linux/bpf.h`), which has stood still since helper 211 because new functions come as kfuncs. Which
+//! program type may call what is not told here.
 
 /// The name of a helper with its `bpf_` prefix, or `None` if no kernel up to 6.18 has that id.
 ///

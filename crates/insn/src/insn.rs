@@ -1,8 +1,11 @@
-//! One instruction with its meaning: every valid encoding is exactly one [`Insn`], and every [`Insn`] exactly one encoding.
+//! One instruction with its meaning: every valid encoding is exactly one [`Insn`], and every [`Insn`] exactly one
+//! encoding.
 
-use crate::RawInsn;
 use crate::consts::*;
 use crate::operand::*;
+use crate::operation::*;
+use crate::text::{Printer, Spelling};
+use crate::{InsnIdx, RawInsn};
 
 /// An instruction of ISA v1 to v4, as Linux 6.18 accepts it before it checks what a program does with it.
 ///
@@ -396,6 +399,14 @@ impl Insn {
             Insn::JumpLong { off } => Some(off),
             _ => None,
         }
+    }
+}
+
+/// The exact text in LLVM's spelling, see [`crate::text::Printer::exact`].
+impl std::fmt::Display for Insn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let printer = Printer::new(Spelling::LLVM).exact();
+        f.write_str(&printer.insn(&self.encode(), InsnIdx(0)))
     }
 }
 

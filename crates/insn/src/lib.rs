@@ -1,9 +1,10 @@
 //! The eBPF instruction set: types, encoding, assembler and disassembler text.
 //!
-//! Two tiers. [`RawInsn`] is one 8-byte slot with any bits whatever, as files and the kernel hold it; programs are runs of such
-//! slots everywhere, because the kernel's log, its relocations and jump distances count them. [`Insn`] is one instruction with its
-//! meaning: [`Insn::decode`] names what is wrong with bits that mean nothing, [`Insn::encode`] gives the same bits back.
-//! [`build`] holds short constructors for programs written in Rust, [`text`] writes and reads both spellings of assembly.
+//! Two tiers. [`RawInsn`] is one 8-byte slot with any bits whatever, as files and the kernel hold it; programs are runs
+//! of such slots everywhere, because the kernel's log, its relocations and jump distances count them. [`Insn`] is one
+//! instruction with its meaning: [`Insn::decode`] names what is wrong with bits that mean nothing, [`Insn::encode`]
+//! gives the same bits back. [`build`] holds short constructors for programs written in Rust, [`text`] writes and reads
+//! both spellings of assembly.
 //!
 //! ```
 //! use skep_insn::text::{Printer, Spelling, assemble};
@@ -14,8 +15,8 @@
 //! # Ok::<(), Vec<skep_insn::text::AsmError>>(())
 //! ```
 //!
-//! Pure: no IO, no dependencies, no unsafe. What a program may *do* (types of registers, which helper a program type may
-//! call, loops) is the verifier's business and not told here.
+//! Pure: no IO, no dependencies, no unsafe. What a program may *do* (types of registers, which helper a program type
+//! may call, loops) is the verifier's business and not told here.
 
 pub mod build;
 pub mod consts;
@@ -25,10 +26,12 @@ pub mod fuzz;
 pub mod helpers;
 mod insn;
 mod operand;
+mod operation;
 mod raw;
 pub mod text;
 
 pub use decode::{DecodeError, DecodeErrorKind, Field};
 pub use insn::{Imm64, Insn, PacketSize, Slots};
-pub use operand::{AluOp, AtomicOp, Cond, LoadType, Operand, Reg, SignExtend, Size, SwapBits, SwapKind, Width};
+pub use operand::{LoadType, Operand, Reg, Size, Width};
+pub use operation::{AluOp, AtomicOp, Cond, SignExtend, SwapBits, SwapKind};
 pub use raw::{Endian, InsnIdx, RawInsn, slots_from_bytes, slots_to_bytes};

@@ -1,9 +1,10 @@
 //! One instruction slot as it lies in memory: the 8 bytes that the kernel calls `struct bpf_insn`.
 //!
-//! Layout (ISA document, section "Instruction encoding"): one byte of opcode, one byte with both register numbers, a signed
-//! 16-bit offset, a signed 32-bit immediate. The byte order of the machine decides the order inside `off` and `imm` **and**
-//! which half of the register byte is the destination: the low nibble on little-endian machines, the high one on big-endian.
-//! [`RawInsn`] holds the fields in host order; the byte order matters only in [`RawInsn::from_bytes`] and [`RawInsn::to_bytes`].
+//! Layout (ISA document, section "Instruction encoding"): one byte of opcode, one byte with both register numbers, a
+//! signed 16-bit offset, a signed 32-bit immediate. The byte order of the machine decides the order inside `off` and
+//! `imm` **and** which half of the register byte is the destination: the low nibble on little-endian machines, the high
+//! one on big-endian. [`RawInsn`] holds the fields in host order; the byte order matters only in
+//! [`RawInsn::from_bytes`] and [`RawInsn::to_bytes`].
 
 use std::fmt;
 
@@ -67,7 +68,8 @@ impl RawInsn {
 
     /// A slot from its five fields.
     ///
-    /// Register numbers above 15 do not fit a slot; they are kept here, and lose their high bits in [`RawInsn::to_bytes`].
+    /// Register numbers above 15 do not fit a slot; they are kept here, and lose their high bits in
+    /// [`RawInsn::to_bytes`].
     pub const fn new(code: u8, dst_reg: u8, src_reg: u8, off: i16, imm: i32) -> RawInsn {
         RawInsn { code, dst_reg, src_reg, off, imm }
     }

@@ -71,7 +71,8 @@ fn every_slot_that_decodes_encodes_to_the_same_bits() {
     assert!(opcodes.into_iter().eq(expected_opcodes()));
 }
 
-/// The opcodes by the kernel's own table (`BPF_INSN_MAP`, `kernel/bpf/core.c`, Linux 6.18), written independently of the decoder.
+/// The opcodes by the kernel's own table (`BPF_INSN_MAP`, `kernel/bpf/core.c`, Linux 6.18), written independently of
+/// the decoder.
 fn expected_opcodes() -> std::collections::BTreeSet<u8> {
     let mut set = std::collections::BTreeSet::new();
     for op in [0x00, 0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0x90, 0xa0, 0xb0, 0xc0] {

@@ -1,6 +1,8 @@
-//! Our kernel spelling against the kernel's own text (the verifier's log) and bpftool's, on programs loaded into the running kernel.
+//! Our kernel spelling against the kernel's own text (the verifier's log) and bpftool's, on programs loaded into the
+//! running kernel.
 //!
-//! Each program is pinned in a bpffs that is mounted in a mount namespace of its own, so nothing is left behind whatever happens.
+//! Each program is pinned in a bpffs that is mounted in a mount namespace of its own, so nothing is left behind
+//! whatever happens.
 
 mod support;
 mod tools;
@@ -75,7 +77,8 @@ fn without_state(text: &str) -> &str {
     text.trim_end_matches(';').trim_end()
 }
 
-/// Names that are not ours to know (addresses, kernel symbols, functions of the program) are those of the line to be compared with.
+/// Names that are not ours to know (addresses, kernel symbols, functions of the program) are those of the line to be
+/// compared with.
 struct Theirs<'a>(&'a str);
 
 impl Names for Theirs<'_> {

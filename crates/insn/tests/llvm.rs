@@ -50,8 +50,8 @@ fn newer_than_19(insn: &Insn) -> bool {
     matches!(insn, Insn::LoadAcquire { .. } | Insn::StoreRelease { .. } | Insn::JumpReg { .. })
 }
 
-/// What LLVM 14 prints otherwise than 19 does, beyond its decimal numbers: it does not know ISA v4, nor a few instructions of
-/// older versions, and ignores what v4 put into `off`.
+/// What LLVM 14 prints otherwise than 19 does, beyond its decimal numbers: it does not know ISA v4, nor a few
+/// instructions of older versions, and ignores what v4 put into `off`.
 fn unlike_14(insn: &Insn) -> bool {
     let signed = |op: &AluOp| matches!(op, AluOp::SDiv | AluOp::SMod);
     match insn {
@@ -70,7 +70,8 @@ fn unlike_14(insn: &Insn) -> bool {
     }
 }
 
-/// What llvm-objdump does not read right unless 32-bit arithmetic is turned on: it takes 4-byte atomics for additions or for nothing.
+/// What llvm-objdump does not read right unless 32-bit arithmetic is turned on: it takes 4-byte atomics for additions
+/// or for nothing.
 fn needs_alu32(insn: &Insn) -> bool {
     matches!(insn, Insn::Atomic { op, width: Width::W32, .. } if *op != AtomicOp::Add)
 }
@@ -126,7 +127,8 @@ fn every_instruction_reads_as_in_llvm_14_but_for_the_known_ones() {
     }
 }
 
-/// Every opcode with fields in and out of place: LLVM must not read an instruction where we see none, but for the fields it never looks at.
+/// Every opcode with fields in and out of place: LLVM must not read an instruction where we see none, but for the
+/// fields it never looks at.
 #[test]
 fn llvm_19_knows_no_opcode_that_we_do_not() {
     let scratch = Scratch::new("opcodes");

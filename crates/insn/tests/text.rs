@@ -253,3 +253,11 @@ fn a_label_out_of_reach_says_what_reaches_it() {
     );
     assert!(assemble(&format!("{text}gotol start")).is_ok());
 }
+
+#[test]
+fn an_instruction_displays_as_what_assembles_to_it() {
+    for insn in every_insn() {
+        let assembled = assemble(&insn.to_string()).map(|assembly| assembly.code);
+        assert_eq!(assembled.as_deref(), Ok(&*insn.encode()));
+    }
+}

@@ -1,7 +1,8 @@
 //! The kernel's spelling, slot by slot as `print_bpf_insn` of `kernel/bpf/disasm.c` (Linux 6.18) goes about it.
 //!
 //! It works on raw slots rather than on decoded instructions, because it must have a text for what only the
-//! kernel's own rewriting makes: register r11, speculation barriers, loads that may fault, addresses of per-CPU variables.
+//! kernel's own rewriting makes: register r11, speculation barriers, loads that may fault, addresses of per-CPU
+//! variables.
 
 use super::Printer;
 use crate::consts::*;

@@ -1,15 +1,15 @@
 //! Instructions as text, in the two spellings that people know.
 //!
-//! - The **kernel's** ([`Spelling::Kernel`]): what `kernel/bpf/disasm.c` (Linux 6.18) prints into the verifier's log and `bpftool prog dump xlated` on
-//!   the screen: `(61) r2 = *(u32 *)(r1 +16)`. It has a text for every slot whatever, also for those that only
-//!   the kernel's own rewriting makes, and for nonsense (`BUG_ff`).
-//! - **LLVM's** ([`Spelling::Llvm`]): what `llvm-objdump -d` (LLVM 19) prints, which is also what clang's assembler reads:
-//!   `r2 = *(u32 *)(r1 + 0x10)`. What is no instruction becomes `<unknown>`.
+//! - The **kernel's** ([`Spelling::Kernel`]): what `kernel/bpf/disasm.c` (Linux 6.18) prints into the verifier's log
+//!   and `bpftool prog dump xlated` on the screen: `(61) r2 = *(u32 *)(r1 +16)`. It has a text for every slot whatever,
+//!   also for those that only the kernel's own rewriting makes, and for nonsense (`BUG_ff`).
+//! - **LLVM's** ([`Spelling::Llvm`]): what `llvm-objdump -d` (LLVM 19) prints, which is also what clang's assembler
+//!   reads: `r2 = *(u32 *)(r1 + 0x10)`. What is no instruction becomes `<unknown>`.
 //!
-//! Both say less than the bits in a few places. The kernel drops which BTF a kernel function is from; LLVM does not tell a helper from
-//! a subprogram or a kernel function, and drops the second half of a map value's address and the constant part of an
-//! indirect packet load. With [`Printer::exact`] such an instruction (and no other) is written in a form that [`assemble`]
-//! turns back into the same bits:
+//! Both say less than the bits in a few places. The kernel drops which BTF a kernel function is from; LLVM does not
+//! tell a helper from a subprogram or a kernel function, and drops the second half of a map value's address and the
+//! constant part of an indirect packet load. With [`Printer::exact`] such an instruction (and no other) is written in a
+//! form that [`assemble`] turns back into the same bits:
 //!
 //! | instruction | kernel | LLVM | exact |
 //! |---|---|---|---|
@@ -18,13 +18,16 @@
 //! | map value by descriptor | `map[id:5][0]+8` | `ld_pseudo r1, 0x2, 0x5` | `ld_pseudo r1, 0x2, 0x5, 0x8` |
 //! | indirect packet load | `skb[r2 + 8]` | `skb[r2]` | `skb[r2 + 0x8]` |
 //! | `callx` of before LLVM 19 | `callx r3` | `callx r0` | `callx imm r3` |
+//! | helper with a negative number | `call unknown#-9` | `call -0x9` | `call unknown#-9` |
 //!
-//! LLVM 14 differs from 19 in printing numbers in decimal ([`Llvm::decimal`]) and in not knowing: remainder in 32 and 64 bits by
-//! register, stores of immediates, jumps on common bits, and everything of ISA v4. It reads the variants of v4 that hide in `off` as
-//! the plain operation.
+//! The kernel has replaced maps by index and kernel variables before anyone sees them, so it has no words for them; here
+//! they are `map[idx:5]` and `btf[id:5]`, in bpftool's manner, in place of a bare number.
+//!
+//! LLVM 14 differs from 19 in printing numbers in decimal ([`Llvm::decimal`]) and in not knowing: remainder in 32 and
+//! 64 bits by register, stores of immediates, jumps on common bits, references (`ld_pseudo`, half of which it takes for a `lea`), and everything of
+//! ISA v4. It reads the variants of v4 that hide in `off` as the plain operation.
 
 mod asm;
-mod cursor;
 mod kernel;
 mod llvm;
 
@@ -38,9 +41,9 @@ use crate::{InsnIdx, RawInsn};
 pub trait Names {
     /// What to write for the callee of the call at `at`, in the kernel's spelling.
     ///
-    /// For a helper or a kernel function this is what stands before `#` (`bpf_map_lookup_elem` in `call bpf_map_lookup_elem#1`); helpers
-    /// that are in [`crate::helpers`] are not asked for. For a subprogram it is what stands behind `pc` and
-    /// replaces the signed distance (`+5#parse_ipv4` in `call pc+5#parse_ipv4`).
+    /// For a helper or a kernel function this is what stands before `#` (`bpf_map_lookup_elem` in `call
+    /// bpf_map_lookup_elem#1`); helpers that are in [`crate::helpers`] are not asked for. For a subprogram it is what
+    /// stands behind `pc` and replaces the signed distance (`+5#parse_ipv4` in `call pc+5#parse_ipv4`).
     fn call(&self, at: InsnIdx, insn: RawInsn) -> Option<String> {
         let _ = (at, insn);
         None
@@ -77,7 +80,8 @@ pub enum Spelling {
 /// Details of LLVM's spelling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Llvm {
-    /// Write `w` registers in loads and stores of up to four bytes, as llvm-objdump does with `--mcpu=v3` (LLVM 20: always).
+    /// Write `w` registers in loads and stores of up to four bytes, as llvm-objdump does with `--mcpu=v3` (LLVM 20:
+    /// always).
     pub alu32: bool,
     /// Write numbers in decimal, as LLVM up to 17 did.
     pub decimal: bool,
