@@ -78,8 +78,14 @@ use skep_spec::{AttachPoint, Program};
 pub fn attach(program: &Program, fd: BorrowedFd<'_>, options: &Options<'_>) -> Result<Attachment, Error> {
     let request = Request { program, fd, options };
     match &program.attach {
-        AttachPoint::Tracepoint { category, name } => tracepoint::attach(&request, category, name),
-        AttachPoint::RawTracepoint { name } => raw_tracepoint::attach(&request, name),
+        AttachPoint::Tracepoint { category, name } => {
+            let whole = request.named(&join(category, name), "tracepoint", "CATEGORY/NAME")?;
+            let (category, name) = whole.split_once(['/', ':']).unwrap_or(("", &whole));
+            tracepoint::attach(&request, category, name)
+        }
+        AttachPoint::RawTracepoint { name } => {
+            raw_tracepoint::attach(&request, &request.named(name, "raw tracepoint", "NAME")?)
+        }
         AttachPoint::BtfTracepoint { name } => tracing::attach(&request, &format!("tp_btf {name}")),
         AttachPoint::Function { module, function } => {
             let function = match module {
@@ -94,14 +100,33 @@ pub fn attach(program: &Program, fd: BorrowedFd<'_>, options: &Options<'_>) -> R
         }
         AttachPoint::Lsm { hook } => tracing::attach(&request, &format!("lsm {hook}")),
         AttachPoint::Iter { target } => iter::attach(&request, target),
-        AttachPoint::Kprobe { function, off_bytes, ret } => kprobe::attach(&request, function, *off_bytes, *ret),
-        AttachPoint::KprobeMulti { pattern, when } => kprobe_multi::attach(&request, pattern, *when),
-        AttachPoint::Ksyscall { name, ret } => ksyscall::attach(&request, name, *ret),
-        AttachPoint::Uprobe { path, function, off_bytes, ret } => {
-            uprobe::attach(&request, path, function, *off_bytes, *ret)
+        AttachPoint::Kprobe { function, off_bytes, ret } => {
+            let function = request.named(function, "kernel function", "FUNCTION")?;
+            kprobe::attach(&request, &function, *off_bytes, *ret)
         }
-        AttachPoint::UprobeMulti { path, pattern, when } => uprobe_multi::attach(&request, path, pattern, *when),
-        AttachPoint::Usdt { path, provider, name } => usdt::attach(&request, path, provider, name),
+        AttachPoint::KprobeMulti { pattern, when } => {
+            kprobe_multi::attach(&request, &request.named(pattern, "kernel function", "PATTERN")?, *when)
+        }
+        AttachPoint::Ksyscall { name, ret } => {
+            ksyscall::attach(&request, &request.named(name, "system call", "NAME")?, *ret)
+        }
+        AttachPoint::Uprobe { path, function, off_bytes, ret } => {
+            // An offset alone is a place in the file.
+            let function = match (function.as_str(), *off_bytes) {
+                ("", 1..) => String::new(),
+                _ => request.named(function, "function", "PATH:FUNCTION")?,
+            };
+            uprobe::attach(&request, path, &function, *off_bytes, *ret)
+        }
+        AttachPoint::UprobeMulti { path, pattern, when } => {
+            let pattern = request.named(pattern, "function", "PATH:PATTERN")?;
+            uprobe_multi::attach(&request, path, &pattern, *when)
+        }
+        AttachPoint::Usdt { path, provider, name } => {
+            let whole = request.named(&join(provider, name), "USDT probe", "PATH:PROVIDER:NAME")?;
+            let (provider, name) = whole.split_once(['/', ':']).unwrap_or(("", &whole));
+            usdt::attach(&request, path, provider, name)
+        }
         AttachPoint::PerfEvent => perf_event::attach(&request),
         AttachPoint::Xdp => xdp::attach(&request),
         AttachPoint::Tc { direction } => tc::attach(&request, *direction),
@@ -112,6 +137,9 @@ pub fn attach(program: &Program, fd: BorrowedFd<'_>, options: &Options<'_>) -> R
         AttachPoint::Socket => socket::attach(&request),
         AttachPoint::SockMap => sock_map::attach(&request),
         AttachPoint::Freplace { function } => freplace::attach(&request, function),
+        AttachPoint::Custom { place } => {
+            Err(request.error(format_args!("`{place}` is a place that only its definition knows")))
+        }
         AttachPoint::StructOps => Err(request
             .error("it is a member of a struct_ops map, which is attached as a whole")
             .with_hint("attach the map")),
@@ -119,4 +147,9 @@ pub fn attach(program: &Program, fd: BorrowedFd<'_>, options: &Options<'_>) -> R
             "programs that are called by others (tail calls, devmap and cpumap, syscall) are not attached themselves",
         )),
     }
+}
+
+/// Two halves of a name, or nothing when there is no second one.
+fn join(first: &str, second: &str) -> String {
+    if second.is_empty() { String::new() } else { format!("{first}:{second}") }
 }

@@ -12,6 +12,8 @@ use super::UsdtIds;
 /// Everything that a section may leave open. Each kind of place uses what it needs and ignores the rest.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options<'a> {
+    /// What a bare section (`SEC("kprobe")`) leaves out: a function, a pattern, `CATEGORY:NAME`, `PROVIDER:NAME`.
+    pub target: Option<&'a str>,
     /// Network interface, by name.
     pub interface: Option<&'a str>,
     /// XDP mode.

@@ -48,6 +48,20 @@ impl Request<'_> {
         self.refused(why, errno, needs)
     }
 
+    /// The name in the section, or the caller's where the section is bare.
+    pub(super) fn named(&self, name: &str, what: &str, form: &str) -> Result<String, Error> {
+        match (name, self.options.target) {
+            ("", Some(target)) => Ok(target.to_owned()),
+            ("", None) => {
+                let word = self.program.section.split('/').next().unwrap_or_default();
+                Err(self
+                    .error(format_args!("its section names no {what}"))
+                    .with_hint(format!("write it as `SEC(\"{word}/{form}\")`")))
+            }
+            (name, _) => Ok(name.to_owned()),
+        }
+    }
+
     /// Whether the program was loaded for this attach type.
     pub(super) fn is(&self, attach_type: AttachType) -> bool {
         self.program.attach_type == Some(attach_type)
