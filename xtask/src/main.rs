@@ -22,6 +22,7 @@ use std::process::ExitCode;
 mod ci;
 mod compare;
 mod dist;
+mod fuzz;
 mod setup;
 mod test;
 mod vm;
@@ -57,6 +58,7 @@ const TASKS: &[Task] = &[
         run: compare::run,
         help: "skep against libbpf on objects: [--kernel 6.1|6.12] [DIR|FILE...]",
     },
+    Task { name: "fuzz", run: fuzz::run, help: "hunt for inputs that break a parser: [TARGET...] [--seconds N]" },
     Task { name: "dist", run: dist::run, help: "the static release binary, in target/dist" },
 ];
 
