@@ -38,6 +38,8 @@ pub(crate) fn parse(data: &[u8]) {
         let _ = to_text(Value::new(&btf, id, &bytes));
         let _ = to_json(Value::new(&btf, id, &bytes));
     }
+    // Bounded by itself; a refusal is fine.
+    let _ = skep_btf::dump::dump_c(&btf, &mut String::new());
     // Writing and reading again must not lose a type.
     if btf.validate().is_ok() {
         for endian in [Endian::Little, Endian::Big] {

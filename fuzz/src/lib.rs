@@ -6,6 +6,7 @@
 
 mod btf;
 mod insn;
+mod spec;
 
 use object::{Object, ObjectSection};
 
@@ -26,6 +27,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "asm", run: skep_insn::fuzz::text, seeds: insn::listings },
     Target { name: "btf", run: btf::parse, seeds: |object| sections(object, |name| name == ".BTF") },
     Target { name: "btf_ext", run: btf::parse_ext, seeds: |object| sections(object, |name| name == ".BTF.ext") },
+    Target { name: "spec", run: spec::open, seeds: |object| vec![object.to_vec()] },
 ];
 
 /// Finds a target by name.
