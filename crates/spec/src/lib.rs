@@ -25,6 +25,7 @@
 //! the relocations do; a wide load takes two.
 
 pub mod diagnostic;
+pub mod edit;
 pub mod elf;
 pub mod external;
 pub mod function;

@@ -3,17 +3,13 @@
 //! The text is that of clang-19 for little-endian machines. The big-endian object must say the same, and clang-14's the
 //! same but for instruction counts and type ids.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so")]
-
-mod support;
-
-use support::{check, compile, open};
+use crate::support::{check, compile, open};
 
 fn case(name: &str) {
-    let source = std::fs::read_to_string(support::data().join(format!("{name}.c"))).unwrap();
+    let source = std::fs::read_to_string(crate::support::data().join(format!("{name}.c"))).unwrap();
     let little = open("clang-19", "bpfel", &source).to_string();
     check(&format!("{name}.txt"), &little);
-    for compiler in support::COMPILERS {
+    for compiler in crate::support::COMPILERS {
         let little = open(compiler, "bpfel", &source).to_string();
         let big = open(compiler, "bpfeb", &source).to_string();
         assert_eq!(little.replace("Little-endian", "Big-endian"), big, "{compiler}: byte orders differ");
