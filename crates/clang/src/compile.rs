@@ -21,7 +21,7 @@ use crate::{Error, headers, message};
 pub struct Request<'a> {
     /// The C file.
     pub source: &'a Path,
-    /// Where `vmlinux.h` comes from; without it only a `vmlinux.h` of the user's own is found.
+    /// Where `vmlinux.h` comes from, usually `Some(Vmlinux::from(&kernel_btf))`; without it only a `vmlinux.h` of the user's own is found.
     pub vmlinux: Option<Vmlinux<'a>>,
     /// The machine that the program will run on.
     pub target: Target,

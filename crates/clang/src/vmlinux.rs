@@ -19,6 +19,8 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use skep_btf::{Btf, dump};
+
 use crate::Error;
 use crate::cache::Cache;
 use crate::hash::{Digest, Hasher};
@@ -60,6 +62,18 @@ impl<'a> Vmlinux<'a> {
             cache.put(&header, &[PRELUDE.as_bytes(), text.as_bytes()])?;
         }
         Ok(folder)
+    }
+}
+
+/// The types of a kernel, or of anything else that has BTF.
+impl<'a> From<&'a Btf> for Vmlinux<'a> {
+    fn from(btf: &'a Btf) -> Vmlinux<'a> {
+        Vmlinux::new(btf.as_bytes(), move || {
+            let mut text = String::new();
+            // Enumerations of one or eight bytes must keep their size, or structures get another layout than the kernel's.
+            let done = dump::Dumper::new(btf, &mut text).sized_enums(true).dump_all();
+            done.map(|()| text).map_err(|error| error.to_string())
+        })
     }
 }
 

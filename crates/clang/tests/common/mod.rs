@@ -3,9 +3,9 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test uses its own part, and may fail")]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
+use skep_btf::Btf;
 use skep_clang::{Cache, Clang, Compiler, Error, Object, Request, Vmlinux};
 
 /// The compilers that the project promises to work with.
@@ -52,23 +52,18 @@ pub fn shared_cache() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cache")
 }
 
-/// This kernel's types as C, printed by bpftool.
-pub fn vmlinux_text() -> &'static str {
-    static TEXT: OnceLock<String> = OnceLock::new();
-    TEXT.get_or_init(|| {
-        let args = ["btf", "dump", "file", "/sys/kernel/btf/vmlinux", "format", "c"];
-        let output = ["bpftool", "/usr/sbin/bpftool"]
-            .into_iter()
-            .find_map(|program| Command::new(program).args(args).stderr(Stdio::inherit()).output().ok());
-        let output = output.expect("bpftool is installed (run cargo xtask setup)");
-        assert!(output.status.success(), "bpftool dumps the kernel's BTF");
-        String::from_utf8(output.stdout).unwrap()
+/// This kernel's types.
+pub fn kernel_btf() -> &'static Btf {
+    static KERNEL: OnceLock<Btf> = OnceLock::new();
+    KERNEL.get_or_init(|| {
+        let bytes = std::fs::read("/sys/kernel/btf/vmlinux").expect("these tests need a kernel with BTF");
+        Btf::parse(bytes).unwrap()
     })
 }
 
 /// Compiles with this kernel's vmlinux.h within reach.
 pub fn compile(clang: &Clang, source: &Path) -> Result<Object, Error> {
-    clang.compile(&Request { vmlinux: Some(Vmlinux::from_text(vmlinux_text())), ..Request::new(source) })
+    clang.compile(&Request { vmlinux: Some(Vmlinux::from(kernel_btf())), ..Request::new(source) })
 }
 
 /// The repository's root.
