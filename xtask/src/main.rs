@@ -19,6 +19,7 @@
 
 use std::process::ExitCode;
 
+mod bench;
 mod ci;
 mod compare;
 mod dist;
@@ -59,6 +60,7 @@ const TASKS: &[Task] = &[
         help: "skep against libbpf on objects: [--kernel 6.1|6.12] [DIR|FILE...]",
     },
     Task { name: "fuzz", run: fuzz::run, help: "hunt for inputs that break a parser: [TARGET...] [--seconds N]" },
+    Task { name: "bench", run: bench::run, help: "what the project promises about speed and size, measured: [NAME]" },
     Task { name: "dist", run: dist::run, help: "the static release binary, in target/dist" },
 ];
 

@@ -70,8 +70,12 @@ impl<'a, W: Write> Dumper<'a, W> {
         let boundary = up(unit);
         let mut at = at;
         if boundary > at && boundary <= to {
-            let comes_by_itself =
-                if boundary == to { up(i64::from(align) * 8) == boundary } else { to - boundary > boundary - at };
+            // An integer of size 0, which only hostile types have, aligns to nothing.
+            let comes_by_itself = if boundary == to {
+                up(i64::from(align.max(1)) * 8) == boundary
+            } else {
+                to - boundary > boundary - at
+            };
             if in_bitfield {
                 self.line(level)?;
                 write!(self.out, "{word}: {};", boundary - at)?;

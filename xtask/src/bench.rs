@@ -1,0 +1,143 @@
+//! `cargo xtask bench [NAME]`: the measurements that the project promises something about.
+//!
+//! Machines differ and are shared, so what counts is a ratio of two programs measured in the same minute, in turns, by
+//! their medians. Limits are printed beside the numbers; a number beyond its limit fails the task.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{oracle, paths, setup, sh};
+
+/// One measurement.
+struct Bench {
+    name: &'static str,
+    run: fn() -> Result<bool>,
+    help: &'static str,
+}
+
+const BENCHES: &[Bench] = &[Bench { name: "load", run: load, help: "load an object and exit, beside libbpf" }];
+
+/// Runs the named measurement, or all.
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    if let Some(unknown) = args.iter().find(|arg| BENCHES.iter().all(|bench| bench.name != **arg)) {
+        let known: Vec<String> = BENCHES.iter().map(|bench| format!("  {:8} {}", bench.name, bench.help)).collect();
+        bail!("no measurement is called `{unknown}`:\n{}", known.join("\n"));
+    }
+    setup::run(&[])?;
+    let mut good = true;
+    for bench in BENCHES.iter().filter(|bench| args.is_empty() || args.iter().any(|arg| arg == bench.name)) {
+        println!("== bench {}: {}", bench.name, bench.help);
+        good &= (bench.run)()?;
+    }
+    if !good {
+        bail!("a measurement is beyond its limit");
+    }
+    Ok(())
+}
+
+/// Objects for [`load`]: without CO-RE, with some, and a tool as people write them.
+const LOADED: &[&str] = &["tp_minimal", "core_arrays", "mixed"];
+/// Of libbpf's processor time.
+const LOAD_RATIO: f64 = 0.5;
+const LOAD_RSS_KB: u64 = 4096;
+
+/// Load and exit: a static program on our library beside a static C program on libbpf.
+fn load() -> Result<bool> {
+    let theirs = oracle::libbpf()?.program("tests/bench/load_libbpf.c", true)?;
+    let ours = example("load")?;
+    let mut good = true;
+    println!("{:14} {:>22} {:>22} {:>7}", "object", "libbpf CPU, RSS", "skep CPU, RSS", "ratio");
+    for name in LOADED {
+        let object = paths::objects().join("clang19-el").join(format!("{name}.bpf.o"));
+        let commands = [vec![theirs.clone(), object.clone()], vec![ours.clone(), object]];
+        let [theirs, ours] = measure(101, &commands)?;
+        let ratio = ours.cpu_us as f64 / theirs.cpu_us as f64;
+        println!(
+            "{name:14} {:>9.2} ms {:>6} kB {:>9.2} ms {:>6} kB {ratio:>7.2}",
+            theirs.cpu_us as f64 / 1e3,
+            theirs.rss_kb,
+            ours.cpu_us as f64 / 1e3,
+            ours.rss_kb
+        );
+        // Without CO-RE there is no work to save: what is left is the kernel's own.
+        let cheap = *name == "tp_minimal";
+        good &= ours.rss_kb <= LOAD_RSS_KB && (cheap || ratio <= LOAD_RATIO);
+    }
+    println!("limits: ratio {LOAD_RATIO} where CO-RE is used, {LOAD_RSS_KB} kB");
+    Ok(good)
+}
+
+/// Builds an example of the library as a static release program.
+fn example(name: &str) -> Result<PathBuf> {
+    let mut command = sh::cargo();
+    command.args(["build", "--quiet", "--release", "--target", setup::MUSL, "--package", "skep", "--example", name]);
+    sh::run(&mut command)?;
+    Ok(paths::target().join(setup::MUSL).join("release/examples").join(name))
+}
+
+/// Medians of one command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cost {
+    cpu_us: u64,
+    rss_kb: u64,
+}
+
+/// Runs commands in turns and takes the medians; a run that fails is an error.
+fn measure<const N: usize>(rounds: usize, commands: &[Vec<PathBuf>; N]) -> Result<[Cost; N]> {
+    let program = paths::build_cache().join("oracle/measure");
+    std::fs::create_dir_all(program.parent().expect("it lies in a folder"))?;
+    let source = paths::root().join("tests/bench/measure.c");
+    sh::bytes(Command::new("gcc").args(["-O2", "-Wall", "-o"]).arg(&program).arg(source))?;
+    let mut command = Command::new(program);
+    command.arg(rounds.to_string());
+    for (i, words) in commands.iter().enumerate() {
+        if i > 0 {
+            command.arg("--");
+        }
+        command.args(words);
+    }
+    let text = sh::output(&mut command)?;
+    let mut costs = [Cost { cpu_us: 0, rss_kb: 0 }; N];
+    for (i, cost) in costs.iter_mut().enumerate() {
+        *cost = medians(&text, i).with_context(|| format!("`{}` failed", shown(&commands[i])))?;
+    }
+    Ok(costs)
+}
+
+fn shown(words: &[PathBuf]) -> String {
+    words.iter().map(|word| word.display().to_string()).collect::<Vec<_>>().join(" ")
+}
+
+/// The medians of command `index` in what `measure` printed; none if a run failed.
+fn medians(text: &str, index: usize) -> Option<Cost> {
+    let mut cpu = Vec::new();
+    let mut rss = Vec::new();
+    for line in text.lines() {
+        let numbers: Vec<u64> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
+        let [of, cpu_us, _elapsed_us, rss_kb, status] = numbers[..] else { return None };
+        if of as usize == index {
+            if status != 0 {
+                return None;
+            }
+            cpu.push(cpu_us);
+            rss.push(rss_kb);
+        }
+    }
+    cpu.sort_unstable();
+    rss.sort_unstable();
+    Some(Cost { cpu_us: *cpu.get(cpu.len() / 2)?, rss_kb: *rss.get(rss.len() / 2)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_are_taken_per_command_and_a_failure_spoils_them() {
+        let text = "0 10 99 400 0\n1 7 99 100 0\n0 30 99 500 0\n1 9 99 120 0\n0 20 99 450 0\n1 8 99 110 256\n";
+        assert_eq!(medians(text, 0), Some(Cost { cpu_us: 20, rss_kb: 450 }));
+        assert_eq!(medians(text, 1), None);
+    }
+}
