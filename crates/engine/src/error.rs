@@ -97,3 +97,13 @@ impl StdError for Error {
         }
     }
 }
+
+impl From<skep_spec::Error> for Error {
+    fn from(error: skep_spec::Error) -> Error {
+        let message = error.to_string();
+        match error.hint {
+            Some(hint) => Error::new(message).with_hint(hint),
+            None => Error::new(message),
+        }
+    }
+}

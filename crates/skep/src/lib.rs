@@ -1,1 +1,52 @@
-//! eBPF for applications: open, load, attach, read.
+//! eBPF for applications: open an object, change it, load it, attach its programs, read its maps and events.
+//!
+//! Three steps, each a type, so that what can only be done before loading can only be written before loading:
+//!
+//! 1. [`Object`]: plain data. Set globals, resize maps, switch programs off. Nothing is in the kernel yet.
+//! 2. [`Loaded`]: maps exist, programs are verified, nothing is attached.
+//! 3. [`Link`]: an attached program; dropping it detaches.
+//!
+//! ```no_run
+//! use std::ops::ControlFlow;
+//! use skep::{Object, Record};
+//!
+//! # fn main() -> Result<(), skep::Error> {
+//! let mut object = Object::open("execsnoop.bpf.o")?;
+//! object.set_global("min_uid", &1000u32)?;
+//! let loaded = object.load()?;
+//! let _links = loaded.attach_all()?;
+//! loaded.events(&["events"])?.for_each(|record| {
+//!     match record {
+//!         Record::Event { data, .. } => println!("{} bytes", data.len()),
+//!         Record::Lost { count, .. } => eprintln!("lost {count} events"),
+//!         Record::Text { text, .. } => println!("{text}"),
+//!     }
+//!     ControlFlow::Continue(())
+//! })
+//! # }
+//! ```
+//!
+//! # Events are never lost silently
+//!
+//! A perf buffer that overflows gives [`Record::Lost`]. A ring buffer refuses the event in the program itself, where only
+//! the program can notice; `skep run` counts that by changing the program, this library leaves your programs alone.
+//!
+//! # What this crate does not do
+//!
+//! It prints nothing, starts no thread and needs no runtime. [`Events`] gives its descriptor for event loops.
+
+mod events;
+mod loaded;
+mod map;
+mod object;
+mod program;
+
+pub use events::Events;
+pub use loaded::Loaded;
+pub use map::Map;
+pub use object::Object;
+pub use program::Program;
+
+pub use skep_engine::{AttachOptions, Error, ErrorKind, Link, LoadOptions, Record, TestRun, TestRunOutput, XdpMode};
+pub use skep_spec as spec;
+pub use zerocopy;

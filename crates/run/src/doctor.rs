@@ -1,0 +1,276 @@
+//! What this machine can do, found out by doing it.
+//!
+//! For each kind of attachment a program of two instructions (`r0 = 0; exit`) is loaded, attached where hardly anything ever
+//! happens, and detached. Kinds that need a place of the user's (an interface, a cgroup) are only loaded. Nothing is read
+//! from a table of kernel versions: what the kernel answers is the truth, whatever was ported back or locked down.
+
+use skep_engine::{AttachOptions, Engine, ErrorKind, LoadOptions};
+use skep_insn::{Endian, RawInsn};
+use skep_spec::function::Linkage;
+use skep_spec::{AttachPoint, AttachType, FuncId, Function, ProgId, ProgType, Program, Spec, Target};
+use skep_sys::caps::{self, Cap, Caps, Lockdown};
+use skep_sys::kconfig::Kconfig;
+use skep_sys::version;
+
+/// What was found.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Kernel release and machine, such as `6.18.44 x86_64`.
+    pub kernel: String,
+    /// Size of the kernel's BTF, in bytes; `None` when it has none.
+    pub btf_bytes: Option<usize>,
+    /// `none`, `integrity`, `confidentiality`; `None` when the kernel has no lockdown.
+    pub lockdown: Option<&'static str>,
+    /// The compiler, such as `clang 19.1.7`, or why there is none.
+    pub clang: Result<String, String>,
+    /// Capabilities that BPF needs and that this process lacks.
+    pub missing_caps: Vec<&'static str>,
+    /// Kinds of programs.
+    pub kinds: Vec<Finding>,
+}
+
+/// Whether one kind of program works.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// Word for it in `SEC()`.
+    pub name: &'static str,
+    /// `Ok` with `true` when it was attached too, `false` when only loaded; `Err` with the reason.
+    pub result: Result<bool, String>,
+    /// What to do about it.
+    pub hint: Option<&'static str>,
+}
+
+/// A kind of program and how to try it.
+struct Kind {
+    name: &'static str,
+    prog_type: ProgType,
+    attach_type: Option<AttachType>,
+    attach: AttachPoint,
+    /// Attached, too: nothing of the user's is needed for it.
+    try_attach: bool,
+    /// Kernel configuration without which it cannot work.
+    config: Option<&'static str>,
+    hint: Option<&'static str>,
+}
+
+/// A function that every kernel has and no running one calls.
+const QUIET_FUNCTION: &str = "kernel_restart";
+
+fn kinds(own_binary: String) -> Vec<Kind> {
+    let kind = |name, prog_type, attach_type, attach, try_attach, config, hint| Kind {
+        name,
+        prog_type,
+        attach_type,
+        attach,
+        try_attach,
+        config,
+        hint,
+    };
+    let function = || AttachPoint::Function { module: None, function: QUIET_FUNCTION.into() };
+    let kprobe = || AttachPoint::Kprobe { function: QUIET_FUNCTION.into(), off_bytes: 0, ret: false };
+    let uprobe = AttachPoint::Uprobe { path: own_binary, function: String::new(), off_bytes: 0, ret: false };
+    vec![
+        kind(
+            "tracepoint",
+            ProgType::TRACEPOINT,
+            None,
+            AttachPoint::Tracepoint { category: "oom".into(), name: "mark_victim".into() },
+            true,
+            None,
+            None,
+        ),
+        kind(
+            "raw_tp",
+            ProgType::RAW_TRACEPOINT,
+            None,
+            AttachPoint::RawTracepoint { name: "mark_victim".into() },
+            true,
+            None,
+            None,
+        ),
+        kind(
+            "tp_btf",
+            ProgType::TRACING,
+            Some(AttachType::TRACE_RAW_TP),
+            AttachPoint::BtfTracepoint { name: "mark_victim".into() },
+            true,
+            Some("CONFIG_DEBUG_INFO_BTF"),
+            Some("use raw_tp or tracepoint"),
+        ),
+        kind(
+            "kprobe",
+            ProgType::KPROBE,
+            None,
+            kprobe(),
+            true,
+            Some("CONFIG_KPROBES"),
+            Some("use a tracepoint: `skep run` takes tp/..., raw_tp/... and tp_btf/..."),
+        ),
+        kind(
+            "fentry",
+            ProgType::TRACING,
+            Some(AttachType::TRACE_FENTRY),
+            function(),
+            true,
+            Some("CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS"),
+            Some("use kprobe or tp_btf"),
+        ),
+        kind(
+            "lsm",
+            ProgType::LSM,
+            Some(AttachType::LSM_MAC),
+            AttachPoint::Lsm { hook: "quotactl".into() },
+            true,
+            Some("CONFIG_BPF_LSM"),
+            Some("boot with `lsm=...,bpf`"),
+        ),
+        kind("uprobe", ProgType::KPROBE, None, uprobe, false, Some("CONFIG_UPROBE_EVENTS"), None),
+        kind("perf_event", ProgType::PERF_EVENT, None, AttachPoint::PerfEvent, true, None, None),
+        kind(
+            "iter",
+            ProgType::TRACING,
+            Some(AttachType::TRACE_ITER),
+            AttachPoint::Iter { target: "bpf_map".into() },
+            true,
+            None,
+            None,
+        ),
+        kind("xdp", ProgType::XDP, Some(AttachType::XDP), AttachPoint::Xdp, false, None, None),
+        kind(
+            "tc",
+            ProgType::SCHED_CLS,
+            None,
+            AttachPoint::Tc { direction: None },
+            false,
+            Some("CONFIG_NET_CLS_BPF"),
+            None,
+        ),
+        kind(
+            "tcx",
+            ProgType::SCHED_CLS,
+            Some(AttachType::TCX_INGRESS),
+            AttachPoint::Tc { direction: None },
+            false,
+            None,
+            Some("needs kernel 6.6; skep falls back to tc"),
+        ),
+        kind(
+            "cgroup",
+            ProgType::CGROUP_SKB,
+            Some(AttachType::CGROUP_INET_EGRESS),
+            AttachPoint::Cgroup,
+            false,
+            Some("CONFIG_CGROUP_BPF"),
+            None,
+        ),
+        kind(
+            "sk_lookup",
+            ProgType::SK_LOOKUP,
+            Some(AttachType::SK_LOOKUP),
+            AttachPoint::NetNamespace,
+            false,
+            None,
+            None,
+        ),
+        kind("netfilter", ProgType::NETFILTER, Some(AttachType::NETFILTER), AttachPoint::Netfilter, false, None, None),
+        kind("socket", ProgType::SOCKET_FILTER, None, AttachPoint::Socket, false, None, None),
+    ]
+}
+
+/// Looks at everything. Takes some tenths of a second, since the kernel waits for its CPUs when probes go.
+pub fn examine(engine: &dyn Engine, target: &dyn Target) -> Report {
+    let config = Kconfig::read().ok();
+    let own_binary = std::env::current_exe().map_or_else(|_| "/bin/sh".into(), |path| path.display().to_string());
+    let kinds = kinds(own_binary).into_iter().map(|kind| try_kind(engine, &kind, config.as_ref())).collect();
+    let effective = Caps::effective();
+    let wanted = [
+        ("CAP_BPF", Cap::BPF),
+        ("CAP_PERFMON", Cap::PERFMON),
+        ("CAP_NET_ADMIN", Cap::NET_ADMIN),
+        ("CAP_SYS_ADMIN", Cap::SYS_ADMIN),
+    ];
+    Report {
+        kernel: format!("{} {}", version::release(), version::machine()),
+        btf_bytes: target.btf().ok().flatten().map(|btf| btf.as_bytes().len()),
+        lockdown: caps::lockdown().map(|level| match level {
+            Lockdown::None => "none",
+            Lockdown::Integrity => "integrity",
+            Lockdown::Confidentiality => "confidentiality",
+        }),
+        clang: clang(),
+        missing_caps: wanted.iter().filter(|(_, cap)| !effective.has(*cap)).map(|(name, _)| *name).collect(),
+        kinds,
+    }
+}
+
+fn clang() -> Result<String, String> {
+    let clang = skep_clang::Clang::find().map_err(|error| error.to_string())?;
+    Ok(format!("{} {}", clang.compiler().command(), clang.compiler().version()))
+}
+
+fn try_kind(engine: &dyn Engine, kind: &Kind, config: Option<&Kconfig>) -> Finding {
+    let result = attempt(engine, kind).map_err(|error| match (kind.config, config) {
+        (Some(name), Some(config)) if !config.enabled(name) => format!("{name} is not set"),
+        _ if error.kind() == ErrorKind::Denied && error.hint().is_some() => {
+            format!("{error}: {}", error.hint().unwrap_or_default())
+        }
+        _ => error.to_string(),
+    });
+    let hint = if result.is_err() { kind.hint } else { None };
+    Finding { name: kind.name, result, hint }
+}
+
+fn attempt(engine: &dyn Engine, kind: &Kind) -> Result<bool, skep_engine::Error> {
+    let session = engine.load(two_instructions(kind), &LoadOptions::default())?;
+    if let Some(loaded) = session.programs().first()
+        && let Err(error) = &loaded.result
+    {
+        return Err(error.clone());
+    }
+    if kind.try_attach {
+        session.attach(ProgId(0), &AttachOptions::default())?;
+    }
+    Ok(kind.try_attach)
+}
+
+fn two_instructions(kind: &Kind) -> Spec {
+    let insn = RawInsn::new;
+    let function = Function {
+        name: "doctor".into(),
+        section: kind.name.into(),
+        section_off_bytes: 0,
+        linkage: Linkage::Global,
+        insns: vec![
+            insn(0xb7, 0, 0, 0, i32::from(kind.name == "netfilter" || kind.name == "sk_lookup")),
+            insn(0x95, 0, 0, 0, 0),
+        ],
+        btf_func: None,
+        references: vec![],
+        core_relos: vec![],
+        lines: vec![],
+        faults: vec![],
+    };
+    let program = Program {
+        name: "doctor".into(),
+        entry: FuncId(0),
+        section: kind.name.into(),
+        prog_type: kind.prog_type,
+        attach_type: kind.attach_type,
+        attach_type_required: kind.attach_type.is_some(),
+        flags: 0,
+        attach: kind.attach.clone(),
+        autoload: true,
+    };
+    Spec {
+        name: "doctor".into(),
+        endian: Endian::NATIVE,
+        license: Some("GPL".into()),
+        kernel_version: None,
+        functions: vec![function],
+        programs: vec![program],
+        maps: vec![],
+        externs: vec![],
+        btf: None,
+        warnings: vec![],
+    }
+}

@@ -1,0 +1,121 @@
+//! What a file is, by its content.
+
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+
+/// Something that can become a Spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A BPF object.
+    Object {
+        /// Name for messages and maps: the file's stem up to the first dot.
+        name: String,
+        /// The file.
+        bytes: Vec<u8>,
+    },
+    /// C source.
+    C {
+        /// Where it stands, since includes are relative to it.
+        path: PathBuf,
+    },
+}
+
+/// `e_machine` of BPF (elf.h).
+const EM_BPF: u16 = 247;
+
+/// Reads `path` and tells what it is.
+///
+/// # Errors
+///
+/// When it cannot be read, or is nothing that skep runs: the message says what it looks like instead.
+pub fn identify(path: &Path) -> Result<Input, Error> {
+    let shown = path.display();
+    let bytes = std::fs::read(path).map_err(|cause| {
+        let error = Error::new(format!("cannot read `{shown}`: {}", io_text(&cause)));
+        if path.is_dir() { error.with_hint("name the file inside") } else { error }
+    })?;
+    if bytes.is_empty() {
+        return Err(Error::new(format!("`{shown}` is empty")));
+    }
+    if bytes.starts_with(b"\x7fELF") {
+        let machine = bytes.get(18..20).map(|b| match bytes[5] {
+            2 => u16::from_be_bytes([b[0], b[1]]),
+            _ => u16::from_le_bytes([b[0], b[1]]),
+        });
+        return match machine {
+            Some(EM_BPF) => Ok(Input::Object { name: object_name(path), bytes }),
+            Some(machine) => Err(Error::new(format!("`{shown}` is an ELF file, but not for BPF (machine {machine})"))
+                .with_hint("compile it with `clang -g -O2 -target bpf -c`, or give skep the C file")),
+            None => Err(Error::new(format!("`{shown}` ends inside its ELF header"))),
+        };
+    }
+    let Ok(text) = std::str::from_utf8(&bytes) else {
+        return Err(Error::new(format!("`{shown}` is neither a BPF object nor text"))
+            .with_hint("give skep a `.bpf.c` or a `.bpf.o` file"));
+    };
+    if text.contains("SEC(") {
+        return Ok(Input::C { path: path.to_owned() });
+    }
+    let looks = if text.trim_start().starts_with('{') {
+        "JSON"
+    } else if text.starts_with("#!") {
+        "a script"
+    } else {
+        "text without a `SEC(...)` program"
+    };
+    Err(Error::new(format!("`{shown}` is {looks}, which skep does not run"))
+        .with_hint("give skep a `.bpf.c` or a `.bpf.o` file"))
+}
+
+/// The file's stem up to the first dot, as libbpf names objects: `execsnoop` for `dir/execsnoop.bpf.o`.
+pub fn object_name(path: &Path) -> String {
+    let file = path.file_name().unwrap_or_default().to_string_lossy();
+    file.split('.').next().filter(|stem| !stem.is_empty()).unwrap_or("object").to_owned()
+}
+
+/// An IO error without Rust's "(os error N)".
+pub(crate) fn io_text(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" (os error ") {
+        Some(at) => text[..at].to_lowercase(),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identify_bytes(bytes: &[u8]) -> Result<Input, String> {
+        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let n = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("skep-input-{}-{n}.x", std::process::id()));
+        std::fs::write(&path, bytes).unwrap();
+        let result = identify(&path).map_err(|error| error.to_string());
+        std::fs::remove_file(&path).unwrap();
+        result
+    }
+
+    #[test]
+    fn content_decides_and_not_the_suffix() {
+        let mut elf = vec![0x7f, b'E', b'L', b'F', 2, 1];
+        elf.resize(18, 0);
+        elf.extend(247u16.to_le_bytes());
+        assert!(matches!(identify_bytes(&elf), Ok(Input::Object { .. })));
+        elf[18] = 62;
+        elf[19] = 0;
+        assert!(identify_bytes(&elf).unwrap_err().contains("not for BPF (machine 62)"));
+        assert!(identify_bytes(&elf[..12]).unwrap_err().contains("ends inside its ELF header"));
+        assert!(matches!(identify_bytes(b"SEC(\"xdp\") int f() {}"), Ok(Input::C { .. })));
+        assert!(identify_bytes(b"").unwrap_err().contains("is empty"));
+        assert!(identify_bytes(b"{}").unwrap_err().contains("JSON"));
+        assert!(identify_bytes(b"\xff\xfe").unwrap_err().contains("neither"));
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = identify(Path::new("/nonexistent/x.bpf.c")).unwrap_err();
+        assert_eq!(error.to_string(), "cannot read `/nonexistent/x.bpf.c`: no such file or directory");
+    }
+}

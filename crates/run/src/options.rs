@@ -1,0 +1,109 @@
+//! What a run was asked to do.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use skep_engine::AttachOptions;
+
+/// One run, as it was meant.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// C source or object.
+    pub file: PathBuf,
+    /// Where to attach what the sections leave open. A process id here also limits observing programs to that process.
+    pub attach: AttachOptions,
+    /// Command to run while attached; the run ends with it.
+    pub command: Option<String>,
+    /// Ends the run.
+    pub duration: Option<Duration>,
+    /// Ends the run after so many events.
+    pub max_events: Option<u64>,
+    /// Text or JSON.
+    pub format: Format,
+    /// Values for `const volatile` globals, as text.
+    pub globals: Vec<(String, String)>,
+    /// More flags for the compiler (`-I`, `-D`).
+    pub clang_flags: Vec<String>,
+}
+
+/// How records are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Rows under a header.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Reads a time such as `500ms`, `5s`, `2m`, `1h`, or plain seconds.
+///
+/// # Errors
+///
+/// Text for people when it is not one.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let scale = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("`{unit}` is not a unit of time; use ms, s, m or h")),
+    };
+    let number: f64 = number.parse().map_err(|_| format!("`{text}` is not a time; write it as `5s` or `500ms`"))?;
+    Duration::try_from_secs_f64(number * scale).map_err(|_| format!("`{text}` is too long"))
+}
+
+/// Splits a command into words: blanks separate, quotes and backslashes keep together.
+///
+/// # Errors
+///
+/// Text for people when a quote is not closed or there is no word at all.
+pub fn split_command(command: &str) -> Result<Vec<String>, String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote: Option<char> = None;
+    let mut rest = command.chars();
+    while let Some(c) = rest.next() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (Some('"') | None, '\\') => word.get_or_insert_default().extend(rest.next()),
+            (Some(_), c) => word.get_or_insert_default().push(c),
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None, c) if c.is_whitespace() => words.extend(word.take()),
+            (None, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    if let Some(quote) = quote {
+        return Err(format!("the command `{command}` ends inside a {quote} quote"));
+    }
+    words.extend(word);
+    if words.is_empty() { Err("the command is empty".into()) } else { Ok(words) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("1.5"), Ok(Duration::from_millis(1500)));
+        assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        assert!(parse_duration("5 parsecs").is_err());
+        assert!(parse_duration("-3s").is_err());
+    }
+
+    #[test]
+    fn commands_split_as_a_shell_would() {
+        let words = |text| split_command(text).unwrap();
+        assert_eq!(words("ls -l /tmp"), ["ls", "-l", "/tmp"]);
+        assert_eq!(words(r#"sh -c 'echo "a b"' c\ d """#), ["sh", "-c", "echo \"a b\"", "c d", ""]);
+        assert!(split_command("echo 'a").is_err());
+        assert!(split_command("  ").is_err());
+    }
+}

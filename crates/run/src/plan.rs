@@ -1,0 +1,178 @@
+//! Which programs of an object are attached, and in which order they are tried.
+
+use skep_spec::map::{MapContents, Slot};
+use skep_spec::{AttachPoint, MapType, ProgId, Program, Spec};
+
+/// Programs that do the same job by different means: the first one that attaches is the one that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// The best first.
+    pub alternatives: Vec<ProgId>,
+}
+
+/// A program that is loaded but not attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Idle {
+    /// Which.
+    pub program: ProgId,
+    /// Why, for people.
+    pub reason: &'static str,
+}
+
+/// What to do with an object's programs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// To attach, each with its alternatives.
+    pub jobs: Vec<Job>,
+    /// Iterators: run once, and their text printed.
+    pub iterators: Vec<ProgId>,
+    /// Loaded only.
+    pub idle: Vec<Idle>,
+}
+
+/// What to do with the programs of `spec` that are switched on.
+///
+/// - A program that fills a slot of a program array is called by others; so is one whose section repeats its own name in an
+///   object with a program array (`SEC("kprobe/output") int output(...)`, the custom for tail-call targets).
+/// - `fentry/f` and `kprobe/f`, `fexit/f` and `kretprobe/f` are alternatives: an object has both so that it runs on kernels
+///   without the former.
+/// - A program whose section names no place (`syscall`, `sk_reuseport`, devmap programs) waits for someone to call it.
+pub fn plan(spec: &Spec) -> Plan {
+    let has_program_array = spec.maps.iter().any(|map| map.map_type == MapType::PROG_ARRAY);
+    let in_slot = |id: ProgId| {
+        spec.maps.iter().any(|map| match &map.contents {
+            MapContents::Slots(slots) => slots.iter().any(|(_, slot)| *slot == Slot::Program(id)),
+            _ => false,
+        })
+    };
+    let Plan { mut jobs, mut iterators, mut idle } = Plan::default();
+    for (id, program) in spec.programs().filter(|(_, program)| program.autoload) {
+        if in_slot(id) {
+            idle.push(Idle { program: id, reason: "a tail-call target, called through its program array" });
+        } else if has_program_array && names_itself(program) {
+            idle.push(Idle { program: id, reason: "a tail-call target: its section names the program itself" });
+        } else if matches!(program.attach, AttachPoint::None) {
+            idle.push(Idle { program: id, reason: "its section names no place to attach to" });
+        } else if matches!(program.attach, AttachPoint::Iter { .. }) {
+            iterators.push(id);
+        } else if matches!(program.attach, AttachPoint::StructOps) {
+            idle.push(Idle { program: id, reason: "a member of a struct_ops map" });
+        } else if let Some(job) = jobs.iter_mut().find(|job| same_job(spec.program(job.alternatives[0]), program)) {
+            job.alternatives.push(id);
+            job.alternatives.sort_by_key(|id| matches!(spec.program(*id).attach, AttachPoint::Kprobe { .. }));
+        } else {
+            jobs.push(Job { alternatives: vec![id] });
+        }
+    }
+    Plan { jobs, iterators, idle }
+}
+
+fn names_itself(program: &Program) -> bool {
+    matches!(&program.attach, AttachPoint::Kprobe { function, .. } if *function == program.name)
+}
+
+fn same_job(a: &Program, b: &Program) -> bool {
+    match (place(a), place(b)) {
+        (Some((f, ret, traced)), Some((g, ret_too, traced_too))) => f == g && ret == ret_too && traced != traced_too,
+        _ => false,
+    }
+}
+
+/// Function, whether at its return, and whether by fentry/fexit.
+fn place(program: &Program) -> Option<(&str, bool, bool)> {
+    match &program.attach {
+        AttachPoint::Kprobe { function, off_bytes: 0, ret } => Some((function, *ret, false)),
+        AttachPoint::Function { module: None, function } => match program.section.split_once('/')?.0 {
+            "fentry" => Some((function, false, true)),
+            "fexit" => Some((function, true, true)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use skep_insn::Endian;
+    use skep_spec::map::{MapOrigin, Pinning};
+    use skep_spec::{AttachType, FuncId, Map, ProgType};
+
+    use super::*;
+
+    fn program(name: &str, section: &str, attach: AttachPoint) -> Program {
+        Program {
+            name: name.into(),
+            entry: FuncId(0),
+            section: section.into(),
+            prog_type: ProgType::KPROBE,
+            attach_type: None::<AttachType>,
+            attach_type_required: false,
+            flags: 0,
+            attach,
+            autoload: true,
+        }
+    }
+
+    fn kprobe(name: &str, function: &str) -> Program {
+        let attach = AttachPoint::Kprobe { function: function.into(), off_bytes: 0, ret: false };
+        program(name, &format!("kprobe/{function}"), attach)
+    }
+
+    fn fentry(name: &str, function: &str) -> Program {
+        let attach = AttachPoint::Function { module: None, function: function.into() };
+        program(name, &format!("fentry/{function}"), attach)
+    }
+
+    fn spec(programs: Vec<Program>, maps: Vec<Map>) -> Spec {
+        Spec {
+            name: "test".into(),
+            endian: Endian::NATIVE,
+            license: None,
+            kernel_version: None,
+            functions: vec![],
+            programs,
+            maps,
+            externs: vec![],
+            btf: None,
+            warnings: vec![],
+        }
+    }
+
+    fn program_array() -> Map {
+        Map {
+            name: "jump".into(),
+            map_type: MapType::PROG_ARRAY,
+            key_size: 4,
+            value_size: 4,
+            max_entries: 8,
+            flags: 0,
+            map_extra: 0,
+            numa_node: None,
+            key_type: None,
+            value_type: None,
+            pinning: Pinning::None,
+            inner: None,
+            contents: MapContents::Empty,
+            origin: MapOrigin::Btf,
+            autocreate: true,
+        }
+    }
+
+    #[test]
+    fn fentry_goes_before_the_kprobe_of_the_same_function() {
+        let spec = spec(vec![kprobe("k", "vfs_read"), fentry("f", "vfs_read"), kprobe("w", "vfs_write")], vec![]);
+        let Plan { jobs, idle, .. } = plan(&spec);
+        let ids: Vec<Vec<u32>> = jobs.iter().map(|job| job.alternatives.iter().map(|id| id.0).collect()).collect();
+        assert_eq!(ids, [vec![1, 0], vec![2]]);
+        assert!(idle.is_empty());
+    }
+
+    #[test]
+    fn a_section_that_names_its_own_program_is_a_tail_call_target() {
+        let programs = vec![kprobe("output", "output"), kprobe("enter", "tcp_set_state")];
+        let Plan { jobs, idle, .. } = plan(&spec(programs.clone(), vec![program_array()]));
+        assert_eq!((jobs.len(), idle[0].program), (1, ProgId(0)));
+        // Without a program array it is a kprobe like any other.
+        assert_eq!(plan(&spec(programs, vec![])).jobs.len(), 2);
+    }
+}

@@ -1,0 +1,82 @@
+//! From a file to a Spec that is ready to load.
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::Instant;
+
+use skep_btf::{Btf, dump};
+use skep_clang::{Clang, EventTypes, Request, Vmlinux, event_types};
+use skep_spec::{Spec, Target};
+
+use crate::input::{Input, identify, object_name};
+use crate::options::Options;
+use crate::{Error, Notice};
+
+/// An object, opened and edited as the options say.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The object.
+    pub spec: Spec,
+    /// Types of its events that the compile told.
+    pub hints: Vec<EventTypes>,
+}
+
+/// Reads the file, compiles it when it is C, opens the object, and sets its globals.
+///
+/// # Errors
+///
+/// When the file cannot be read or compiled, is not an object, or has no such global.
+pub fn prepare(options: &Options, target: &dyn Target, notice: &mut dyn FnMut(Notice<'_>)) -> Result<Prepared, Error> {
+    let (name, bytes) = match identify(&options.file)? {
+        Input::Object { name, bytes } => (name, bytes),
+        Input::C { path } => (object_name(&path), compile(options, target, notice)?),
+    };
+    let shown = options.file.display();
+    let mut spec = open(&options.file, &name, &bytes)?;
+    for warning in &spec.warnings {
+        let message = format!("{shown}: `{}`: {}", warning.subject, warning.message);
+        notice(Notice::Warning { message, hint: warning.hint.clone() });
+    }
+    for (name, value) in &options.globals {
+        spec.set_variable_text(name, value)?;
+    }
+    let hints = spec.btf.as_ref().map(event_types).unwrap_or_default();
+    Ok(Prepared { spec, hints })
+}
+
+fn compile(options: &Options, target: &dyn Target, notice: &mut dyn FnMut(Notice<'_>)) -> Result<Vec<u8>, Error> {
+    let start = Instant::now();
+    let btf = target.btf().ok().flatten();
+    let request = Request {
+        vmlinux: btf.as_ref().map(|btf| Vmlinux::new(btf.as_bytes(), move || header(btf))),
+        args: options.clang_flags.iter().map(OsString::from).collect(),
+        color: std::io::stderr().is_terminal(),
+        ..Request::new(&options.file)
+    };
+    let object =
+        Clang::find().and_then(|clang| clang.compile(&request)).map_err(|cause| Error::new(cause.to_string()))?;
+    if !object.warnings.is_empty() {
+        notice(Notice::CompilerText { text: &object.warnings });
+    }
+    notice(Notice::Compiled { took: (!object.cached).then(|| start.elapsed()) });
+    Ok(object.bytes)
+}
+
+/// Opens an object, with the file's name before what is wrong.
+pub(crate) fn open(file: &Path, name: &str, bytes: &[u8]) -> Result<Spec, Error> {
+    Spec::parse(bytes, name).map_err(|cause| {
+        let error = Error::new(format!("`{}`: {cause}", file.display()));
+        match cause.hint {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
+    })
+}
+
+/// The kernel's types as C.
+fn header(btf: &Btf) -> Result<String, String> {
+    let mut text = String::new();
+    dump::dump_c(btf, &mut text).map_err(|error| error.to_string())?;
+    Ok(text)
+}

@@ -1,0 +1,129 @@
+//! Whether the programs of an object load here, with nothing attached: the yardstick for comparing loaders and kernels.
+
+use std::path::Path;
+
+use skep_engine::{Engine, Error, LoadOptions};
+use skep_spec::resolved::ResolvedProgram;
+use skep_spec::{Map, MapType, ProgId, Spec, Target, resolve};
+
+/// What became of one program.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// Its name.
+    pub program: String,
+    /// Its section.
+    pub section: String,
+    /// Its type, in bpftool's words.
+    pub prog_type: String,
+    /// Whether the kernel took it, or why not.
+    pub result: Result<(), Error>,
+    /// Instructions that are sent to the kernel, in slots; `None` when it did not come to that.
+    pub insns: Option<usize>,
+    /// [`ResolvedProgram::hash`] of them.
+    pub hash: Option<u64>,
+}
+
+/// How to try.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TrialOptions {
+    /// Every program with only itself switched on, those that the object switches off too.
+    pub each: bool,
+    /// Give maps without a size the one that an application would set, see [`fix_sizes`].
+    pub fix_sizes: bool,
+}
+
+/// Reads an object for a trial: only compiled objects, since a yardstick should not depend on a compiler.
+///
+/// # Errors
+///
+/// When the file cannot be read or is not an object.
+pub fn open(path: &Path) -> Result<Spec, Error> {
+    match crate::input::identify(path)? {
+        crate::input::Input::Object { name, bytes } => crate::prepare::open(path, &name, &bytes),
+        crate::input::Input::C { .. } => Err(Error::new(format!("`{}` is C source", path.display()))
+            .with_hint("give `skep load` compiled objects; `skep run` takes C")),
+    }
+}
+
+/// Loads the programs of `spec` and lets them go.
+pub fn trial(mut spec: Spec, options: TrialOptions, engine: &dyn Engine, target: &dyn Target) -> Vec<Verdict> {
+    if options.fix_sizes {
+        fix_sizes(&mut spec);
+    }
+    if !options.each {
+        return load(spec, engine, target);
+    }
+    let mut verdicts = Vec::new();
+    for index in 0..spec.programs.len() {
+        let mut alone = spec.clone();
+        for (other, program) in alone.programs.iter_mut().enumerate() {
+            program.autoload = other == index;
+        }
+        verdicts.extend(load(alone, engine, target));
+    }
+    verdicts
+}
+
+fn load(spec: Spec, engine: &dyn Engine, target: &dyn Target) -> Vec<Verdict> {
+    let resolved = resolve::resolve(&spec, target);
+    let verdict = |id: ProgId, result: Result<(), Error>, program: Option<&ResolvedProgram>| Verdict {
+        program: spec.program(id).name.clone(),
+        section: spec.program(id).section.clone(),
+        prog_type: spec.program(id).prog_type.to_string(),
+        result,
+        insns: program.map(|program| program.insns.len()),
+        hash: program.map(ResolvedProgram::hash),
+    };
+    let session = engine.load(spec.clone(), &LoadOptions::default());
+    let programs = resolved.programs.iter();
+    programs
+        .map(|(id, program)| {
+            let result = match &session {
+                Err(error) => Err(error.clone()),
+                Ok(session) => match session.programs().iter().find(|loaded| loaded.program == *id) {
+                    Some(loaded) => loaded.result.as_ref().map(|_| ()).map_err(Clone::clone),
+                    None => Err(Error::new("the engine says nothing about this program")),
+                },
+            };
+            verdict(*id, result, program.as_ref().ok())
+        })
+        .collect()
+}
+
+/// Entries that an application's `main` would give a map that leaves it open.
+const USUAL_ENTRIES: u32 = 1024;
+
+/// Gives maps with 0 entries a size: one page for ring buffers, 1024 for the rest. Perf event arrays are sized by the
+/// loader, and storage maps have no entries. A map of maps without an inner map gets an array of one `u32`.
+pub fn fix_sizes(spec: &mut Spec) {
+    for map in &mut spec.maps {
+        let storage = matches!(
+            map.map_type,
+            MapType::SK_STORAGE | MapType::INODE_STORAGE | MapType::TASK_STORAGE | MapType::CGRP_STORAGE
+        );
+        if map.max_entries == 0 && !storage && map.map_type != MapType::PERF_EVENT_ARRAY {
+            let ring = matches!(map.map_type, MapType::RINGBUF | MapType::USER_RINGBUF);
+            map.max_entries = if ring { rustix::param::page_size() as u32 } else { USUAL_ENTRIES };
+        }
+        if matches!(map.map_type, MapType::ARRAY_OF_MAPS | MapType::HASH_OF_MAPS) && map.inner.is_none() {
+            let inner = Map {
+                name: format!("{}.inner", map.name),
+                map_type: MapType::ARRAY,
+                key_size: 4,
+                value_size: 4,
+                max_entries: 1,
+                flags: 0,
+                map_extra: 0,
+                numa_node: None,
+                key_type: None,
+                value_type: None,
+                pinning: skep_spec::map::Pinning::None,
+                inner: None,
+                contents: skep_spec::map::MapContents::Empty,
+                origin: skep_spec::map::MapOrigin::Made,
+                autocreate: true,
+            };
+            map.inner = Some(Box::new(inner));
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Records to bytes on standard output.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use skep_engine::{MapId, Record};
+use skep_view::{Clock, json_string, write_header, write_json, write_row};
+
+use crate::events::Shapes;
+use crate::options::Format;
+
+/// When the buffer is handed on in the middle of a burst, in bytes.
+const FLUSH_BYTES: usize = 64 << 10;
+
+/// Formats records, and hands them on in large pieces.
+pub(crate) struct Writer<'a> {
+    out: &'a mut dyn Write,
+    buffer: Vec<u8>,
+    format: Format,
+    shapes: BTreeMap<MapId, Shapes>,
+    /// Buffers and layouts whose header was written.
+    headed: Vec<(MapId, usize)>,
+    /// More than one kind of row is possible, so that each says where it comes from.
+    several: bool,
+    clock: Clock,
+    /// Failure to write, kept until someone asks.
+    broken: Option<io::Error>,
+}
+
+impl<'a> Writer<'a> {
+    pub(crate) fn new(
+        out: &'a mut dyn Write,
+        format: Format,
+        shapes: BTreeMap<MapId, Shapes>,
+        printk: bool,
+        clock: Clock,
+    ) -> Writer<'a> {
+        let kinds: usize = shapes.values().map(|shapes| shapes.layouts.len().max(1)).sum();
+        let several = kinds + usize::from(printk) > 1;
+        Writer {
+            out,
+            buffer: Vec::with_capacity(2 * FLUSH_BYTES),
+            format,
+            shapes,
+            headed: vec![],
+            several,
+            clock,
+            broken: None,
+        }
+    }
+
+    /// Writes the header when there can be only one, so that a person sees at once what will come.
+    pub(crate) fn start(&mut self) {
+        if let (Format::Text, false, Some((&map, shapes))) = (self.format, self.several, self.shapes.first_key_value())
+            && let Some(layout) = shapes.layouts.first()
+        {
+            write_header(layout, &mut self.buffer);
+            self.headed.push((map, 0));
+            self.flush();
+        }
+    }
+
+    /// Formats one record that arrived at `wall_ns`. Losses are not written: they are counted.
+    pub(crate) fn record(&mut self, record: Record<'_>, wall_ns: i64) {
+        match record {
+            Record::Event { map, data, .. } => self.event(map, data, wall_ns),
+            Record::Text { comm, tid, text, .. } => self.text(comm, tid, text, wall_ns),
+            Record::Lost { .. } => {}
+        }
+        if self.buffer.len() >= FLUSH_BYTES {
+            self.flush();
+        }
+    }
+
+    /// Hands on what is there.
+    pub(crate) fn flush(&mut self) {
+        if self.broken.is_none() && !self.buffer.is_empty() {
+            let written = self.out.write_all(&self.buffer).and_then(|()| self.out.flush());
+            self.broken = written.err();
+        }
+        self.buffer.clear();
+    }
+
+    /// Why nothing more can be written.
+    pub(crate) fn broken(&self) -> Option<&io::Error> {
+        self.broken.as_ref()
+    }
+
+    fn event(&mut self, map: MapId, data: &[u8], wall_ns: i64) {
+        let Some(shapes) = self.shapes.get(&map) else { return };
+        let layout = shapes.for_len(data.len()).map(|index| (index, &shapes.layouts[index]));
+        match (self.format, layout) {
+            (Format::Json, Some((_, layout))) => {
+                write_json(layout, &shapes.name, data, wall_ns, &mut self.clock, &mut self.buffer);
+            }
+            (Format::Json, None) => {
+                json_start(&shapes.name, wall_ns, &mut self.clock, &mut self.buffer);
+                self.buffer.extend_from_slice(b",\"data\":\"");
+                write_hex(data, b"", &mut self.buffer);
+                self.buffer.extend_from_slice(b"\"}\n");
+            }
+            (Format::Text, Some((index, layout))) => {
+                if !self.headed.contains(&(map, index)) {
+                    self.headed.push((map, index));
+                    if self.several {
+                        write_source(&shapes.name, &mut self.buffer);
+                    }
+                    write_header(layout, &mut self.buffer);
+                }
+                if self.several {
+                    write_source(&shapes.name, &mut self.buffer);
+                }
+                write_row(layout, data, wall_ns, &mut self.clock, &mut self.buffer);
+            }
+            (Format::Text, None) => {
+                self.clock.write_time(wall_ns, &mut self.buffer);
+                self.buffer.extend_from_slice(b"  ");
+                write_source(&shapes.name, &mut self.buffer);
+                let _ = write!(self.buffer, "{} bytes ", data.len());
+                write_hex(data, b" ", &mut self.buffer);
+                self.buffer.push(b'\n');
+            }
+        }
+    }
+
+    fn text(&mut self, comm: &str, tid: u32, text: &str, wall_ns: i64) {
+        match self.format {
+            Format::Json => {
+                json_start("printk", wall_ns, &mut self.clock, &mut self.buffer);
+                self.buffer.extend_from_slice(b",\"comm\":");
+                json_string(comm, &mut self.buffer);
+                let _ = write!(self.buffer, ",\"tid\":{tid},\"text\":");
+                json_string(text, &mut self.buffer);
+                self.buffer.extend_from_slice(b"}\n");
+            }
+            Format::Text => {
+                self.clock.write_time(wall_ns, &mut self.buffer);
+                let task = format!("{comm}-{tid}");
+                let _ = writeln!(self.buffer, "  {task:<22}  {text}");
+            }
+        }
+    }
+}
+
+fn json_start(source: &str, wall_ns: i64, clock: &mut Clock, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"time\":\"");
+    clock.write_rfc3339(wall_ns, out);
+    out.extend_from_slice(b"\",\"source\":");
+    json_string(source, out);
+}
+
+fn write_source(name: &str, out: &mut Vec<u8>) {
+    let _ = write!(out, "{name:<12}  ");
+}
+
+fn write_hex(data: &[u8], between: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (index, byte) in data.iter().enumerate() {
+        if index > 0 {
+            out.extend_from_slice(between);
+        }
+        out.push(DIGITS[usize::from(byte >> 4)]);
+        out.push(DIGITS[usize::from(byte & 15)]);
+    }
+}
