@@ -81,7 +81,7 @@ fn default_type(prog_type: ProgType) -> Option<AttachType> {
 
 fn folder<'a>(request: &Request<'a>) -> Result<&'a Path, Error> {
     request.options.cgroup.ok_or_else(|| {
-        let error = request.error("it needs a cgroup");
+        let error = request.needs("it needs a cgroup");
         match mounted() {
             Some(root) => {
                 error.with_hint(format!("name a folder with `--cgroup DIR` (all processes: {})", root.display()))

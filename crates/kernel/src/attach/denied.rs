@@ -1,6 +1,6 @@
 //! Why the kernel said no: which capability is missing, or which lockdown forbids it.
 
-use skep_engine::Error;
+use skep_engine::{Error, ErrorKind};
 use skep_sys::Errno;
 use skep_sys::caps::{self, Cap, Caps, Lockdown};
 
@@ -9,6 +9,7 @@ pub(super) fn explain(error: Error, errno: Errno, needs: &[Cap]) -> Error {
     if !matches!(errno, Errno::EPERM | Errno::EACCES) {
         return error;
     }
+    let error = error.with_kind(ErrorKind::Denied);
     match reason(Caps::effective(), caps::in_first_user_namespace(), caps::lockdown(), needs) {
         Some(reason) => error.with_hint(reason),
         None => error,

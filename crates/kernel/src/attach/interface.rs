@@ -66,7 +66,7 @@ fn find(request: &Request<'_>) -> Result<Interface, Error> {
     let up = if up.is_empty() { "none is up".to_owned() } else { format!("up: {}", up.join(" ")) };
     let Some(name) = request.options.interface else {
         return Err(request
-            .error("it needs a network interface")
+            .needs("it needs a network interface")
             .with_hint(format!("name one with `--iface IF` ({up})")));
     };
     if let Some(interface) = all.iter().find(|interface| interface.name == name) {

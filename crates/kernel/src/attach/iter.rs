@@ -27,7 +27,7 @@ pub(super) fn attach(request: &Request<'_>, target: &str) -> Result<Attachment, 
     let mut cgroup: Option<File> = None;
     let mut info = None;
     if is_of_map(target) {
-        let map = options.map.ok_or_else(|| request.error("it walks a map, and none was given"))?;
+        let map = options.map.ok_or_else(|| request.needs("it walks a map, and none was given"))?;
         info = Some(words([map.as_raw_fd() as u32, 0, 0, 0]));
     } else if target.starts_with("task") {
         if let Some(pid) = options.pid {

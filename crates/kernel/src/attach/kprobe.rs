@@ -81,9 +81,9 @@ fn open_legacy(
 fn without_kprobes(request: &Request<'_>) -> Error {
     let error = match Kconfig::read() {
         Ok(config) if !config.enabled("CONFIG_KPROBES") => {
-            request.error("this kernel has no kprobes (CONFIG_KPROBES is not set)")
+            request.unsupported("this kernel has no kprobes (CONFIG_KPROBES is not set)")
         }
-        _ => request.error("this kernel offers no kprobes"),
+        _ => request.unsupported("this kernel offers no kprobes"),
     };
     error.with_hint("look for a tracepoint near by with `skep ls 'tracepoint:*'`, or trace with fentry")
 }
@@ -91,7 +91,7 @@ fn without_kprobes(request: &Request<'_>) -> Error {
 pub(super) fn refusal(request: &Request<'_>, function: &str, what: &str, errno: Errno) -> Error {
     match errno {
         Errno::ENOENT => {
-            let error = request.error(format_args!("there is no kernel function `{function}`")).with_source(errno);
+            let error = request.absent(format_args!("there is no kernel function `{function}`")).with_source(errno);
             functions::near(function, error)
         }
         Errno::EADDRNOTAVAIL => request

@@ -33,7 +33,7 @@ pub(super) fn attach(request: &Request<'_>, pattern: &str, when: MultiWhen) -> R
             .map_err(|error| request.error("cannot list the kernel's functions").with_source(error))?;
         if addresses.is_empty() {
             return Err(request
-                .error(format_args!("no kernel function that can be traced matches `{pattern}`"))
+                .absent(format_args!("no kernel function that can be traced matches `{pattern}`"))
                 .with_hint("list them with `skep ls 'kprobe:*'`"));
         }
         (create(&[], &addresses), addresses.len())
@@ -43,11 +43,11 @@ pub(super) fn attach(request: &Request<'_>, pattern: &str, when: MultiWhen) -> R
     match result {
         Ok(link) => Ok(Attachment::new(format!("{word} {pattern} ({count} functions)"), Hold::Link(link))),
         Err(errno @ (Errno::ESRCH | Errno::ENOENT)) if !near::is_glob(pattern) => {
-            let error = request.error(format_args!("there is no kernel function `{pattern}` that can be traced"));
+            let error = request.absent(format_args!("there is no kernel function `{pattern}` that can be traced"));
             Err(functions::near(pattern, error.with_source(errno)))
         }
         Err(errno @ Errno::EOPNOTSUPP) if KernelVersion::running() >= since => Err(request
-            .error(format_args!("{word} is not in this kernel"))
+            .unsupported(format_args!("{word} is not in this kernel"))
             .with_source(errno)
             .with_hint("it needs CONFIG_FPROBE")),
         Err(errno) => {

@@ -26,7 +26,7 @@ pub(super) fn attach(request: &Request<'_>, name: &str) -> Result<Attachment, Er
 }
 
 fn absent(request: &Request<'_>, name: &str) -> Error {
-    let error = request.error(format_args!("this kernel has no raw tracepoint `{name}`"));
+    let error = request.absent(format_args!("this kernel has no raw tracepoint `{name}`"));
     let mut names = Vec::new();
     if let Ok(tracefs) = Tracefs::open() {
         for category in tracefs.categories().unwrap_or_default() {

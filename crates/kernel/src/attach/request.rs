@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::os::fd::BorrowedFd;
 
-use skep_engine::Error;
+use skep_engine::{Error, ErrorKind};
 use skep_spec::{AttachType, Program};
 use skep_sys::Errno;
 use skep_sys::bpf::{LinkCreate, LinkExtra, LinkFd, LinkTarget};
@@ -26,6 +26,21 @@ impl Request<'_> {
         Error::new(format!("cannot attach `{}` ({}): {why}", self.program.name, self.program.section))
     }
 
+    /// What it attaches to is not on this machine.
+    pub(super) fn absent(&self, why: impl std::fmt::Display) -> Error {
+        self.error(why).with_kind(ErrorKind::Absent)
+    }
+
+    /// This kernel cannot do it.
+    pub(super) fn unsupported(&self, why: impl std::fmt::Display) -> Error {
+        self.error(why).with_kind(ErrorKind::Unsupported)
+    }
+
+    /// The caller has to say more.
+    pub(super) fn needs(&self, why: impl std::fmt::Display) -> Error {
+        self.error(why).with_kind(ErrorKind::NeedsOption)
+    }
+
     /// An error of the kernel, with what can be said about a refusal for want of rights.
     pub(super) fn refused(&self, why: impl std::fmt::Display, errno: Errno, needs: &[Cap]) -> Error {
         denied::explain(self.error(why).with_source(errno), errno, needs)
@@ -42,7 +57,7 @@ impl Request<'_> {
         let running = KernelVersion::running();
         if matches!(errno, Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOTSUPP | Errno::ENOSYS) && running < since {
             return self
-                .error(format_args!("{why}: this needs kernel {since}, and {running} is running"))
+                .unsupported(format_args!("{why}: this needs kernel {since}, and {running} is running"))
                 .with_source(errno);
         }
         self.refused(why, errno, needs)
@@ -55,7 +70,7 @@ impl Request<'_> {
             ("", None) => {
                 let word = self.program.section.split('/').next().unwrap_or_default();
                 Err(self
-                    .error(format_args!("its section names no {what}"))
+                    .needs(format_args!("its section names no {what}"))
                     .with_hint(format!("write it as `SEC(\"{word}/{form}\")`")))
             }
             (name, _) => Ok(name.to_owned()),

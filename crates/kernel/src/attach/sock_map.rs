@@ -14,7 +14,7 @@ use super::request::Request;
 pub(super) fn attach(request: &Request<'_>) -> Result<Attachment, Error> {
     let map = request.options.map.ok_or_else(|| {
         request
-            .error("it needs the socket map whose sockets it is for")
+            .needs("it needs the socket map whose sockets it is for")
             .with_hint("define a BPF_MAP_TYPE_SOCKMAP or SOCKHASH")
     })?;
     let attach_type = request.program.attach_type.unwrap_or(match request.program.prog_type {

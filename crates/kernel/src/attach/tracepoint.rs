@@ -28,7 +28,7 @@ pub(super) fn attach(request: &Request<'_>, category: &str, name: &str) -> Resul
 
 /// That there is no such tracepoint, with those that are near.
 fn absent(request: &Request<'_>, tracefs: &Tracefs, category: &str, name: &str) -> Error {
-    let error = request.error(format_args!("this kernel has no tracepoint {category}:{name}"));
+    let error = request.absent(format_args!("this kernel has no tracepoint {category}:{name}"));
     // Misspelt within its category, or in another category, or in a misspelt one.
     if let Ok(events) = tracefs.events(category) {
         let near = nearest(name, events.iter().map(String::as_str));

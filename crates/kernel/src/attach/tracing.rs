@@ -40,7 +40,7 @@ pub(super) fn attach(request: &Request<'_>, what: &str) -> Result<Attachment, Er
     match result {
         Ok(link) => Ok(Attachment::new(what, Hold::Link(link))),
         Err(Errno::ENOTSUPP | Errno::EOPNOTSUPP) => Err(request
-            .error(format_args!("{what}: this kernel cannot trace functions in this way"))
+            .unsupported(format_args!("{what}: this kernel cannot trace functions in this way"))
             .with_source(Errno::ENOTSUPP)
             .with_hint("it needs CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS; use a kprobe instead")),
         Err(errno @ Errno::EBUSY) => Err(request
@@ -61,7 +61,7 @@ pub(super) fn attach_multi(request: &Request<'_>, pattern: &str) -> Result<Attac
     match request.link(LinkTarget::None, attach_type, 0, LinkExtra::None) {
         Ok(link) => Ok(Attachment::new(format!("{} {pattern}", word(Some(attach_type))), Hold::Link(link))),
         Err(errno) => Err(request
-            .error(format_args!("this kernel cannot trace the functions `{pattern}` with one program"))
+            .unsupported(format_args!("this kernel cannot trace the functions `{pattern}` with one program"))
             .with_source(errno)
             .with_hint("use `kprobe.multi` (kernel 5.18), or one fentry program for each function")),
     }
