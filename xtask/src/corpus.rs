@@ -18,7 +18,11 @@
 //! // endian: el             only this byte order
 //! ```
 //!
-//! An object is made again when its source, the headers, the compiler or the command line changed: the stamp beside it
+//! C programs that the tests of `skep run` use are compiled in skep's own way, with its own headers, so that the virtual
+//! machines, which have no compiler, can run them: every `.bpf.c` under `examples/` and `tests/programs/` becomes
+//! `$SKEP_TEST_OBJECTS/examples/NAME.bpf.o` or `$SKEP_TEST_OBJECTS/tests/programs/PATH/NAME.bpf.o` before a machine boots.
+//!
+//! An object of the corpus is made again when its source, the headers, the compiler or the command line changed: the stamp beside it
 //! holds a hash of all four.
 
 use std::collections::hash_map::DefaultHasher;
@@ -130,11 +134,39 @@ fn jobs() -> Result<Vec<Job>> {
     Ok(jobs)
 }
 
-/// Every compiled object, sorted by path.
+/// Every compiled object of the corpus, sorted by path.
 pub(crate) fn objects() -> Result<Vec<PathBuf>> {
     let mut objects: Vec<PathBuf> = jobs()?.into_iter().map(|job| job.object).collect();
     objects.sort();
     Ok(objects)
+}
+
+/// Compiles the C programs under `examples/` and `tests/programs/` as `skep run` would; gives back the objects.
+pub(crate) fn programs() -> Result<Vec<PathBuf>> {
+    let root = paths::root();
+    let mut files = Vec::new();
+    for dir in ["examples", "tests/programs"] {
+        collect(&root.join(dir), &mut files)?;
+    }
+    let files: Vec<PathBuf> = files.iter().filter_map(|file| Some(file.strip_prefix(&root).ok()?.to_owned())).collect();
+    let mut command = sh::cargo();
+    command.args(["run", "--quiet", "--package", "skep-clang", "--example", "objects", "--"]);
+    sh::run(command.arg(paths::objects()).args(&files))?;
+    Ok(files.into_iter().map(|file| paths::objects().join(file).with_extension("o")).collect())
+}
+
+fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Ok(()) };
+    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+    paths.sort();
+    for path in paths {
+        if path.is_dir() {
+            collect(&path, files)?;
+        } else if path.to_string_lossy().ends_with(".bpf.c") {
+            files.push(path);
+        }
+    }
+    Ok(())
 }
 
 fn sources() -> Result<Vec<PathBuf>> {

@@ -14,7 +14,7 @@ use crate::kernels::Kernel;
 use crate::{corpus, paths, setup, sh};
 
 /// Packages whose tests want a kernel.
-const PACKAGES: &[&str] = &["skep-sys", "skep-kernel", "skep-clang", "skep-run", "skep", "skep-cli"];
+const PACKAGES: &[&str] = &["skep-sys", "skep-kernel", "skep-run", "skep", "skep-cli"];
 
 /// Programs of this machine that tests call, next to busybox.
 const PROGRAMS: &[&str] = &["bash", "ip", "tc", "ping", "bpftool", "curl", "openssl", "nsenter", "unshare", "script"];
@@ -178,6 +178,10 @@ fn base(archive: &mut Archive) -> Result<()> {
     archive.file("etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n");
     archive.file("etc/hosts", 0o644, b"127.0.0.1 localhost\n::1 localhost\n");
     archive.file("etc/nsswitch.conf", 0o644, b"passwd: files\ngroup: files\nhosts: files\n");
+    let libraries = Path::new("/etc/ld.so.cache");
+    if libraries.is_file() {
+        archive.copy("etc/ld.so.cache", libraries)?;
+    }
     Ok(())
 }
 
@@ -243,7 +247,7 @@ fn repository(archive: &mut Archive, dir: &Path) -> Result<()> {
 }
 
 fn objects(archive: &mut Archive) -> Result<()> {
-    for object in corpus::objects()? {
+    for object in corpus::objects()?.into_iter().chain(corpus::programs()?) {
         archive.copy(&object.to_string_lossy(), &object)?;
     }
     Ok(())
