@@ -4,4 +4,5 @@
 mod edit;
 mod elf;
 mod hostile;
+mod libbpf;
 mod support;
