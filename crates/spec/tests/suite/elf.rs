@@ -3,7 +3,7 @@
 //! The text is that of clang-19 for little-endian machines. The big-endian object must say the same, and clang-14's the
 //! same but for instruction counts and type ids.
 
-use crate::support::{check, compile, open};
+use crate::support::{assemble, check, compile, open};
 
 fn case(name: &str) {
     let source = std::fs::read_to_string(crate::support::data().join(format!("{name}.c"))).unwrap();
@@ -47,6 +47,38 @@ cases! {
     core: "CO-RE records";
     struct_ops: "Structures filled with programs";
     legacy: "Maps of the old section";
+}
+
+/// Cases of one compiler alone.
+fn single(name: &str, options: &[&str]) {
+    let source = std::fs::read_to_string(crate::support::data().join(format!("{name}.c"))).unwrap();
+    let open = |target| {
+        skep_spec::Spec::parse(&compile("clang-19", target, &source, options), "test.bpf.o").unwrap().to_string()
+    };
+    check(&format!("{name}.txt"), &open("bpfel"));
+    assert_eq!(open("bpfel").replace("Little-endian", "Big-endian"), open("bpfeb"), "byte orders differ");
+}
+
+#[test]
+fn globals_of_an_arena_belong_to_its_map() {
+    single("arena", &[]);
+}
+
+#[test]
+fn the_kernel_samples_maps_open_without_types() {
+    single("samples", &["-g0"]);
+}
+
+#[test]
+fn what_no_kernel_could_load_still_opens() {
+    single("faulty", &["-Wno-error"]);
+}
+
+#[test]
+fn assembly_without_types_and_sizes_opens() {
+    let source = std::fs::read_to_string(crate::support::data().join("bare.s")).unwrap();
+    let spec = skep_spec::Spec::parse(&assemble(&source), "test.bpf.o").unwrap();
+    check("bare.txt", &spec.to_string());
 }
 
 #[test]

@@ -15,28 +15,28 @@ pub(crate) fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data")
 }
 
+/// Assembles `source` for little-endian machines.
+pub(crate) fn assemble(source: &str) -> Vec<u8> {
+    run("clang-19", "bpfel", "s", source, &[])
+}
+
 /// Compiles `source` for `target` (`bpfel` or `bpfeb`) and gives the object's bytes.
 pub(crate) fn compile(compiler: &str, target: &str, source: &str, options: &[&str]) -> Vec<u8> {
+    let flags = ["-O2", "-g", "-mcpu=v3", "-Wall", "-Werror", "-Wno-unused-function", "-Wno-unused-variable"];
+    let options: Vec<&str> = flags.iter().chain(options).copied().collect();
+    run(compiler, target, "c", &format!("{HEADER}\n#line 1 \"test.c\"\n{source}"), &options)
+}
+
+fn run(compiler: &str, target: &str, extension: &str, source: &str, options: &[&str]) -> Vec<u8> {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let stem = format!("spec-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let (input, output) = (dir.join(format!("{stem}.c")), dir.join(format!("{stem}.o")));
-    std::fs::write(&input, format!("{HEADER}\n#line 1 \"test.c\"\n{source}")).unwrap();
+    let (input, output) = (dir.join(format!("{stem}.{extension}")), dir.join(format!("{stem}.o")));
+    std::fs::write(&input, source).unwrap();
     let result = Command::new(compiler)
-        .args([
-            "-O2",
-            "-g",
-            "-mcpu=v3",
-            "-Wall",
-            "-Werror",
-            "-Wno-unused-function",
-            "-Wno-unused-variable",
-            "-target",
-            target,
-        ])
         .args(options)
-        .arg("-c")
+        .args(["-target", target, "-c"])
         .arg(&input)
         .arg("-o")
         .arg(&output)
