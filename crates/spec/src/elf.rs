@@ -102,6 +102,8 @@ struct Reader<'e, 'a> {
     map_of_section: HashMap<usize, MapId>,
     /// Externs by symbol.
     extern_of_symbol: HashMap<usize, ExternId>,
+    /// Maps that another object should define.
+    extern_maps: HashSet<String>,
     /// Jump tables by function, and place and size in `.jumptables`.
     jump_tables: HashMap<(FuncId, u64, u64), MapId>,
     /// Map definitions with slots to be filled by relocations.
@@ -136,6 +138,7 @@ impl<'e, 'a> Reader<'e, 'a> {
             map_at: HashMap::new(),
             map_of_section: HashMap::new(),
             extern_of_symbol: HashMap::new(),
+            extern_maps: HashSet::new(),
             jump_tables: HashMap::new(),
             slotted: Vec::new(),
             slots_left: file_len / 2,

@@ -53,6 +53,7 @@ impl Reader<'_, '_> {
             let Ok(Type::Var(var)) = btf.type_by_id(entry.type_id) else { continue };
             let name = var.name().to_owned();
             if var.linkage() == VarLinkage::EXTERN {
+                self.extern_maps.insert(name.clone());
                 self.warn_with(
                     name,
                     "the map is declared extern, but no definition is linked in",

@@ -8,7 +8,7 @@ use skep_insn::consts::{BPF_CALL, BPF_JMP, BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC};
 use skep_insn::{InsnIdx, RawInsn};
 
 use super::Reader;
-use super::file::{Reloc, STT_SECTION, reloc_type};
+use super::file::{Reloc, STT_SECTION, Symbol, reloc_type};
 use crate::function::{Fault, RefTarget, Reference};
 use crate::{ExternKind, FuncId};
 
@@ -77,7 +77,7 @@ impl Reader<'_, '_> {
                 };
             }
             let Some(target) = symbol.section else {
-                return Err(undefined(symbol.undefined));
+                return Err(self.undefined(symbol));
             };
             if reloc.addend.is_none() && raw.src_reg != BPF_PSEUDO_CALL {
                 return Err("the call is not one of a function".to_owned());
@@ -102,7 +102,7 @@ impl Reader<'_, '_> {
             return Ok(RefTarget::Extern(external));
         }
         let Some(target) = symbol.section else {
-            return Err(undefined(symbol.undefined));
+            return Err(self.undefined(symbol));
         };
         let off = symbol.value.checked_add_signed(addend);
         let place = &elf.sections[target];
@@ -189,12 +189,15 @@ impl Reader<'_, '_> {
             self.warn(subject.clone(), message);
         }
     }
-}
 
-fn undefined(undefined: bool) -> String {
-    if undefined {
-        "it is undefined, and nothing in the object's types says what it is".to_owned()
-    } else {
-        "it is defined in no section".to_owned()
+    /// Why a symbol that is defined nowhere cannot be used.
+    fn undefined(&self, symbol: &Symbol<'_>) -> String {
+        if !symbol.undefined {
+            "it is defined in no section".to_owned()
+        } else if self.extern_maps.contains(symbol.name.as_ref()) {
+            "it is a map of another object, which is not linked in".to_owned()
+        } else {
+            "it is undefined, and nothing in the object's types says what it is".to_owned()
+        }
     }
 }
