@@ -82,8 +82,10 @@ impl NeededNames {
         let index = self.order.len();
         self.names.insert(bytes.into(), index);
         self.order.push(bytes.into());
-        let bit = prefix(bytes);
-        self.filter[bit / 64] |= 1 << (bit % 64);
+        if !bytes.is_empty() {
+            let bit = prefix(bytes);
+            self.filter[bit / 64] |= 1 << (bit % 64);
+        }
         index
     }
 

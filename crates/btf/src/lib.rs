@@ -30,10 +30,13 @@
 mod btf;
 mod build;
 pub mod core;
+pub mod dedup;
 pub mod dump;
 mod error;
 mod ext;
 mod find;
+#[doc(hidden)]
+pub mod fuzz;
 mod kind;
 mod parse;
 mod raw;

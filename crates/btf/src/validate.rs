@@ -66,7 +66,9 @@ impl Btf {
                 }
             }
             Type::Enum(body) | Type::Enum64(body) => {
-                if !matches!(body.size(), 1 | 2 | 4 | 8) {
+                // clang gives a declaration without values no size.
+                let is_declaration = body.size() == 0 && body.values().len() == 0;
+                if !matches!(body.size(), 1 | 2 | 4 | 8) && !is_declaration {
                     return bad("an enumeration whose size is not 1, 2, 4 or 8 bytes");
                 }
                 for value in body.values() {

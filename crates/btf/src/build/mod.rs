@@ -17,7 +17,7 @@
 //! # }
 //! ```
 
-mod record;
+pub(crate) mod record;
 mod strings;
 
 use skep_insn::Endian;
@@ -25,7 +25,7 @@ use skep_insn::Endian;
 use crate::raw::{self, Info};
 use crate::{Btf, Error, FuncLinkage, IntEncoding, Kind, SecVar, TypeId, VarLinkage};
 
-use record::Words;
+pub(crate) use record::Words;
 use strings::Strings;
 
 /// A member to be added.
@@ -301,6 +301,19 @@ impl Builder {
     /// The base it stands on.
     pub fn base(&self) -> Option<&Btf> {
         self.base.as_ref()
+    }
+
+    pub(crate) fn words(&self) -> &Words {
+        &self.words
+    }
+
+    pub(crate) fn words_mut(&mut self) -> &mut Words {
+        &mut self.words
+    }
+
+    /// The offset that [`Builder::string`] gives for the text at an offset, which may be another copy of it.
+    pub(crate) fn canonical_string(&self, off: u32) -> u32 {
+        self.strings.get(off).and_then(|text| self.strings.find(text)).unwrap_or(off)
     }
 
     fn own(&self, id: TypeId) -> Result<usize, Error> {

@@ -36,7 +36,7 @@ impl Words {
         kind(self.get(index))
     }
 
-    pub(super) fn push(&mut self, words: &[u32]) {
+    pub(crate) fn push(&mut self, words: &[u32]) {
         self.starts.push((self.words.len() as u32, words.len() as u32));
         self.words.extend_from_slice(words);
     }
@@ -57,7 +57,7 @@ impl Words {
     }
 
     /// Appends the own types of a BTF as they are.
-    pub(super) fn load(&mut self, btf: &Btf) {
+    pub(crate) fn load(&mut self, btf: &Btf) {
         let bytes = btf.type_bytes();
         let offsets = btf.offsets();
         self.words.reserve(bytes.len() / 4);

@@ -79,6 +79,11 @@ impl Strings {
         }
     }
 
+    /// The offset of the string, when it is there.
+    pub(super) fn find(&self, text: &[u8]) -> Option<u32> {
+        if text.is_empty() { Some(0) } else { self.lookup(text).ok() }
+    }
+
     fn enter(&mut self, slot: usize, off: u32) {
         self.slots[slot] = off;
         self.used += 1;
