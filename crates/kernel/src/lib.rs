@@ -1,11 +1,32 @@
 //! The Linux engine: the live target, loading, attaching, maps and buffers.
+//!
+//! [`KernelEngine`] takes a [`Spec`](skep_spec::Spec), fits it to the [`LiveTarget`], and gives back a [`KernelSession`]: maps
+//! ([`KernelMap`]), programs to attach or to run on request, and [`Records`], the stream of what programs tell.
+//!
+//! # Invariants
+//!
+//! - Links first, and nothing stays behind when the process dies, however it dies, unless it was pinned.
+//! - What fails alone fails alone: a program that is refused leaves the others, and has its reason.
+//! - Nothing is dropped without being counted: what a buffer could not hold is a record itself.
+//! - The kernel is asked by trying. What it can do is found out once per process, and only when it matters.
+
+mod load;
+mod near;
+mod permission;
+mod session;
 
 pub mod attach;
 pub mod features;
+pub mod map;
+pub mod records;
 pub mod target;
 pub mod uprobe;
-
-mod near;
+pub mod user_ring;
 
 pub use features::Features;
+pub use load::errno_of;
+pub use map::KernelMap;
+pub use records::Records;
+pub use session::{KernelEngine, KernelSession};
 pub use target::LiveTarget;
+pub use user_ring::UserRing;

@@ -33,6 +33,7 @@ pub mod perf_ring;
 pub mod ringbuf;
 pub mod signal;
 pub mod socket;
+mod trace_instance;
 pub mod tracefs;
 pub mod undo;
 pub mod user_ringbuf;

@@ -72,36 +72,31 @@ impl PerfRing {
         self.map.u64_at(DATA_HEAD).load(Ordering::Acquire).saturating_sub(self.tail)
     }
 
-    /// Calls `each` for records until none is left or it returns `false`. Returns how many were seen. The room is given back
-    /// record by record, so a program that writes faster than we read loses as little as possible.
+    /// Calls `each` for the records that are there when it is called, until it returns `false`. Returns how many were seen.
+    /// The room is given back record by record, so a program that writes faster than we read loses as little as possible.
     pub fn consume(&mut self, mut each: impl FnMut(PerfRecord<'_>) -> bool) -> usize {
         let mut count = 0;
-        loop {
-            let head = self.map.u64_at(DATA_HEAD).load(Ordering::Acquire);
-            while self.tail < head {
-                let start = self.tail as usize & (self.size - 1);
-                // Records are multiples of 8 and so is the size: a header never wraps.
-                let first = self.map.u32_at(self.data_offset + start).load(Ordering::Relaxed);
-                let second = self.map.u32_at(self.data_offset + start + 4).load(Ordering::Relaxed).to_ne_bytes();
-                let misc = u16::from_ne_bytes([second[0], second[1]]);
-                let len = usize::from(u16::from_ne_bytes([second[2], second[3]]));
-                if len < HEADER || len > self.size || len as u64 > head - self.tail {
-                    // Not possible by the kernel's rules. Skip to the head rather than read nonsense for ever.
-                    self.advance(head);
-                    break;
-                }
-                let go_on =
-                    self.lend(start + HEADER, len - HEADER, |body| each(PerfRecord { record_type: first, misc, body }));
-                count += 1;
-                self.advance(self.tail + len as u64);
-                if !go_on {
-                    return count;
-                }
+        let head = self.map.u64_at(DATA_HEAD).load(Ordering::Acquire);
+        while self.tail < head {
+            let start = self.tail as usize & (self.size - 1);
+            // Records are multiples of 8 and so is the size: a header never wraps.
+            let record_type = self.map.u32_at(self.data_offset + start).load(Ordering::Relaxed);
+            let second = self.map.u32_at(self.data_offset + start + 4).load(Ordering::Relaxed).to_ne_bytes();
+            let misc = u16::from_ne_bytes([second[0], second[1]]);
+            let len = usize::from(u16::from_ne_bytes([second[2], second[3]]));
+            if len < HEADER || len > self.size || len as u64 > head - self.tail {
+                // Not possible by the kernel's rules. Skip to the head rather than read nonsense for ever.
+                self.advance(head);
+                break;
             }
-            if self.map.u64_at(DATA_HEAD).load(Ordering::Acquire) == head {
-                return count;
+            let go_on = self.lend(start + HEADER, len - HEADER, |body| each(PerfRecord { record_type, misc, body }));
+            count += 1;
+            self.advance(self.tail + len as u64);
+            if !go_on {
+                break;
             }
         }
+        count
     }
 
     fn lend(&mut self, start: usize, len: usize, each: impl FnOnce(&[u8]) -> bool) -> bool {

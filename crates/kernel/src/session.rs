@@ -1,0 +1,239 @@
+//! The Linux kernel as an engine, and an object loaded into it.
+
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use skep_engine::{
+    AttachOptions, Engine, Error, Link, LoadOptions, Loaded, MapHandle, RecordSource, Session, TestRun, TestRunOutput,
+};
+use skep_spec::map::{MapContents, Slot};
+use skep_spec::{AttachPoint, MapId, ProgId, ProgType, Spec};
+use skep_sys::Errno;
+use skep_sys::bpf::{self, ProgFd, flags};
+
+use crate::attach::{self, Attachment, UsdtIds};
+use crate::load::{self, Objects};
+use crate::map::{KernelMap, failed};
+use crate::records::Records;
+use crate::target::LiveTarget;
+
+/// The running Linux kernel.
+#[derive(Clone, Debug)]
+pub struct KernelEngine {
+    target: LiveTarget,
+}
+
+impl KernelEngine {
+    /// The kernel that this process runs on.
+    pub fn new() -> KernelEngine {
+        KernelEngine { target: LiveTarget::shared() }
+    }
+
+    /// With a target of the caller's, such as one with types from elsewhere.
+    pub fn with_target(target: LiveTarget) -> KernelEngine {
+        KernelEngine { target }
+    }
+
+    /// As [`Engine::load`], with the kernel's own session.
+    pub fn load(&self, spec: Spec, options: &LoadOptions) -> Result<KernelSession, Error> {
+        let resolved = skep_spec::resolve::resolve(&spec, &self.target);
+        let objects = load::load(&spec, resolved, &self.target, options)?;
+        Ok(KernelSession { spec, target: self.target.clone(), objects, usdt_ids: UsdtIds::default() })
+    }
+}
+
+impl Default for KernelEngine {
+    fn default() -> KernelEngine {
+        KernelEngine::new()
+    }
+}
+
+impl Engine for KernelEngine {
+    fn name(&self) -> &'static str {
+        "kernel"
+    }
+
+    fn load(&self, spec: Spec, options: &LoadOptions) -> Result<Box<dyn Session>, Error> {
+        Ok(Box::new(KernelEngine::load(self, spec, options)?))
+    }
+}
+
+/// An object in the kernel. Dropping it lets everything go that is neither attached nor pinned.
+#[derive(Debug)]
+pub struct KernelSession {
+    spec: Spec,
+    target: LiveTarget,
+    objects: Objects,
+    usdt_ids: UsdtIds,
+}
+
+impl KernelSession {
+    /// The kernel that it was loaded into.
+    pub fn target(&self) -> &LiveTarget {
+        &self.target
+    }
+
+    /// The descriptor of a loaded program.
+    pub fn program_fd(&self, id: ProgId) -> Option<&ProgFd> {
+        self.objects.programs.get(id.0 as usize)?.as_ref()
+    }
+
+    /// A map with all that the kernel can do with it.
+    pub fn kernel_map(&self, id: MapId) -> Option<&KernelMap> {
+        self.objects.maps.get(id.0 as usize)?.as_ref()
+    }
+
+    /// The object's types in the kernel.
+    pub fn btf_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.objects.btf.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The value that registers a struct_ops map, its programs filled in; `None` when one of them is missing.
+    pub fn struct_ops_value(&self, id: MapId) -> Option<&[u8]> {
+        self.objects.struct_ops.get(&id).map(Vec::as_slice)
+    }
+
+    /// What went wrong without keeping a program from loading: a map that nothing uses, a slot that stays empty.
+    pub fn warnings(&self) -> &[Error] {
+        &self.objects.warnings
+    }
+
+    /// Attaches a loaded program with all that the kernel lets one choose. The maps of `usdt.bpf.h` are found by their names.
+    pub fn attach_with<'a>(&'a self, id: ProgId, mut options: attach::Options<'a>) -> Result<Attachment, Error> {
+        let fd = self.program(id)?;
+        let mut program = self.spec.program(id).clone();
+        if let Some(attach_type) = self.objects.attach_types.get(&id) {
+            program.attach_type = Some(*attach_type);
+        }
+        if options.usdt.is_none() && matches!(program.attach, AttachPoint::Usdt { .. }) {
+            let named = |name| self.spec.map_named(name).and_then(|id| self.kernel_map(id)).map(KernelMap::fd);
+            if let (Some(specs), Some(ip_to_spec_id)) = (named("__bpf_usdt_specs"), named("__bpf_usdt_ip_to_spec_id")) {
+                options.usdt = Some(attach::UsdtMaps { specs, ip_to_spec_id, ids: &self.usdt_ids });
+            }
+        }
+        attach::attach(&program, fd.as_fd(), &options)
+    }
+
+    fn made(&self, id: MapId) -> Result<&KernelMap, Error> {
+        self.kernel_map(id).ok_or_else(|| Error::new(format!("map `{}` was not created", self.spec.map(id).name)))
+    }
+
+    /// The loaded program `id`, or why there is none.
+    fn program(&self, id: ProgId) -> Result<&ProgFd, Error> {
+        if let Some(fd) = self.program_fd(id) {
+            return Ok(fd);
+        }
+        let name = &self.spec.program(id).name;
+        let reason = self.objects.loaded.iter().find(|it| it.program == id).and_then(|it| it.result.as_ref().err());
+        Err(match reason {
+            Some(reason) => Error::new(format!("program `{name}` is not loaded: {reason}")),
+            None => Error::new(format!("program `{name}` is not loaded: it is switched off")),
+        })
+    }
+}
+
+impl Session for KernelSession {
+    fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    fn programs(&self) -> &[Loaded] {
+        &self.objects.loaded
+    }
+
+    fn map(&self, id: MapId) -> Option<&dyn MapHandle> {
+        self.kernel_map(id).map(|map| map as &dyn MapHandle)
+    }
+
+    fn attach(&self, id: ProgId, options: &AttachOptions) -> Result<Box<dyn Link>, Error> {
+        Ok(Box::new(self.attach_with(id, attach::Options::from_engine(options))?))
+    }
+
+    fn attach_map(&self, id: MapId) -> Result<Box<dyn Link>, Error> {
+        let declared = self.spec.map(id);
+        let MapContents::StructOps(contents) = &declared.contents else {
+            return Err(Error::new(format!("map `{}` is no struct_ops map", declared.name)));
+        };
+        let map = self.made(id)?;
+        let Some(value) = self.struct_ops_value(id) else {
+            return Err(Error::new(format!("map `{}` lacks one of its programs, which did not load", declared.name)));
+        };
+        Ok(Box::new(attach::attach_struct_ops(map.fd(), &declared.name, value, contents.link)?))
+    }
+
+    fn set_slot(&self, id: MapId, index: u32, slot: Slot) -> Result<(), Error> {
+        let map = self.made(id)?;
+        let fd = match slot {
+            Slot::Map(inner) => self.made(inner)?.as_fd(),
+            Slot::Program(program) => self.program(program)?.as_fd(),
+        };
+        map.update(&index.to_ne_bytes(), &(fd.as_raw_fd() as u32).to_ne_bytes(), flags::ANY)
+    }
+
+    fn iterate(&self, id: ProgId, options: &AttachOptions) -> Result<Box<dyn Read>, Error> {
+        Ok(Box::new(self.attach_with(id, attach::Options::from_engine(options))?.iterate()?))
+    }
+
+    fn test_run(&self, id: ProgId, input: &TestRun<'_>) -> Result<TestRunOutput, Error> {
+        test_run(self.program(id)?, self.spec.program(id).prog_type, &self.spec.program(id).name, input)
+    }
+
+    fn records(&self, maps: &[MapId], printk: bool) -> Result<Box<dyn RecordSource>, Error> {
+        let mut records = Records::new()?;
+        for &id in maps {
+            records.add_map(id, self.made(id)?)?;
+        }
+        if printk {
+            records.add_printk()?;
+        }
+        Ok(Box::new(records))
+    }
+}
+
+/// `BPF_PROG_TEST_RUN`. Room for output is what went in and a page more, since programs may make packets longer.
+fn test_run(prog: &ProgFd, prog_type: ProgType, name: &str, input: &TestRun<'_>) -> Result<TestRunOutput, Error> {
+    let refused = |errno| {
+        let error = failed(&format!("cannot run program `{name}`"), errno);
+        match errno {
+            Errno::ENOTSUPP | Errno::EOPNOTSUPP => {
+                error.with_hint(format!("this kernel does not run programs of type {prog_type} on request"))
+            }
+            Errno::EINVAL if input.data.is_empty() && input.ctx.is_empty() => {
+                error.with_hint("programs that look at packets want at least 14 bytes of one")
+            }
+            _ => error,
+        }
+    };
+    if prog_type == ProgType::SYSCALL {
+        let mut ctx = input.ctx.to_vec();
+        let retval = prog.run_syscall(&mut ctx).map_err(refused)?;
+        return Ok(TestRunOutput { retval, data: Vec::new(), ctx, duration: Duration::ZERO });
+    }
+    let room = |given: &[u8]| if given.is_empty() { Vec::new() } else { vec![0; given.len() + 4096] };
+    let (mut data, mut ctx) = (room(input.data), room(input.ctx));
+    let outcome = prog
+        .test_run(&mut bpf::TestRun {
+            data_in: input.data,
+            data_out: &mut data,
+            ctx_in: input.ctx,
+            ctx_out: if takes_ctx_out(prog_type) { &mut ctx } else { &mut [] },
+            // Types that run on one CPU of the caller's choice refuse a count.
+            repeat: if takes_repeat(prog_type) { input.repeat } else { 0 },
+            ..bpf::TestRun::default()
+        })
+        .map_err(refused)?;
+    data.truncate(outcome.data_len);
+    ctx.truncate(if takes_ctx_out(prog_type) { outcome.ctx_len } else { 0 });
+    Ok(TestRunOutput { retval: outcome.retval, data, ctx, duration: Duration::from_nanos(outcome.duration_ns.into()) })
+}
+
+/// Types whose context comes back (`bpf_ctx_finish` in net/bpf/test_run.c).
+fn takes_ctx_out(of: ProgType) -> bool {
+    ![ProgType::RAW_TRACEPOINT, ProgType::RAW_TRACEPOINT_WRITABLE, ProgType::TRACING].contains(&of)
+}
+
+/// Types that may be run several times at once.
+fn takes_repeat(of: ProgType) -> bool {
+    takes_ctx_out(of)
+}
