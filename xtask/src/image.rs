@@ -92,9 +92,19 @@ pub(crate) fn compile() -> Result<Binaries> {
             file,
         });
     }
+    Ok(Binaries { guest: guest()?, suites, programs })
+}
+
+/// Compiles the first process alone.
+fn guest() -> Result<PathBuf> {
     sh::run(sh::cargo().args(["build", "--quiet", "--package", "xtask", "--bin", "guest", "--target", setup::MUSL]))?;
-    let guest = paths::target().join(setup::MUSL).join("debug/guest");
-    Ok(Binaries { guest, suites, programs })
+    Ok(paths::target().join(setup::MUSL).join("debug/guest"))
+}
+
+/// A machine without tests.
+#[cfg(test)]
+pub(crate) fn bare() -> Result<Binaries> {
+    Ok(Binaries { guest: guest()?, suites: Vec::new(), programs: Vec::new() })
 }
 
 /// Writes the initramfs for one kernel. `extra` are further programs of this machine with the lines of the plan that run

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use crate::image::{self, Binaries, Extra};
 use crate::kernels::{self, Kernel};
 use crate::verdicts::{Tally, Verdict, kernel_version};
-use crate::{paths, setup, sh};
+use crate::{setup, sh};
 
 /// Longer than the guest gives one test, and than a boot takes.
 const SILENCE: Duration = Duration::from_secs(200);
@@ -69,7 +69,7 @@ pub(crate) fn boot(
 ) -> Result<Vec<(String, String)>> {
     let start = Instant::now();
     let initramfs = image::build(kernel, binaries, filter, extra)?;
-    let console = paths::build_cache().join(format!("console-{}.txt", kernel.name));
+    let console = initramfs.with_extension("console.txt");
     let _ = std::fs::remove_file(&console);
     let mut qemu = qemu(kernel, &initramfs, &console)?;
     let stdout = qemu.stdout.take().context("qemu's output is piped")?;
@@ -95,11 +95,10 @@ pub(crate) fn boot(
     };
     stop(&mut qemu, broken.is_none());
     let output = std::mem::take(&mut reader.programs);
-    let (passed, failed, skipped) = (reader.passed, reader.failed, reader.skipped);
     if let Some(reason) = broken {
-        reader.broken(&format!("{reason}; the kernel's last lines:\n{}", tail(&console)));
-        println!("kernel {}: {reason}; see {}", kernel.name, console.display());
+        reader.broken(&format!("{reason}; the kernel's last lines, from {}:\n{}", console.display(), tail(&console)));
     }
+    let (passed, failed, skipped) = (reader.passed, reader.failed, reader.skipped);
     println!(
         "kernel {}: {passed} passed, {failed} failed, {skipped} skipped in {:.0} s",
         kernel.name,
@@ -220,16 +219,17 @@ impl<'a> Reader<'a> {
 
     /// The machine stopped before its plan ended.
     fn broken(&mut self, reason: &str) {
-        if self.running.is_none() {
-            self.running = Some(("machine".to_owned(), "boot".to_owned()));
-        }
-        self.verdict(Verdict::Failed(reason.to_owned()));
+        let (suite, name) = self.running.take().unwrap_or_else(|| ("machine".to_owned(), "boot".to_owned()));
+        println!("\n{}: {suite} {name} failed: {reason}", self.machine);
+        self.failed += 1;
+        self.tally.add(&self.machine, &suite, &name, Verdict::Failed(reason.to_owned()));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::paths;
 
     #[test]
     fn the_guests_lines_become_verdicts() {
@@ -264,5 +264,27 @@ mod tests {
                 ("e", &Verdict::Failed("panic".into())),
             ]
         );
+    }
+
+    #[test]
+    fn a_kernel_that_panics_fails_the_test_that_runs_and_shows_its_last_words() {
+        let kernel = kernels::get(&kernels::LINES[0]).unwrap();
+        let letter = paths::build_cache().join("letter");
+        std::fs::create_dir_all(paths::build_cache()).unwrap();
+        std::fs::write(&letter, "c").unwrap();
+        let extra = Extra {
+            tests: false,
+            plan: "program harmless /bin/echo alive\nprogram fatal /bin/cp /etc/letter /proc/sysrq-trigger\n"
+                .to_owned(),
+            files: vec![("/etc/letter".to_owned(), letter)],
+            ..Extra::default()
+        };
+        let mut tally = Tally::default();
+        let output = boot(&kernel, &image::bare().unwrap(), "", &extra, &mut tally).unwrap();
+        assert_eq!(output, [("harmless".to_owned(), "alive".to_owned())]);
+        let [case] = &tally.cases[..] else { panic!("{:?}", tally.cases) };
+        assert_eq!(case.name, "fatal");
+        let Verdict::Failed(reason) = &case.verdict else { panic!("{case:?}") };
+        assert!(reason.contains("went down") && reason.contains("sysrq"), "{reason}");
     }
 }
