@@ -135,7 +135,7 @@ fn mounted() -> Option<PathBuf> {
     })
 }
 
-fn legacy(request: &Request<'_>, cgroup: File, attach_type: AttachType) -> Result<Hold, Errno> {
+pub(super) fn legacy(request: &Request<'_>, cgroup: File, attach_type: AttachType) -> Result<Hold, Errno> {
     let program = request.fd.try_clone_to_owned()?;
     // `target_fd`, `attach_bpf_fd`, `attach_type`, `attach_flags`.
     let mut attr = Vec::new();
@@ -144,17 +144,18 @@ fn legacy(request: &Request<'_>, cgroup: File, attach_type: AttachType) -> Resul
     }
     let keep = vec![cgroup.as_fd(), program.as_fd()];
     let guard = Guard::spawn(&[Undo::Bpf { command: BPF_PROG_DETACH, attr, keep }])?;
-    prog_attach(request.fd, &place(&cgroup, attach_type))?;
+    prog_attach(request.fd, &place(&cgroup, attach_type, flags::F_ALLOW_MULTI))?;
     Ok(Hold::Legacy(Legacy::new("5.7", Some(guard), move || {
-        prog_detach(Some(program.as_fd()), &place(&cgroup, attach_type))
+        // Detaching takes no flags (6.6 and later refuse them).
+        prog_detach(Some(program.as_fd()), &place(&cgroup, attach_type, 0))
     })))
 }
 
-fn place(cgroup: &File, attach_type: AttachType) -> Attach<'_> {
+fn place(cgroup: &File, attach_type: AttachType, attach_flags: u32) -> Attach<'_> {
     Attach {
         target: LinkTarget::Fd(cgroup.as_fd()),
         attach_type: attach_type.0,
-        attach_flags: flags::F_ALLOW_MULTI,
+        attach_flags,
         replace: None,
         relative: Relative::None,
         expected_revision: 0,

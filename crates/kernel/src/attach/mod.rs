@@ -48,6 +48,8 @@ mod sock_map;
 mod socket;
 mod struct_ops;
 mod tc;
+#[cfg(test)]
+mod tests;
 mod tracepoint;
 mod tracing;
 mod uprobe;

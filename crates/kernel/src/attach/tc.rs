@@ -61,7 +61,11 @@ pub(super) fn order(position: Position) -> (u32, LinkExtra<'static>) {
     (flags, LinkExtra::Ordered { relative, expected_revision: 0 })
 }
 
-fn clsact(request: &Request<'_>, interface: &Interface, direction: TcDirection) -> Result<Hold, netlink::Error> {
+pub(super) fn clsact(
+    request: &Request<'_>,
+    interface: &Interface,
+    direction: TcDirection,
+) -> Result<Hold, netlink::Error> {
     let index = interface.index;
     let parent = match direction {
         TcDirection::Ingress => TC_INGRESS,

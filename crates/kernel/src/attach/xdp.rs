@@ -46,8 +46,8 @@ pub(super) fn attach(request: &Request<'_>) -> Result<Attachment, Error> {
     })
 }
 
-struct Refusal {
-    errno: Errno,
+pub(super) struct Refusal {
+    pub(super) errno: Errno,
     message: Option<String>,
 }
 
@@ -72,7 +72,7 @@ fn attach_mode(request: &Request<'_>, interface: &Interface, flags: u32) -> Resu
 }
 
 /// By netlink, only if nothing is there; and away again only if it is still ours, where the kernel can tell (5.7).
-fn legacy(request: &Request<'_>, interface: &Interface, flags: u32) -> Result<Hold, Refusal> {
+pub(super) fn legacy(request: &Request<'_>, interface: &Interface, flags: u32) -> Result<Hold, Refusal> {
     let socket = Socket::open()?;
     let program = request.fd.try_clone_to_owned().map_err(Errno::from)?;
     let index = interface.index;

@@ -1,0 +1,177 @@
+//! Kernel functions: kprobes, system calls, fentry and its kind, lsm. Not every kernel has them.
+
+use skep_btf::Kind;
+use skep_spec::program::MultiWhen;
+use skep_spec::{AttachPoint, AttachType, ProgType};
+use skep_sys::Errno;
+use skep_sys::perf_event::ProbePmu;
+use skep_sys::tracefs::Tracefs;
+use skep_sys::version::KernelVersion;
+
+use super::super::Options;
+use super::{Recipe, root, skip, words};
+
+fn kprobe(function: &str, off_bytes: u64, ret: bool) -> Recipe {
+    let point = AttachPoint::Kprobe { function: function.to_owned(), off_bytes, ret };
+    Recipe::new("kprobe/x", ProgType::KPROBE, point)
+}
+
+/// Whether this kernel has kprobes; a test that needs them is skipped otherwise.
+fn kprobes() -> bool {
+    let found = ProbePmu::find("kprobe").is_ok();
+    if !found {
+        skip("kprobes (CONFIG_KPROBES)");
+    }
+    root() && found
+}
+
+/// Opens a file that does not exist, which goes through `do_sys_openat2` and `security_file_open` not at all, but through
+/// the former's entry and return.
+fn provoke() {
+    let _ = std::fs::File::open("/no/such/file");
+}
+
+#[test]
+fn without_kprobes_the_kernels_configuration_is_named() {
+    if !root() {
+        return;
+    }
+    if ProbePmu::find("kprobe").is_ok() {
+        return skip("a kernel without kprobes");
+    }
+    let error = kprobe("do_sys_openat2", 0, false).load().refused(&Options::default());
+    assert!(error.to_string().contains("no kprobes"), "{}", words(&error));
+}
+
+#[test]
+fn a_kprobe_and_a_kretprobe_run() {
+    if !kprobes() {
+        return;
+    }
+    for ret in [false, true] {
+        let counter = kprobe("do_sys_openat2", 0, ret).reading_cookie().load();
+        counter.runs_while_attached(&Options { cookie: 4, ..Options::default() }, provoke_alone);
+        assert_eq!(counter.cookie(), 4);
+    }
+}
+
+/// Other processes open files as well, so that "not before and not after" holds only for the program's own counter, which
+/// is what is looked at.
+fn provoke_alone() {
+    provoke();
+}
+
+#[test]
+fn an_absent_kernel_function_names_its_neighbours() {
+    if !kprobes() {
+        return;
+    }
+    let error = kprobe("do_sys_opneat2", 0, false).load().refused(&Options::default());
+    assert!(error.to_string().contains("no kernel function `do_sys_opneat2`"), "{}", words(&error));
+    assert!(error.hint().is_some_and(|hint| hint.contains("`do_sys_openat2`")), "{}", words(&error));
+    let error = kprobe("do_sys_openat2", 8, true).load().refused(&Options::default());
+    assert!(error.to_string().contains("a return has no offset"), "{}", words(&error));
+}
+
+#[test]
+fn a_system_call_is_found_by_its_name() {
+    if !kprobes() {
+        return;
+    }
+    for ret in [false, true] {
+        let point = AttachPoint::Ksyscall { name: "getppid".to_owned(), ret };
+        let counter = Recipe::new("ksyscall/getppid", ProgType::KPROBE, point).load();
+        counter.runs_while_attached(&Options::default(), || {
+            let _ = std::os::unix::process::parent_id();
+        });
+    }
+    let point = AttachPoint::Ksyscall { name: "opneat".to_owned(), ret: false };
+    let error = Recipe::new("ksyscall/opneat", ProgType::KPROBE, point).load().refused(&Options::default());
+    assert!(error.hint().is_some_and(|hint| hint.contains("openat")), "{}", words(&error));
+}
+
+#[test]
+fn kprobe_multi_runs_at_what_matches() {
+    if !root() {
+        return;
+    }
+    let traceable = Tracefs::open().is_ok_and(|tracefs| tracefs.open_file("available_filter_functions").is_ok());
+    if !traceable || KernelVersion::running() < KernelVersion::new(5, 18, 0) {
+        return skip("kprobe.multi (CONFIG_FPROBE, kernel 5.18)");
+    }
+    for (pattern, when) in [
+        ("do_sys_open*", MultiWhen::Entry),
+        ("do_sys_openat2", MultiWhen::Entry),
+        ("do_sys_openat?", MultiWhen::Return),
+    ] {
+        let point = AttachPoint::KprobeMulti { pattern: pattern.to_owned(), when };
+        let recipe = Recipe::new("kprobe.multi/x", ProgType::KPROBE, point)
+            .attach_type(AttachType::TRACE_KPROBE_MULTI)
+            .reading_cookie();
+        let counter = recipe.load();
+        let attachment = match counter.attach(&Options { cookie: 6, ..Options::default() }) {
+            Ok(attachment) => attachment,
+            Err(error) if words(&error).contains("CONFIG_FPROBE") => return skip("kprobe.multi (CONFIG_FPROBE)"),
+            Err(error) => panic!("{}", words(&error)),
+        };
+        provoke();
+        super::wait_until("the program to run", || counter.runs() > 0);
+        assert_eq!(counter.cookie(), 6);
+        super::detached(attachment);
+    }
+    let point = AttachPoint::KprobeMulti { pattern: "no_such_function_*".to_owned(), when: MultiWhen::Entry };
+    let recipe = Recipe::new("kprobe.multi/x", ProgType::KPROBE, point).attach_type(AttachType::TRACE_KPROBE_MULTI);
+    assert!(recipe.load().refused(&Options::default()).to_string().contains("no_such_function_*"));
+}
+
+#[test]
+fn fentry_and_its_kind_run() {
+    if !root() {
+        return;
+    }
+    for (attach_type, section) in [(AttachType::TRACE_FENTRY, "fentry/x"), (AttachType::TRACE_FEXIT, "fexit/x")] {
+        let point = AttachPoint::Function { module: None, function: "do_sys_openat2".to_owned() };
+        let recipe = Recipe::new(section, ProgType::TRACING, point)
+            .attach_type(attach_type)
+            .against("do_sys_openat2", Kind::FUNC)
+            .reading_cookie();
+        match recipe.try_load() {
+            Ok(counter) => {
+                counter.runs_while_attached(&Options { cookie: 8, ..Options::default() }, provoke_alone);
+                assert_eq!(counter.cookie(), 8);
+            }
+            // Where the kernel was built without direct calls, or a sandbox forbids it.
+            Err(Errno::EPERM | Errno::ENOTSUPP) => return skip("fentry"),
+            Err(errno) => panic!("{section}: {errno}"),
+        }
+    }
+}
+
+#[test]
+fn an_lsm_hook_runs() {
+    if !root() {
+        return;
+    }
+    let point = AttachPoint::Lsm { hook: "file_open".to_owned() };
+    let recipe = Recipe::new("lsm/file_open", ProgType::LSM, point)
+        .attach_type(AttachType::LSM_MAC)
+        .against("bpf_lsm_file_open", Kind::FUNC);
+    match recipe.try_load() {
+        Ok(counter) => {
+            let attachment = match counter.attach(&Options::default()) {
+                Ok(attachment) => attachment,
+                Err(error) if words(&error).contains("ENOTSUPP") => return skip("lsm (trampolines)"),
+                Err(error) => panic!("{}", words(&error)),
+            };
+            // Without `bpf` in the list of active modules the hook is attached and never called.
+            let active = std::fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
+            if active.split(',').any(|module| module == "bpf") {
+                let _ = std::fs::File::open(std::env::current_exe().unwrap());
+                super::wait_until("the hook to run", || counter.runs() > 0);
+            }
+            super::detached(attachment);
+        }
+        Err(Errno::EPERM | Errno::ENOTSUPP | Errno::EINVAL) => skip("lsm (CONFIG_BPF_LSM)"),
+        Err(errno) => panic!("{errno}"),
+    }
+}
