@@ -181,7 +181,7 @@ impl<'b> Edit<'b> {
     fn set_func_linkage(&mut self, id: TypeId, linkage: FuncLinkage) {
         let at = self.layout.offset(id).saturating_add(4);
         if let Some(info) = read32(&self.bytes, at, self.endian) {
-            write32(&mut self.bytes, at, info & !0xffff | linkage.0, self.endian);
+            write32(&mut self.bytes, at, info & !0xff_ffff | linkage.0, self.endian);
         }
     }
 

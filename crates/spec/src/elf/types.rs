@@ -126,7 +126,7 @@ impl Layout {
         for id in 1..btf.len() {
             offsets.push(at);
             let info = read32(bytes, at + 4, endian)?;
-            let (kind, n) = (Kind((info >> 24 & 0x1f) as u8), (info & 0xffff) as usize);
+            let (kind, n) = (Kind((info >> 24 & 0x7f) as u8), (info & 0xff_ffff) as usize);
             at += 12
                 + match kind {
                     Kind::INT | Kind::VAR | Kind::DECL_TAG => 4,

@@ -1,7 +1,7 @@
 //! The same objects through libbpf: programs and maps must be what libbpf makes of them.
 //!
 //! libbpf comes from the machine and may be old. What it refuses is left out, and so are the types of sections that it
-//! does not know; everything else must agree. `SKEP_TEST_OBJECTS` names folders with more objects, parted by colons.
+//! does not know; everything else must agree.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -133,11 +133,7 @@ fn programs_and_maps_are_what_libbpf_makes_of_them() {
             objects.push(path);
         }
     }
-    let more = std::env::var("SKEP_TEST_OBJECTS").unwrap_or_default();
-    for folder in more.split(':').filter(|folder| !folder.is_empty()) {
-        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-        objects.extend(entries.filter(|path| path.extension().is_some_and(|it| it == "o")));
-    }
+    objects.extend(support::corpus());
     objects.sort();
 
     let lister = lister();
@@ -168,6 +164,6 @@ fn programs_and_maps_are_what_libbpf_makes_of_them() {
     }
     std::fs::remove_dir_all(dir).unwrap();
     assert!(differences.is_empty(), "{}", differences.join("\n"));
-    // Legacy maps are refused by libbpf; everything else is not.
-    assert!(compared >= 14, "libbpf opened only {compared} of {} objects", objects.len());
+    // Legacy maps, static functions outside of `.text` and, by old versions, a second struct_ops section are refused.
+    assert!(compared >= 10, "libbpf opened only {compared} of {} objects", objects.len());
 }

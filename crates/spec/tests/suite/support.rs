@@ -79,3 +79,23 @@ pub(crate) fn check(name: &str, text: &str) {
     }
     panic!("{message}");
 }
+
+/// The little-endian objects of the corpus (`tests/corpus`), as `cargo xtask setup` compiles them.
+pub(crate) fn corpus() -> Vec<PathBuf> {
+    let root = std::env::var_os("SKEP_TEST_OBJECTS").map(PathBuf::from).unwrap_or_default();
+    let mut objects = Vec::new();
+    for folder in ["clang14-el", "clang19-el"] {
+        let entries = match std::fs::read_dir(root.join(folder)) {
+            Ok(entries) => entries,
+            Err(_) if std::env::var_os("CI").is_none() => {
+                println!("skipped: needs the compiled corpus; run `cargo xtask setup`");
+                continue;
+            }
+            Err(err) => panic!("{}/{folder}: {err}; run `cargo xtask setup`", root.display()),
+        };
+        let paths = entries.map(|entry| entry.unwrap().path());
+        objects.extend(paths.filter(|path| path.extension().is_some_and(|it| it == "o")));
+    }
+    objects.sort();
+    objects
+}
