@@ -13,7 +13,9 @@
 
 use std::fmt;
 
-use skep_btf::{Btf, BtfExt, ExtSection, Func, FuncInfo, FuncLinkage, Param, Type, TypeId, VarLinkage};
+use skep_btf::{Btf, Func, Param, Type, TypeId, VarLinkage};
+use skep_spec::function::{Function, Linkage};
+use skep_spec::{Program, Spec};
 
 use crate::events::variables;
 
@@ -40,14 +42,13 @@ impl fmt::Display for Warning {
     }
 }
 
-/// All checks, over the `.BTF` and the `.BTF.ext` of an object.
+/// All checks, over an object with types.
 ///
 /// Damaged BTF gives fewer warnings, never an error.
-pub fn lint(btf: &Btf, ext: Option<&BtfExt>) -> Vec<Warning> {
+pub fn lint(spec: &Spec) -> Vec<Warning> {
+    let Some(btf) = &spec.btf else { return Vec::new() };
     let mut found = folded_constants(btf);
-    if let Some(ext) = ext {
-        found.extend(ext.func_info.iter().flat_map(|section| extra_parameters(btf, ext, section)));
-    }
+    found.extend(spec.programs.iter().filter_map(|program| extra_parameters(btf, spec, program)));
     found
 }
 
@@ -89,22 +90,15 @@ fn is_number(btf: &Btf, id: TypeId) -> bool {
     matches!(btf.resolve(id), Ok((_, Type::Int(_) | Type::Enum(_) | Type::Enum64(_))))
 }
 
-fn extra_parameters(btf: &Btf, ext: &BtfExt, section: &ExtSection<FuncInfo>) -> Vec<Warning> {
-    let Ok(name) = btf.string(section.name_off) else { return Vec::new() };
-    // Functions in .text are called by programs and may take what they like.
-    if name == ".text" {
-        return Vec::new();
+fn extra_parameters(btf: &Btf, spec: &Spec, program: &Program) -> Option<Warning> {
+    let function = spec.function(program.entry);
+    if function.linkage == Linkage::Static {
+        return None;
     }
-    let warning = |info: &FuncInfo| {
-        let Ok(Type::Func(func)) = btf.type_by_id(info.type_id) else { return None };
-        if func.linkage() != FuncLinkage::GLOBAL {
-            return None;
-        }
-        let Ok(Type::FuncProto(proto)) = btf.type_by_id(func.proto()) else { return None };
-        let params: Vec<Param<'_>> = proto.params().collect();
-        (params.len() > 1).then(|| parameters_warning(btf, name, &func, &params, place(btf, ext, section, info)))
-    };
-    section.records.iter().filter_map(warning).collect()
+    let Ok(Type::Func(func)) = btf.type_by_id(function.btf_func?) else { return None };
+    let Ok(Type::FuncProto(proto)) = btf.type_by_id(func.proto()) else { return None };
+    let params: Vec<Param<'_>> = proto.params().collect();
+    (params.len() > 1).then(|| parameters_warning(btf, &program.section, &func, &params, place(btf, function)))
 }
 
 fn parameters_warning(
@@ -130,7 +124,6 @@ fn parameters_warning(
 
 /// The macro that makes parameters of a section's context.
 fn macro_for(section: &str) -> Option<&'static str> {
-    let section = section.trim_start_matches('?');
     let (family, target) = section.split_once('/').unwrap_or((section, ""));
     let family = family.split('.').next().unwrap_or_default();
     // The wrappers of the architectures: __x64_sys_write, __arm64_sys_write, __s390x_sys_write, __se_sys_write.
@@ -149,9 +142,8 @@ fn macro_for(section: &str) -> Option<&'static str> {
     })
 }
 
-fn place(btf: &Btf, ext: &BtfExt, section: &ExtSection<FuncInfo>, info: &FuncInfo) -> Option<(String, u32)> {
-    let lines = ext.line_info.iter().find(|lines| lines.name_off == section.name_off)?;
-    let line = lines.records.iter().find(|line| line.insn_off_bytes >= info.insn_off_bytes)?;
+fn place(btf: &Btf, function: &Function) -> Option<(String, u32)> {
+    let line = function.lines.first()?;
     let file = btf.string_lossy(line.file_name_off).ok()?;
     (line.line() > 0).then(|| (file.into_owned(), line.line()))
 }

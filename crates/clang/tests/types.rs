@@ -159,8 +159,8 @@ fn lints(name: &str, source: &str) -> Vec<String> {
     let file = folder.write("prog.bpf.c", source);
     let mut answers = COMPILERS.map(|compiler| {
         let object = compile(&clang_in(&shared_cache(), compiler), &file).unwrap_or_else(|error| panic!("{error}"));
-        let (btf, ext) = parse(&object.bytes);
-        let mut found = skep_clang::lint(&btf, Some(&ext));
+        let spec = skep_spec::Spec::parse(&object.bytes, name).unwrap_or_else(|error| panic!("{error}"));
+        let mut found = skep_clang::lint(&spec);
         for warning in &mut found {
             if warning.code == "L102" {
                 let (file, line) = warning.place.take().expect("functions have a place");

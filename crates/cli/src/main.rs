@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     let (typed, globals) = globals::split(std::env::args_os().collect());
     let args = Args::parse_from(typed);
     let result = match args.command {
-        Command::Run(args) => run::run(args, globals),
+        Command::Run(args) => run::run(*args, globals),
         Command::Load(args) => load::load(&args),
         Command::Doctor(args) => doctor::doctor(&args),
     };

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use skep_btf::{Btf, dump};
-use skep_clang::{Clang, EventTypes, Request, Vmlinux, event_types};
+use skep_clang::{Clang, EventTypes, Request, Vmlinux, event_types, lint};
 use skep_spec::{Spec, Target};
 
 use crate::input::{Input, identify, object_name};
@@ -40,6 +40,11 @@ pub fn prepare(options: &Options, target: &dyn Target, notice: &mut dyn FnMut(No
     }
     for (name, value) in &options.globals {
         spec.set_variable_text(name, value)?;
+    }
+    for warning in lint(&spec) {
+        let place = warning.place.map_or_else(String::new, |(file, line)| format!("{file}:{line}: "));
+        let message = format!("[{}] {place}{}", warning.code, warning.text);
+        notice(Notice::Warning { message, hint: Some(warning.help) });
     }
     let hints = spec.btf.as_ref().map(event_types).unwrap_or_default();
     Ok(Prepared { spec, hints })

@@ -1,0 +1,121 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use skep_run::options::parse_duration;
+
+/// Write, compile, check, run and watch eBPF programs.
+#[derive(Debug, Parser)]
+#[command(name = "skep", version, max_term_width = 100, disable_help_subcommand = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run an eBPF program in C (`.bpf.c`) or an object (`.bpf.o`) and show what it tells.
+    Run(Box<RunArgs>),
+    /// Load objects, attach nothing, and let go: one line per program.
+    Load(LoadArgs),
+    /// Say what this machine can do, and what to do about the rest.
+    Doctor(DoctorArgs),
+}
+
+/// Globals declared `const volatile` are set by name: `--min_us 100`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Every other `--NAME VALUE` sets the global variable NAME of the program.")]
+pub(crate) struct RunArgs {
+    /// C source or object; the content decides.
+    pub(crate) file: PathBuf,
+    /// Network interface for xdp and tc programs.
+    #[arg(long, short, value_name = "IF")]
+    pub(crate) iface: Option<String>,
+    /// How xdp programs sit on the interface.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) xdp_mode: XdpMode,
+    /// Binary or library for uprobes and USDT probes.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) bin: Option<PathBuf>,
+    /// Only this process.
+    #[arg(short, long, value_name = "PID")]
+    pub(crate) pid: Option<u32>,
+    /// Run a command, and stop when it ends.
+    #[arg(short, long, value_name = "CMD")]
+    pub(crate) command: Option<String>,
+    /// Folder of the cgroup v2 for cgroup programs.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cgroup: Option<PathBuf>,
+    /// Network namespace for sk_lookup and flow dissector programs.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) netns: Option<PathBuf>,
+    /// Samples per second of perf_event programs.
+    #[arg(long, value_name = "HZ", default_value_t = 0, hide_default_value = true)]
+    pub(crate) hz: u64,
+    /// Stop after this time: `5s`, `500ms`, `2m`.
+    #[arg(long, value_name = "T", value_parser = parse_duration)]
+    pub(crate) duration: Option<Duration>,
+    /// Stop after so many events.
+    #[arg(short = 'n', value_name = "EVENTS")]
+    pub(crate) max_events: Option<u64>,
+    /// One JSON object per line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Folder for `#include`.
+    #[arg(short = 'I', value_name = "DIR")]
+    pub(crate) include: Vec<PathBuf>,
+    /// Macro for the compiler.
+    #[arg(short = 'D', value_name = "NAME[=VALUE]")]
+    pub(crate) define: Vec<String>,
+    /// Say what is attached, compiled and left out.
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum XdpMode {
+    /// In the driver if it can, else generic.
+    #[default]
+    Auto,
+    /// In the driver.
+    Native,
+    /// After the packet became an skb.
+    Generic,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LoadArgs {
+    /// Objects.
+    #[arg(required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Try every program with only itself switched on.
+    #[arg(long)]
+    pub(crate) each: bool,
+    /// Give maps without a size the one that an application would set.
+    #[arg(long)]
+    pub(crate) fix_sizes: bool,
+    /// One JSON object per program.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DoctorArgs {
+    /// One JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Args::command().debug_assert();
+    }
+}

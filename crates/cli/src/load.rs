@@ -1,0 +1,81 @@
+//! `skep load`.
+
+use std::error::Error as _;
+use std::io::Write;
+use std::process::ExitCode;
+
+use serde_json::json;
+use skep_engine::Error;
+use skep_kernel::{KernelEngine, LiveTarget};
+use skep_run::trial::{TrialOptions, Verdict, open, trial};
+use skep_sys::Errno;
+
+use crate::args::LoadArgs;
+use crate::report::{self, cannot_write};
+
+/// Tries every object; the exit code is 1 when any program did not load.
+pub(crate) fn load(args: &LoadArgs) -> Result<ExitCode, Error> {
+    let options = TrialOptions { each: args.each, fix_sizes: args.fix_sizes };
+    let (engine, target) = (KernelEngine::new(), LiveTarget::shared());
+    let mut all = true;
+    let mut out = std::io::stdout().lock();
+    for file in &args.files {
+        let object = file.display().to_string();
+        let spec = match open(file) {
+            Ok(spec) => spec,
+            Err(error) => {
+                all = false;
+                if args.json {
+                    let line =
+                        json!({ "object": object, "program": null, "loads": false, "reason": error.to_string() });
+                    writeln!(out, "{line}").or_else(cannot_write)?;
+                } else {
+                    report::error(&error);
+                }
+                continue;
+            }
+        };
+        for verdict in trial(spec, options, &engine, &target) {
+            all &= verdict.result.is_ok();
+            let line = if args.json { to_json(&object, &verdict) } else { to_text(&object, &verdict) };
+            writeln!(out, "{line}").or_else(cannot_write)?;
+        }
+    }
+    Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn to_json(object: &str, verdict: &Verdict) -> String {
+    let error = verdict.result.as_ref().err();
+    json!({
+        "object": object,
+        "program": verdict.program,
+        "section": verdict.section,
+        "type": verdict.prog_type,
+        "loads": error.is_none(),
+        "errno": error.and_then(errno),
+        "reason": error.map(ToString::to_string),
+        "insns": verdict.insns,
+        "hash": verdict.hash.map(|hash| format!("{hash:016x}")),
+    })
+    .to_string()
+}
+
+fn to_text(object: &str, verdict: &Verdict) -> String {
+    let Verdict { program, section, result, insns, .. } = verdict;
+    match result {
+        Ok(()) => format!("ok   {object} {program} ({section}): {} instructions", insns.unwrap_or(0)),
+        Err(error) => format!("no   {object} {program} ({section}): {error}"),
+    }
+}
+
+/// Name of the kernel's error number somewhere under `error`.
+fn errno(error: &Error) -> Option<&'static str> {
+    let mut cause = error.source();
+    while let Some(current) = cause {
+        if let Some(errno) = current.downcast_ref::<Errno>() {
+            return errno.name();
+        }
+        cause = current.source();
+    }
+    None
+}

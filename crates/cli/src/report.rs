@@ -1,0 +1,55 @@
+//! Messages on standard error.
+
+use std::error::Error as _;
+use std::io::{IsTerminal, Write};
+
+use skep_engine::Error;
+
+/// Prints an error with its causes and its hint.
+pub(crate) fn error(error: &Error) {
+    label("error", "\x1b[1;31m", &error.to_string());
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(current) = cause {
+        let text = current.to_string();
+        // A message that already quotes its cause needs no second line.
+        if !said.contains(&text) {
+            line(&format!("  = because: {text}"));
+            said = text;
+        }
+        cause = current.source();
+    }
+    if let Some(hint) = error.hint() {
+        line(&format!("  = help: {hint}"));
+    }
+}
+
+/// Prints a warning and what to do about it.
+pub(crate) fn warning(message: &str, hint: Option<&str>) {
+    label("warning", "\x1b[1;33m", message);
+    if let Some(hint) = hint {
+        line(&format!("  = help: {hint}"));
+    }
+}
+
+/// Prints a line of talk.
+pub(crate) fn line(text: &str) {
+    // Nobody can be told that standard error is closed.
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+fn label(word: &str, color: &str, message: &str) {
+    if std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+        line(&format!("{color}{word}\x1b[0m: {message}"));
+    } else {
+        line(&format!("{word}: {message}"));
+    }
+}
+
+/// What a failure to write standard output means: a closed pipe is the end of the work and no error.
+pub(crate) fn cannot_write(cause: std::io::Error) -> Result<(), Error> {
+    match cause.kind() {
+        std::io::ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(Error::new("cannot write the output").with_source(cause)),
+    }
+}

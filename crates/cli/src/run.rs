@@ -1,0 +1,82 @@
+//! `skep run`.
+
+use std::process::ExitCode;
+
+use skep_engine::{AttachOptions, Error};
+use skep_kernel::{KernelEngine, LiveTarget};
+use skep_run::options::{Format, Options};
+use skep_run::{Notice, Summary, prepare};
+
+use crate::args::{RunArgs, XdpMode};
+use crate::globals::Global;
+use crate::report;
+
+pub(crate) fn run(args: RunArgs, globals: Vec<Global>) -> Result<ExitCode, Error> {
+    let verbose = args.verbose;
+    let options = meant(args, globals);
+    let target = LiveTarget::shared();
+    let prepared = prepare(&options, &target, &mut |notice| tell(notice, verbose))?;
+    let mut out = std::io::stdout();
+    let summary =
+        skep_run::run(prepared, &options, &KernelEngine::new(), &mut out, &mut |notice| tell(notice, verbose))?;
+    sum_up(&summary);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn meant(args: RunArgs, globals: Vec<Global>) -> Options {
+    let includes = args.include.iter().map(|dir| format!("-I{}", dir.display()));
+    let defines = args.define.iter().map(|define| format!("-D{define}"));
+    Options {
+        clang_flags: includes.chain(defines).collect(),
+        file: args.file,
+        attach: AttachOptions {
+            interface: args.iface,
+            xdp_mode: match args.xdp_mode {
+                XdpMode::Auto => skep_engine::XdpMode::Auto,
+                XdpMode::Native => skep_engine::XdpMode::Native,
+                XdpMode::Generic => skep_engine::XdpMode::Generic,
+            },
+            binary: args.bin,
+            pid: args.pid,
+            cgroup: args.cgroup,
+            net_namespace: args.netns,
+            sample_hz: args.hz,
+            ..AttachOptions::default()
+        },
+        command: args.command,
+        duration: args.duration,
+        max_events: args.max_events,
+        format: if args.json { Format::Json } else { Format::Text },
+        globals,
+    }
+}
+
+fn tell(notice: Notice<'_>, verbose: bool) {
+    match notice {
+        Notice::Warning { message, hint } => report::warning(&message, hint.as_deref()),
+        Notice::CompilerText { text } => report::line(text.trim_end()),
+        Notice::Losing { lost } => report::line(&format!("{lost} events lost so far")),
+        Notice::Compiled { took: Some(took) } if verbose => {
+            report::line(&format!("compiled in {} ms", took.as_millis()));
+        }
+        Notice::Compiled { took: None } if verbose => report::line("compiled before, taken from the cache"),
+        Notice::Attached { program, place } if verbose => report::line(&format!("attached `{program}`: {place}")),
+        Notice::Idle { program, reason } => report::line(&format!("not attached: `{program}`: {reason}")),
+        Notice::Ready if verbose => report::line("^C to stop"),
+        _ => {}
+    }
+}
+
+fn sum_up(summary: &Summary) {
+    let seconds = summary.took.as_secs_f64();
+    let mut text = format!("{} events, {} lost, {seconds:.1} s", summary.events, summary.lost);
+    if !summary.lost_by_function.is_empty() {
+        let parts: Vec<String> =
+            summary.lost_by_function.iter().map(|(name, count)| format!("{count} in `{name}`")).collect();
+        text.push_str(&format!(" (no room in the ring buffer: {})", parts.join(", ")));
+    }
+    if let Some(status) = summary.command.filter(|status| !status.success()) {
+        text.push_str(&format!("; the command ended with {status}"));
+    }
+    report::line(&text);
+}

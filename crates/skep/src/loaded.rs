@@ -1,0 +1,77 @@
+//! A loaded object.
+
+use skep_engine::{MapId, Session};
+use skep_spec::AttachPoint;
+
+use crate::{AttachOptions, Error, Events, Link, Map, Program};
+
+/// An object whose maps exist and whose programs are loaded. Dropping it takes away everything that is not pinned; links
+/// keep their programs alive on their own.
+pub struct Loaded {
+    session: Box<dyn Session>,
+}
+
+impl std::fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loaded").field("spec", &self.session.spec().name).finish_non_exhaustive()
+    }
+}
+
+impl Loaded {
+    pub(crate) fn new(session: Box<dyn Session>) -> Loaded {
+        Loaded { session }
+    }
+
+    /// The engine's own view of it.
+    pub fn session(&self) -> &dyn Session {
+        &*self.session
+    }
+
+    /// The map `name`.
+    ///
+    /// # Errors
+    ///
+    /// When the object has no such map, or it was switched off.
+    pub fn map(&self, name: &str) -> Result<Map<'_>, Error> {
+        Map::new(&*self.session, self.map_id(name)?)
+    }
+
+    /// The program `name`.
+    ///
+    /// # Errors
+    ///
+    /// When the object has no such program, or it was not loaded: then with the reason.
+    pub fn program(&self, name: &str) -> Result<Program<'_>, Error> {
+        let id = self.session.spec().find_program(name)?;
+        Program::new(&*self.session, id)
+    }
+
+    /// Attaches every program whose section says where.
+    ///
+    /// # Errors
+    ///
+    /// The first failure; what was attached before it is detached again.
+    pub fn attach_all(&self) -> Result<Vec<Box<dyn Link>>, Error> {
+        self.session
+            .programs()
+            .iter()
+            .filter(|loaded| loaded.result.is_ok())
+            .filter(|loaded| self.session.spec().program(loaded.program).attach != AttachPoint::None)
+            .map(|loaded| self.session.attach(loaded.program, &AttachOptions::default()))
+            .collect()
+    }
+
+    /// Opens readers on ring buffers and perf event arrays, by name.
+    ///
+    /// # Errors
+    ///
+    /// When a map does not exist or is of another type.
+    pub fn events(&self, maps: &[&str]) -> Result<Events, Error> {
+        let ids = maps.iter().map(|name| self.map_id(name)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Events::new(self.session.records(&ids, false)?))
+    }
+
+    fn map_id(&self, name: &str) -> Result<MapId, Error> {
+        Ok(self.session.spec().find_map(name)?)
+    }
+}

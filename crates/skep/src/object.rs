@@ -1,0 +1,122 @@
+//! An object before it is loaded.
+
+use std::path::Path;
+
+use skep_engine::{Engine, LoadOptions};
+use skep_kernel::KernelEngine;
+use skep_spec::{Spec, map, program};
+use zerocopy::{Immutable, IntoBytes};
+
+use crate::{Error, Loaded};
+
+/// An opened object: plain data that can be changed until it is loaded.
+#[derive(Clone, Debug)]
+pub struct Object {
+    spec: Spec,
+}
+
+impl Object {
+    /// Opens a compiled object (`.bpf.o`).
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or is not a BPF object; the message names the section.
+    pub fn open(path: impl AsRef<Path>) -> Result<Object, Error> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path)
+            .map_err(|cause| Error::new(format!("cannot read `{}`", path.display())).with_source(cause))?;
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        Object::from_bytes(file.split('.').next().unwrap_or_default(), &bytes)
+    }
+
+    /// Opens an object in memory, such as one from `include_bytes!`. `name` becomes part of the names of its data maps.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are not a BPF object.
+    pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Object, Error> {
+        let spec = Spec::parse(bytes, name)
+            .map_err(|cause| Error::new(format!("cannot open object `{name}`: {cause}")).with_source(cause))?;
+        Ok(Object { spec })
+    }
+
+    /// Compiles a C file with the clang of this machine and opens the result. Headers are brought along, and an object that
+    /// was compiled before comes from the user's cache folder.
+    ///
+    /// # Errors
+    ///
+    /// When there is no clang, or the file does not compile; the message holds clang's text.
+    #[cfg(feature = "source")]
+    pub fn from_source(path: impl AsRef<Path>) -> Result<Object, Error> {
+        let options = skep_run::options::Options { file: path.as_ref().to_owned(), ..Default::default() };
+        let prepared = skep_run::prepare(&options, &skep_kernel::LiveTarget::shared(), &mut |_| {})?;
+        Ok(Object { spec: prepared.spec })
+    }
+
+    /// An object that something else made.
+    pub fn from_spec(spec: Spec) -> Object {
+        Object { spec }
+    }
+
+    /// Everything in it.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Everything in it, to change.
+    pub fn spec_mut(&mut self) -> &mut Spec {
+        &mut self.spec
+    }
+
+    /// Sets a global variable. Globals in `.rodata` (`const volatile`) are constants for the verifier.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such variable, or its size is not that of `value`.
+    pub fn set_global<T: IntoBytes + Immutable + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), Error> {
+        Ok(self.spec.set_variable(name, value.as_bytes())?)
+    }
+
+    /// The map `name`, to resize or change before it is created.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such map; the message lists those that there are.
+    pub fn map_mut(&mut self, name: &str) -> Result<&mut map::Map, Error> {
+        let id = self.spec.find_map(name)?;
+        Ok(&mut self.spec.maps[id.0 as usize])
+    }
+
+    /// The program `name`, to switch off or attach elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such program; the message lists those that there are.
+    pub fn program_mut(&mut self, name: &str) -> Result<&mut program::Program, Error> {
+        let id = self.spec.find_program(name)?;
+        Ok(&mut self.spec.programs[id.0 as usize])
+    }
+
+    /// Loads it into the running kernel. Needs `CAP_BPF`, and `CAP_PERFMON` or `CAP_NET_ADMIN` for most program types.
+    ///
+    /// # Errors
+    ///
+    /// When a map cannot be created or a program does not load: the first refusal, with its C line. To keep the programs
+    /// that do load, use [`Object::load_with`].
+    pub fn load(self) -> Result<Loaded, Error> {
+        let loaded = self.load_with(&KernelEngine::new(), &LoadOptions::default())?;
+        match loaded.session().programs().iter().find_map(|program| program.result.as_ref().err()) {
+            Some(error) => Err(error.clone()),
+            None => Ok(loaded),
+        }
+    }
+
+    /// Loads it into an engine. A program that does not load keeps its reason, which [`Loaded::program`] gives.
+    ///
+    /// # Errors
+    ///
+    /// When nothing at all can be set up.
+    pub fn load_with(self, engine: &dyn Engine, options: &LoadOptions) -> Result<Loaded, Error> {
+        engine.load(self.spec, options).map(Loaded::new)
+    }
+}
