@@ -2,7 +2,7 @@
 //!
 //! The files in `tests/core/` are lists of cases. A case is a comment, the C of the object, the C of the target, and one
 //! line for each CO-RE record of the object: what it asks, by which value, with which answer and why. Run with
-//! `UPDATE_EXPECT=1` to write the lines anew, and read the difference.
+//! `SKEP_BLESS=1` to write the lines anew, and read the difference.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -65,12 +65,12 @@ fn check(name: &str) {
             }
         }
         let found = found.unwrap();
-        if std::env::var_os("UPDATE_EXPECT").is_none() {
-            assert_eq!(expected.trim(), found.trim(), "{head}run with UPDATE_EXPECT=1 to accept");
+        if std::env::var_os("SKEP_BLESS").is_none() {
+            assert_eq!(expected.trim(), found.trim(), "{head}run with SKEP_BLESS=1 to accept");
         }
         written += &format!("{head}--- local\n{local}--- target\n{target}--- expect\n{found}\n");
     }
-    if std::env::var_os("UPDATE_EXPECT").is_some() {
+    if std::env::var_os("SKEP_BLESS").is_some() {
         std::fs::write(folder.join(name), written.trim_end().to_string() + "\n").unwrap();
     }
 }

@@ -18,10 +18,24 @@ use crate::elf::types::{Layout, read32, write32};
 use crate::external::ExternKind;
 use crate::function::Linkage;
 use crate::map::{MapOrigin, Variable};
-use crate::{Error, Spec};
+use crate::{Error, Resolved, Spec};
 
 /// A `BTF_KIND_*` in the info word of a type.
 const KIND_SHIFT: u32 = 24;
+
+impl Resolved {
+    /// The bytes for `BPF_BTF_LOAD`: those of [`Spec::btf_for_load`], with what resolving added ([`Resolved::btf`]).
+    ///
+    /// # Errors
+    ///
+    /// As [`Spec::btf_for_load`].
+    pub fn btf_for_load(&self, spec: &Spec) -> Result<Option<Vec<u8>>, Error> {
+        match &self.btf {
+            Some(btf) => spec.fit_btf(btf).map(Some),
+            None => spec.btf_for_load(),
+        }
+    }
+}
 
 impl Spec {
     /// The bytes of [`Spec::btf`] for `BPF_BTF_LOAD`; `None` without types.
@@ -32,7 +46,14 @@ impl Spec {
     ///
     /// When the types are damaged in a way that reading them lazily did not show.
     pub fn btf_for_load(&self) -> Result<Option<Vec<u8>>, Error> {
-        let Some(btf) = &self.btf else { return Ok(None) };
+        match &self.btf {
+            Some(btf) => self.fit_btf(btf).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The bytes for `btf`, which begins as [`Spec::btf`] does.
+    fn fit_btf(&self, btf: &Btf) -> Result<Vec<u8>, Error> {
         let mut edit = Edit::new(btf).ok_or_else(|| Error::new("the types are damaged").in_section(".BTF"))?;
         self.fit_data_sections(&mut edit);
         self.fit_kconfig(&mut edit);
@@ -46,7 +67,7 @@ impl Spec {
                 edit.set_func_linkage(id, FuncLinkage::STATIC);
             }
         }
-        Ok(Some(edit.finish()))
+        Ok(edit.finish())
     }
 
     fn fit_data_sections(&self, edit: &mut Edit<'_>) {

@@ -10,7 +10,8 @@
 //! 3. **Externs** (`externs`, `kconfig`): kernel configuration values into the `.kconfig` map, typed kernel symbols and
 //!    kernel functions to BTF ids, typeless ones to addresses with one question for all.
 //! 4. **Attach targets** (`attach`) and **struct_ops** (`struct_ops`).
-//! 5. **Linking** (`link`), per program: functions laid out one after the other, calls and references made good.
+//! 5. **Linking** (`link`), per program: functions laid out one after the other, calls and references made good; types of
+//!    arguments marked `__arg_ctx` put as old kernels want them (`arg_ctx`).
 //!
 //! # The order of functions
 //!
@@ -34,6 +35,7 @@ use skep_btf::core;
 use crate::resolved::{Explanation, Outcome};
 use crate::{ExternId, MapId, Resolved, Spec, Target};
 
+mod arg_ctx;
 mod attach;
 mod externs;
 mod kconfig;
@@ -105,19 +107,22 @@ pub fn resolve(spec: &Spec, target: &dyn Target) -> Resolved {
     let externs = externs::resolve(spec, &needs, target, &mut types);
     let struct_ops = struct_ops::resolve(spec, &mut types);
 
+    let mut arg_ctx = arg_ctx::ArgCtx::new(spec, target);
     let mut programs = Vec::with_capacity(needs.programs.len());
     for &id in &needs.programs {
         let program = spec.program(id);
         let result = link::link(spec, program, &functions, &externs.values, target)
             .and_then(|mut linked| {
                 attach::attach(program, id, target, &mut types, &struct_ops, &mut linked)?;
+                let fixed = arg_ctx.fix(program.prog_type, &mut linked.functions);
+                fixed.map_err(|err| Problem::new(format!("the types of its functions are damaged: {err}")))?;
                 Ok(linked)
             })
             .map_err(|it| Error { program: program.name.clone(), message: it.message, hint: it.hint });
         programs.push((id, result));
     }
     let struct_ops = struct_ops.into_iter().map(|it| (it.map, it.result.map(|it| it.kernel).map_err(|it| it.message)));
-    Resolved { programs, contents: externs.contents, struct_ops: struct_ops.collect() }
+    Resolved { programs, contents: externs.contents, struct_ops: struct_ops.collect(), btf: arg_ctx.finish() }
 }
 
 /// The true reason behind `invalid func unknown#N` in a verifier log, where `N` is `helper` and `insn` the instruction that

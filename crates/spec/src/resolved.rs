@@ -1,6 +1,6 @@
 //! A [`Spec`](crate::Spec) fitted to one [`Target`](crate::Target).
 
-use skep_btf::TypeId;
+use skep_btf::{Btf, TypeId};
 use skep_insn::consts::*;
 use skep_insn::{Endian, InsnIdx, RawInsn};
 
@@ -16,6 +16,10 @@ pub struct Resolved {
     pub contents: Vec<(MapId, Vec<u8>)>,
     /// The struct_ops maps that are switched on, in the layout of the kernel, or the reason why one has none.
     pub struct_ops: Vec<(MapId, Result<KernelStructOps, String>)>,
+    /// The object's types with additions that [`ResolvedProgram::functions`] refer to, to be used instead of
+    /// [`Spec::btf`](crate::Spec::btf); `None` when nothing was added. Only kernels before 6.8 need additions, for
+    /// arguments marked `__arg_ctx`.
+    pub btf: Option<Btf>,
 }
 
 /// A struct_ops map in the layout of the target's kernel.

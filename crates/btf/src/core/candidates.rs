@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::matching::find;
 use super::value::answer;
 use super::{Access, Answer, Fault, Relo, describe, essential_name, kinds_agree};
-use crate::{Btf, CoreReloKind, Error, Kind, NeededNames, TypeId};
+use crate::{Btf, CoreReloKind, Error, Kind, NeededNames, Type, TypeId};
 
 /// A type of the target that may be the one that the object means.
 #[derive(Clone, Debug)]
@@ -200,7 +200,10 @@ impl Candidate {
                 bits => format!(" +{}.{bits}", path.bit_offset / 8),
             };
         } else if path.kind.is_enum_value() {
-            text += &format!(" = {}", answer.value.unwrap_or_default());
+            let value = answer.value.unwrap_or_default();
+            let signed =
+                matches!(path.btf.resolve(path.root), Ok((_, Type::Enum(it) | Type::Enum64(it))) if it.is_signed());
+            text += &if signed { format!(" = {}", value as i64) } else { format!(" = {value}") };
         }
         text
     }

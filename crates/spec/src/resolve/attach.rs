@@ -37,6 +37,10 @@ pub(super) fn wanted(program: &Program) -> Option<Wanted<'_>> {
         AttachPoint::Function { module, function } => (module.as_deref(), "", function, Kind::FUNC, "function"),
         _ => return None,
     };
+    // A bare section leaves the name open, for an editor of the Spec to fill in.
+    if short.is_empty() {
+        return None;
+    }
     Some(Wanted { module, prefix, short, name: format!("{prefix}{short}"), kind, what })
 }
 
@@ -64,7 +68,8 @@ pub(super) fn attach(
     let Some(wanted) = wanted(program) else {
         let needs_type = matches!(program.prog_type, ProgType::TRACING | ProgType::LSM);
         return match program.attach {
-            AttachPoint::None if needs_type => {
+            AttachPoint::FunctionMulti { .. } => Ok(()),
+            _ if needs_type => {
                 let section = &program.section;
                 Err(Problem::new(format!("section `{section}` does not say what to attach to"))
                     .hint(format!("write SEC(\"{section}/NAME\")")))
@@ -76,9 +81,15 @@ pub(super) fn attach(
         out.attach_btf = Some(place.at);
         return Ok(());
     }
+    if let Some(module) = wanted.module
+        && !types.has_module(module)
+    {
+        return Err(Problem::new(format!("kernel module `{module}` is not loaded, or has no type information (BTF)"))
+            .hint(format!("run `modprobe {module}`")));
+    }
     let place = match wanted.module {
-        Some(module) => format!("kernel module `{module}` has"),
-        None => "this kernel has".to_string(),
+        Some(module) if module != "vmlinux" => format!("kernel module `{module}` has"),
+        _ => "this kernel has".to_string(),
     };
     let hint = types.did_you_mean(wanted.prefix, wanted.short, wanted.kind);
     Err(Problem::new(format!("{place} no {} `{}`", wanted.what, wanted.short)).hint(hint))

@@ -130,6 +130,11 @@ impl<'t> Types<'t> {
         Ok(None)
     }
 
+    /// Whether a module is loaded and has types.
+    pub(super) fn has_module(&mut self, module: &str) -> bool {
+        module == "vmlinux" || self.modules().is_ok_and(|all| all.iter().any(|(name, _)| name == module))
+    }
+
     /// ``did you mean `x`?`` over all names of a kind that begin with `prefix`, which the answer leaves out.
     pub(super) fn did_you_mean(&mut self, prefix: &str, name: &str, kind: Kind) -> Option<String> {
         let btf = &self.kernel().ok()?.btf;
