@@ -4,10 +4,6 @@
 //! kernel's, facts about the machine, and what resolving must give: instructions in the kernel's spelling, where handles
 //! go, and what each relocation did. `SKEP_BLESS=1` writes the expected text anew.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so")]
-
-mod support;
-
 use std::collections::HashMap;
 use std::fmt::Write;
 
@@ -18,7 +14,8 @@ use skep_insn::text::{Printer, Spelling};
 use skep_spec::resolve::resolve;
 use skep_spec::target::{Feature, TargetError};
 use skep_spec::{Resolved, Spec, Target};
-use support::compile;
+
+use crate::support::{self, compile};
 
 /// A machine of facts.
 #[derive(Default)]
