@@ -66,7 +66,7 @@ pub(crate) fn load(
         .with_source(Errno::EINVAL));
     }
     let mut objects = Objects::default();
-    if let Some(bytes) = load_types(spec)? {
+    if let Some(bytes) = load_types(spec, &resolved)? {
         match types::upload(&bytes, || target.features().btf_kinds()) {
             Ok(btf) => objects.btf = Some(btf),
             Err(error) if errno_of(&error) == Some(Errno::EPERM) => {
@@ -125,8 +125,8 @@ pub(crate) fn load(
 }
 
 /// The object's types as the kernel wants to see them.
-fn load_types(spec: &Spec) -> Result<Option<Vec<u8>>, Error> {
-    spec.btf_for_load().map_err(|error| Error::new(error.to_string()).with_source(error))
+fn load_types(spec: &Spec, resolved: &Resolved) -> Result<Option<Vec<u8>>, Error> {
+    resolved.btf_for_load(spec).map_err(|error| Error::new(error.to_string()).with_source(error))
 }
 
 /// Makes every map that is switched on. Answers with the reasons of those that could not be made.
