@@ -205,8 +205,9 @@ impl Link for Attachment {
 
     fn detach(mut self: Box<Self>) -> Result<(), Error> {
         let mut result = Ok(());
-        for hold in &mut self.holds {
-            let done = match hold {
+        // One after another: an event can be written away only when its link has been closed.
+        for mut hold in self.holds.drain(..) {
+            let done = match &mut hold {
                 // Closing would do, unless somebody else holds the link too; kinds that cannot be detached say so.
                 Hold::Link(link) => match link.detach() {
                     Err(Errno::EOPNOTSUPP | Errno::EINVAL | Errno::ENOSYS) => Ok(()),

@@ -45,7 +45,7 @@ pub(super) fn attach(request: &Request<'_>) -> Result<Attachment, Error> {
         Err(errno @ Errno::EPERM) if is_privileged() => Err(request
             .error(format_args!("{what}: a program there, or in a folder above, allows no other"))
             .with_source(errno)
-            .with_hint(format!("look at them with `skep cgroup tree {}`", path.display()))),
+            .with_hint(format!("look at them with `bpftool cgroup tree {}`", path.display()))),
         Err(errno) => Err(request.refused(what, errno, &[Cap::BPF, Cap::NET_ADMIN])),
     }
 }

@@ -62,7 +62,7 @@ pub(super) fn open(
 }
 
 /// Kernels before 4.17: an event is made by writing to a file, and stays until it is written away.
-fn open_legacy(
+pub(super) fn open_legacy(
     tracefs: &Tracefs,
     mut control: std::fs::File,
     kind: char,
@@ -73,7 +73,7 @@ fn open_legacy(
     let removal = format!("-:skep/{name}\n").into_bytes();
     let guard = Guard::spawn(&[Undo::Write(control.as_fd(), removal.clone())])?;
     control.write_all(format!("{kind}:skep/{name} {place}\n").as_bytes())?;
-    let undo = Legacy::new("4.17", Some(guard), move || Ok(control.write_all(&removal)?));
+    let undo = Legacy::new("4.17", Some(guard), move || perf_link::write_away(&mut control, &removal));
     let id = tracefs.id("skep", &name)?;
     Ok((PerfEvent::tracepoint(id)?, Some(undo)))
 }
@@ -85,7 +85,7 @@ fn without_kprobes(request: &Request<'_>) -> Error {
         }
         _ => request.unsupported("this kernel offers no kprobes"),
     };
-    error.with_hint("look for a tracepoint near by with `skep ls 'tracepoint:*'`, or trace with fentry")
+    error.with_hint("use a tracepoint near by (`tp/..`, `tp_btf/..`), or trace the function with fentry")
 }
 
 pub(super) fn refusal(request: &Request<'_>, function: &str, what: &str, errno: Errno) -> Error {

@@ -34,7 +34,7 @@ pub(super) fn attach(request: &Request<'_>, pattern: &str, when: MultiWhen) -> R
         if addresses.is_empty() {
             return Err(request
                 .absent(format_args!("no kernel function that can be traced matches `{pattern}`"))
-                .with_hint("list them with `skep ls 'kprobe:*'`"));
+                .with_hint("`grep NAME /proc/kallsyms` shows what the kernel has; not all of that can be traced"));
         }
         (create(&[], &addresses), addresses.len())
     } else {

@@ -33,7 +33,7 @@ pub(super) fn attach(request: &Request<'_>) -> Result<Attachment, Error> {
         Err(errno @ (Errno::EEXIST | Errno::E2BIG)) => Err(request
             .error(format_args!("{what}: the network namespace has one already"))
             .with_source(errno)
-            .with_hint("a flow dissector of the first namespace holds for all of them; see `skep link list`")),
+            .with_hint("a flow dissector of the first namespace holds for all of them; see `bpftool link list`")),
         Err(errno) => Err(request.refused_since(what, errno, &[Cap::BPF, Cap::NET_ADMIN], KernelVersion::new(5, 9, 0))),
     }
 }

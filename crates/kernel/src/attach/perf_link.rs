@@ -1,9 +1,13 @@
 //! Programs on perf events: the common part of tracepoints, kprobes, uprobes and samples.
 
+use std::fs::File;
+use std::io::Write;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use skep_engine::Error;
 use skep_spec::AttachType;
+use skep_sys::Errno;
 use skep_sys::bpf::{LinkExtra, LinkTarget};
 use skep_sys::caps::Cap;
 use skep_sys::perf_event::PerfEvent;
@@ -14,6 +18,18 @@ use super::request::Request;
 
 /// The first kernel with perf links and cookies.
 const PERF_LINK: KernelVersion = KernelVersion::new(5, 15, 0);
+
+/// Removes an event that was made by writing to `kprobe_events` or `uprobe_events`. It is busy until the kernel has let go
+/// of the last descriptor, which may be a moment after it was closed.
+pub(super) fn write_away(control: &mut File, removal: &[u8]) -> Result<(), Errno> {
+    for _ in 0..100 {
+        match control.write_all(removal).map_err(Errno::from) {
+            Err(Errno::EBUSY) => std::thread::sleep(Duration::from_millis(10)),
+            other => return other,
+        }
+    }
+    Err(Errno::EBUSY)
+}
 
 /// Puts the program on the event and switches it on. `what` is the place, for messages.
 pub(super) fn attach(request: &Request<'_>, event: PerfEvent, cookie: u64, what: &str) -> Result<Hold, Error> {

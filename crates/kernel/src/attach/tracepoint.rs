@@ -46,6 +46,14 @@ fn absent(request: &Request<'_>, tracefs: &Tracefs, category: &str, name: &str) 
     // The category exists, and nothing in it is near: only the whole list helps.
     match did_you_mean(category, categories.iter().map(String::as_str)) {
         Some(hint) if !categories.iter().any(|other| other == category) => error.with_hint(hint),
-        _ => error.with_hint("list them with `skep ls 'tracepoint:*'`"),
+        _ => {
+            let mut events = tracefs.events(category).unwrap_or_default();
+            let more = if events.len() > 8 { ", .." } else { "" };
+            events.truncate(8);
+            if events.is_empty() {
+                return error.with_hint(format!("it has the categories {}", categories.join(", ")));
+            }
+            error.with_hint(format!("{category} has {}{more}", events.join(", ")))
+        }
     }
 }

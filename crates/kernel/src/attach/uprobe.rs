@@ -95,7 +95,7 @@ pub(super) fn at(request: &Request<'_>, path: &Path, ret: bool, spot: Spot, what
 }
 
 /// Kernels before 4.17: an event is made by writing to a file, and stays until it is written away.
-fn legacy(path: &Path, ret: bool, spot: Spot) -> Result<(PerfEvent, Option<Legacy>), Errno> {
+pub(super) fn legacy(path: &Path, ret: bool, spot: Spot) -> Result<(PerfEvent, Option<Legacy>), Errno> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let tracefs = Tracefs::open()?;
     let mut control = tracefs.open_append("uprobe_events")?;
@@ -106,7 +106,7 @@ fn legacy(path: &Path, ret: bool, spot: Spot) -> Result<(PerfEvent, Option<Legac
     let semaphore = spot.semaphore_off_bytes.map(|offset| format!("({offset:#x})")).unwrap_or_default();
     let line = format!("{kind}:skep/{name} {}:{:#x}{semaphore}\n", path.display(), spot.off_bytes);
     control.write_all(line.as_bytes())?;
-    let undo = Legacy::new("4.17", Some(guard), move || Ok(control.write_all(&removal)?));
+    let undo = Legacy::new("4.17", Some(guard), move || perf_link::write_away(&mut control, &removal));
     Ok((PerfEvent::tracepoint(tracefs.id("skep", &name)?)?, Some(undo)))
 }
 

@@ -108,7 +108,7 @@ fn explain(request: &Request<'_>, interface: &Interface, refusal: Refusal, mode:
             };
             request.error(format_args!("{holder} on {} already{message}", interface.name)).with_source(errno).with_hint(
                 format!(
-                    "look at it with `skep net list dev {0}`, take it away with `ip link set dev {0} xdp off`",
+                    "look at it with `bpftool net list dev {0}`, take it away with `ip link set dev {0} xdp off`",
                     interface.name
                 ),
             )

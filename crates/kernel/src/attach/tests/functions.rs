@@ -1,5 +1,7 @@
 //! Kernel functions: kprobes, system calls, fentry and its kind, lsm. Not every kernel has them.
 
+use std::os::fd::AsFd;
+
 use skep_btf::Kind;
 use skep_spec::program::MultiWhen;
 use skep_spec::{AttachPoint, AttachType, ProgType};
@@ -8,7 +10,10 @@ use skep_sys::perf_event::ProbePmu;
 use skep_sys::tracefs::Tracefs;
 use skep_sys::version::KernelVersion;
 
-use super::super::Options;
+use super::super::attachment::{Attachment, Hold};
+use super::super::kprobe as probe;
+use super::super::request::Request;
+use super::super::{Options, perf_link};
 use super::{Recipe, root, skip, words};
 
 fn kprobe(function: &str, off_bytes: u64, ret: bool) -> Recipe {
@@ -59,6 +64,27 @@ fn a_kprobe_and_a_kretprobe_run() {
 /// is what is looked at.
 fn provoke_alone() {
     provoke();
+}
+
+#[test]
+fn a_kprobe_of_an_old_kernels_kind_is_written_away() {
+    if !kprobes() {
+        return;
+    }
+    let tracefs = Tracefs::open().unwrap();
+    let Ok(control) = tracefs.open_append("kprobe_events") else { return skip("kprobe events (CONFIG_KPROBE_EVENTS)") };
+    let counter = kprobe("do_sys_openat2", 0, false).load();
+    let (event, undo) = probe::open_legacy(&tracefs, control, 'p', "do_sys_openat2+0").unwrap();
+    let options = Options::default();
+    let request = Request { program: &counter.program, fd: counter.fd.as_fd(), options: &options };
+    let hold = perf_link::attach(&request, event, 0, "kprobe").unwrap();
+    let attachment = Attachment::of("kprobe", std::iter::once(hold).chain(undo.map(Hold::Legacy)).collect());
+    let ours = format!("skep/p{}_", std::process::id());
+    assert!(tracefs.read("kprobe_events").unwrap().contains(&ours));
+    provoke();
+    super::wait_until("the program to run", || counter.runs() > 0);
+    super::detached(attachment);
+    assert!(!tracefs.read("kprobe_events").unwrap().contains(&ours));
 }
 
 #[test]

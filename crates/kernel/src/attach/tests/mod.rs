@@ -19,7 +19,6 @@ use skep_insn::{AtomicOp, Cond, Endian, Insn, RawInsn, Reg, Size, Width};
 use skep_spec::{AttachPoint, AttachType, FuncId, ProgType, Program};
 use skep_sys::Errno;
 use skep_sys::bpf::{LinkFd, LinkId, Log, LogLevel, MapCreate, MapFd, ProgFd, ProgLoad};
-use skep_sys::mmap::FileMap;
 
 use super::{Attachment, Options, attach};
 
@@ -83,7 +82,8 @@ impl Recipe {
 
     /// Verified against a type of the kernel's BTF.
     pub(super) fn against(mut self, name: &str, kind: Kind) -> Recipe {
-        let btf = Btf::parse(FileMap::vmlinux_btf().unwrap()).unwrap();
+        // Read and not mapped: kernels before 6.15 refuse that.
+        let btf = Btf::parse(std::fs::read("/sys/kernel/btf/vmlinux").unwrap()).unwrap();
         self.attach_btf_id = btf.find(name, kind).unwrap_or_else(|| panic!("no {name} in the kernel's BTF")).0;
         self
     }

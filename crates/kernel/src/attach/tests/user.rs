@@ -1,12 +1,17 @@
 //! Uprobes on a function of this very test program.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use skep_spec::program::MultiWhen;
 use skep_spec::{AttachPoint, AttachType, ProgType};
+use skep_sys::tracefs::Tracefs;
 use skep_sys::version::KernelVersion;
 
-use super::super::Options;
+use super::super::attachment::{Attachment, Hold};
+use super::super::request::Request;
+use super::super::uprobe::{self as probe, Spot};
+use super::super::{Options, perf_link};
 use super::{Recipe, root, skip, words};
 use crate::uprobe::elf::{Binary, Place};
 
@@ -98,6 +103,29 @@ fn a_place_outside_the_code_is_refused_with_a_reason() {
     }
     let error = uprobe(String::new(), 1 << 40, false).load().refused(&Options::default());
     assert!(error.hint().is_some_and(|hint| hint.contains("offset")), "{}", words(&error));
+}
+
+#[test]
+fn a_uprobe_of_an_old_kernels_kind_is_written_away() {
+    if !root() {
+        return;
+    }
+    let tracefs = Tracefs::open().unwrap();
+    let Ok(before) = tracefs.read("uprobe_events") else { return skip("uprobe events (CONFIG_UPROBE_EVENTS)") };
+    assert!(!before.contains(&format!("u{}_", std::process::id())));
+    let counter = uprobe(place().name, 0, false).load();
+    let exe = std::env::current_exe().unwrap();
+    let spot = Spot { off_bytes: place().off_bytes, semaphore_off_bytes: None, cookie: 0 };
+    let (event, undo) = probe::legacy(&exe, false, spot).unwrap();
+    let options = Options::default();
+    let request = Request { program: &counter.program, fd: counter.fd.as_fd(), options: &options };
+    let hold = perf_link::attach(&request, event, 0, "uprobe").unwrap();
+    let attachment = Attachment::of("uprobe", std::iter::once(hold).chain(undo.map(Hold::Legacy)).collect());
+    assert!(tracefs.read("uprobe_events").unwrap().contains(&format!("u{}_", std::process::id())));
+    provoke();
+    assert_eq!(counter.runs(), 1);
+    super::detached(attachment);
+    assert!(!tracefs.read("uprobe_events").unwrap().contains(&format!("u{}_", std::process::id())));
 }
 
 fn multi(when: MultiWhen, attach_type: AttachType) -> Recipe {
