@@ -1,4 +1,4 @@
-//! ELF in: from an object's bytes to a [`Spec`].
+//! ELF in: from an object's bytes to a [`Spec`], and out again ([`write()`]).
 //!
 //! The order of reading matters, since later parts refer to earlier ones by index:
 //!
@@ -23,12 +23,14 @@ mod legacy_maps;
 mod refs;
 mod struct_ops;
 pub(crate) mod types;
+mod write;
 
 use std::collections::{HashMap, HashSet};
 
 use skep_btf::Btf;
 
 use self::file::ElfFile;
+pub use self::write::write;
 use crate::section::SectionTable;
 use crate::{Diagnostic, Error, ExternId, FuncId, Map, MapId, ProgId, Spec};
 

@@ -70,6 +70,14 @@ impl Spec {
         Ok(edit.finish())
     }
 
+    /// The bytes of [`Spec::btf`] with the sizes of data sections as they are now.
+    pub(crate) fn fitted_btf(&self) -> Result<Option<Vec<u8>>, Error> {
+        let Some(btf) = &self.btf else { return Ok(None) };
+        let mut edit = Edit::new(btf).ok_or_else(|| Error::new("the types are damaged").in_section(".BTF"))?;
+        self.fit_data_sections(&mut edit);
+        Ok(Some(edit.finish()))
+    }
+
     fn fit_data_sections(&self, edit: &mut Edit<'_>) {
         for map in &self.maps {
             let MapOrigin::Data(section) = &map.origin else { continue };

@@ -12,9 +12,9 @@ use skep_spec::{Map, MapType, Spec};
 
 use crate::support;
 
-/// Builds the lister once per run.
-fn lister() -> PathBuf {
-    let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("libbpf-list-{}", std::process::id()));
+/// Builds the lister; `purpose` keeps the copies of tests apart.
+pub(crate) fn lister(purpose: &str) -> PathBuf {
+    let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("libbpf-list-{purpose}-{}", std::process::id()));
     let result = Command::new("cc")
         .arg("-o")
         .arg(&output)
@@ -28,6 +28,13 @@ fn lister() -> PathBuf {
         String::from_utf8_lossy(&result.stderr)
     );
     output
+}
+
+/// What libbpf makes of `objects`.
+pub(crate) fn listing(lister: &Path, objects: &[PathBuf]) -> String {
+    let output = Command::new(lister).args(objects).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 fn map_line(map: &Map, name: &str, word: &str) -> String {
@@ -136,10 +143,8 @@ fn programs_and_maps_are_what_libbpf_makes_of_them() {
     objects.extend(support::corpus());
     objects.sort();
 
-    let lister = lister();
-    let output = Command::new(&lister).args(&objects).output().unwrap();
-    assert!(output.status.success());
-    let text = String::from_utf8(output.stdout).unwrap();
+    let lister = lister("compare");
+    let text = listing(&lister, &objects);
     std::fs::remove_file(lister).unwrap();
 
     let (mut compared, mut differences) = (0, Vec::new());

@@ -7,3 +7,4 @@ mod hostile;
 mod libbpf;
 mod resolve;
 mod support;
+mod write;
