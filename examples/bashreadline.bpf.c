@@ -2,8 +2,8 @@
 //
 //     sudo skep run examples/bashreadline.bpf.c
 //
-//     TIME_NS   PID   PPID  PATH       COMMAND
-//     11:02:07  1711  1700  /srv/www   ls -l
+//     TIME      PID   PPID  PATH      COMMAND
+//     11:02:07  1711  1700  /srv/www  ls -l
 //
 // bash reads its lines with a function `readline`, which returns the line. A
 // uretprobe runs when that function returns, in whichever process: the probe is on
@@ -21,7 +21,6 @@
 #define NAME_LEN 64  // letters of each
 
 struct event {
-	u64 time_ns; // shown as time of day
 	int pid;
 	int ppid;
 	char path[256];
@@ -90,7 +89,6 @@ int BPF_URETPROBE(readline_returns, const char *line)
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e)
 		return 0;
-	e->time_ns = bpf_ktime_get_ns();
 	e->pid = bpf_get_current_pid_tgid() >> 32;
 	e->ppid = BPF_CORE_READ(task, real_parent, tgid);
 	working_folder(task, e->path, sizeof(e->path));

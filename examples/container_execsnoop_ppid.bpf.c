@@ -2,9 +2,9 @@
 //
 //     sudo skep run examples/container_execsnoop_ppid.bpf.c
 //
-//     NET_NS      CONTAINER_ID  CONTAINER_NAME              COMM  PID    PPID   RET  ARGS
-//     4026532281  3f9c0a1b22d4  docker-3f9c0a1b22d4...scope ls    51858  51857  0    /bin/ls -l
-//     4026531840                session-2.scope             ls    51901  1711   0    /bin/ls
+//     TIME      NET_NS      CONTAINER_ID  CONTAINER_NAME          COMM  PID    PPID   RET  ARGS
+//     11:02:07  4026532281  3f9c0a1b22d4  docker-3f9c0a....scope  ls    51858  51857  0    /bin/ls -l
+//     11:02:09  4026531840                session-2.scope         ls    51901  1711   0    /bin/ls
 //
 // The kernel knows no containers, only what they are made of. The number of the
 // network namespace tells them apart, and container engines name a control group

@@ -3,10 +3,10 @@
 //
 //     sudo skep run examples/execsnoop.bpf.c
 //
-//     COMM             PID     PPID    RET  ARGS
-//     sh               51857   1711    0    /bin/sh -c ls -l /srv
-//     ls               51858   51857   0    /bin/ls -l /srv
-//     bash             51860   1711    -ENOENT  /usr/bin/nosuch
+//     TIME      COMM  PID    PPID   RET      ARGS
+//     11:02:07  sh    51857  1711   0        /bin/sh -c ls -l /srv
+//     11:02:07  ls    51858  51857  0        /bin/ls -l /srv
+//     11:02:09  bash  51860  1711   -ENOENT  /usr/bin/nosuch
 //
 // The arguments are known when the system call starts, its result when it
 // returns. So two probes work together: the first one collects the arguments

@@ -3,9 +3,9 @@
 //     sudo skep run examples/execsnoop_ppid.bpf.c
 //     sudo skep run examples/execsnoop_ppid.bpf.c --only_ppid 1711
 //
-//     COMM  PID    PPID   PARENT  RET  ARGS
-//     sh    51857  1711   bash    0    /bin/sh -c ls -l /srv
-//     ls    51858  51857  sh      0    /bin/ls -l /srv
+//     TIME      COMM  PID    PPID   PARENT  RET  ARGS
+//     11:02:07  sh    51857  1711   bash    0    /bin/sh -c ls -l /srv
+//     11:02:07  ls    51858  51857  sh      0    /bin/ls -l /srv
 //
 // The parent is in the kernel's task_struct, behind a pointer. BPF_CORE_READ follows
 // it and finds each field at the offset that it has in the running kernel.

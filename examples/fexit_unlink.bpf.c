@@ -2,9 +2,9 @@
 //
 //     sudo skep run examples/fexit_unlink.bpf.c
 //
-//     PID   RET       FILENAME
-//     1234  0         /tmp/x
-//     1240  -ENOENT   /tmp/nosuch
+//     TIME      PID   RET      FILENAME
+//     11:02:07  1234  0        /tmp/x
+//     11:02:09  1240  -ENOENT  /tmp/nosuch
 //
 // fexit runs when the function returns and still has its arguments, which a
 // kretprobe has not, and it costs less. Needs BPF trampolines: x86 since 5.5, arm64

@@ -2,8 +2,8 @@
 //
 //     sudo skep run examples/hello_buffer_config.bpf.c
 //
-//     PID   UID   COMMAND  PATH      MESSAGE
-//     1234  1000  bash     /bin/ls   Hello World
+//     TIME      PID   UID   COMMAND  PATH     MESSAGE
+//     11:02:07  1234  1000  bash     /bin/ls  Hello World
 //
 // While it runs, put another message into the map `my_config` under a user id and
 // that user's rows say it instead. Rows travel through a perf buffer, the older

@@ -2,9 +2,9 @@
 //
 //     sudo skep run examples/kprobe_unlink_ringbuf.bpf.c
 //
-//     EVENT  PID   RET  FILENAME
-//     ENTER  1234  0    /tmp/x
-//     EXIT   1234  0    /tmp/x
+//     TIME      EVENT  FILENAME  PID   RET
+//     11:02:07  ENTER  /tmp/x    1234  0
+//     11:02:07  EXIT   /tmp/x    1234  0
 //
 // A ring buffer carries structures from the kernel to skep, which prints one
 // column per field. The name is known only at entry, the result only at exit, so
@@ -26,9 +26,9 @@ enum what {
 
 struct event {
 	enum what event;
+	char filename[MAX_FILENAME_LEN];
 	int pid;
 	int ret;
-	char filename[MAX_FILENAME_LEN];
 };
 
 struct {

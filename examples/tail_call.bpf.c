@@ -3,8 +3,8 @@
 //
 //     sudo skep run examples/tail_call.bpf.c
 //
-//     AF  LOCAL_IP   LOCAL_PORT  REMOTE_IP  REMOTE_PORT  OLD_STATE  NEW_STATE
-//     2   127.0.0.1  51262       127.0.0.1  5599         2          1
+//     TIME      AF  LOCAL_IP   LOCAL_PORT  REMOTE_IP  REMOTE_PORT  OLD_STATE  NEW_STATE
+//     11:02:07  2   127.0.0.1  51262       127.0.0.1  5599         2          1
 //
 // A tail call jumps into the program in a slot of a map and does not come back. The
 // slot is filled here, in the map's definition; a program in user space can put

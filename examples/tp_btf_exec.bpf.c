@@ -2,8 +2,8 @@
 //
 //     sudo skep run examples/tp_btf_exec.bpf.c
 //
-//     PID    OLD_PID  COMM  FILENAME
-//     51858  51858    ls    /bin/ls
+//     TIME      PID    OLD_PID  COMM  FILENAME
+//     11:02:07  51858  51858    ls    /bin/ls
 //
 // A tp_btf program gets what the kernel's code passes to the tracepoint, here
 // TP_PROTO(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm), as typed

@@ -4,8 +4,8 @@
 //     sudo skep run examples/uprobe_ssl_write.bpf.c
 //     curl -s https://localhost/ -o /dev/null
 //
-//     PID   COMM  LEN  DATA
-//     1234  curl  73   GET / HTTP/1.1..Host: localhost..
+//     TIME      PID   COMM  LEN  DATA
+//     11:02:07  1234  curl  73   GET / HTTP/1.1\r\nHost: localhost\r\n...
 //
 // int SSL_write(SSL *ssl, const void *buf, int num). The library is searched where
 // the dynamic linker would search it; `--bin PATH` names another file.
