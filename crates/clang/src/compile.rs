@@ -246,8 +246,11 @@ impl Clang {
         if let Some(vmlinux) = vmlinux {
             command.arg("-isystem").arg(vmlinux);
         }
-        for folder in target.system_folders(self.compiler.zig_headers().as_deref()) {
-            command.arg("-idirafter").arg(folder);
+        // Whoever turns the machine's headers off means all of them.
+        if !request.args.iter().any(|arg| arg == "-nostdlibinc" || arg == "-nostdinc") {
+            for folder in target.system_folders(self.compiler.zig_headers().as_deref()) {
+                command.arg("-idirafter").arg(folder);
+            }
         }
         // `#include <own.h>` finds a file beside the source, if there is no other of that name.
         command.arg("-idirafter").arg(folder_of(request.source));
