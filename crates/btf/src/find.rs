@@ -11,13 +11,12 @@
 //! 3. **Index.** A hash table of all names, 8 bytes per type, for what asks often. It is built on the first question after a
 //!    few scans, or when [`Btf::index`] asks for it.
 
-use std::collections::HashMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use skep_insn::Endian;
 
-use crate::raw::{Info, cstr_at, u32_at};
+use crate::raw::{Info, u32_at};
 use crate::{Btf, Kind, TypeId};
 
 /// After this many scans for single names, the next question builds the index.
@@ -42,8 +41,9 @@ struct Index {
 /// A set of names to look for in one pass.
 #[derive(Clone, Debug)]
 pub struct NeededNames {
-    names: HashMap<Box<[u8]>, usize>,
     order: Vec<Box<[u8]>>,
+    /// The first two bytes of every name and its index, sorted.
+    by_prefix: Vec<(u16, u32)>,
     /// A bit per first two bytes of a name.
     filter: Box<[u64; 1024]>,
     flavours: bool,
@@ -51,14 +51,18 @@ pub struct NeededNames {
 
 impl Default for NeededNames {
     fn default() -> NeededNames {
-        NeededNames { names: HashMap::new(), order: Vec::new(), filter: Box::new([0; 1024]), flavours: false }
+        NeededNames { order: Vec::new(), by_prefix: Vec::new(), filter: Box::new([0; 1024]), flavours: false }
     }
 }
 
-fn prefix(name: &[u8]) -> usize {
-    let first = name.first().copied().unwrap_or_default();
-    let second = name.get(1).copied().unwrap_or_default();
-    usize::from(first) | usize::from(second) << 8
+/// The first two bytes of a name; 0 stands for what a short one lacks, as it does where the name lies among the strings.
+fn prefix(name: &[u8]) -> [u8; 2] {
+    [name.first().copied().unwrap_or_default(), name.get(1).copied().unwrap_or_default()]
+}
+
+/// Whether a name ended before `rest`: with the text, or with a NUL.
+fn ends(rest: &[u8]) -> bool {
+    rest.first().is_none_or(|&byte| byte == 0)
 }
 
 impl NeededNames {
@@ -76,17 +80,27 @@ impl NeededNames {
     /// Adds a name and tells its index in the answer of [`Btf::find_all`]. The empty name is never found.
     pub fn add(&mut self, name: &str) -> usize {
         let bytes = name.as_bytes();
-        if let Some(&index) = self.names.get(bytes) {
-            return index;
+        let two = prefix(bytes);
+        let key = u16::from_le_bytes(two);
+        let same = self.same_prefix(two);
+        if let Some(&(_, index)) = same.iter().find(|(_, index)| *self.order[*index as usize] == *bytes) {
+            return index as usize;
         }
         let index = self.order.len();
-        self.names.insert(bytes.into(), index);
+        let place = self.by_prefix.partition_point(|it| it.0 <= key);
+        self.by_prefix.insert(place, (key, index as u32));
         self.order.push(bytes.into());
         if !bytes.is_empty() {
-            let bit = prefix(bytes);
-            self.filter[bit / 64] |= 1 << (bit % 64);
+            self.filter[usize::from(key) / 64] |= 1 << (key % 64);
         }
         index
+    }
+
+    fn same_prefix(&self, two: [u8; 2]) -> &[(u16, u32)] {
+        let key = u16::from_le_bytes(two);
+        let start = self.by_prefix.partition_point(|it| it.0 < key);
+        let len = self.by_prefix[start..].partition_point(|it| it.0 == key);
+        &self.by_prefix[start..start + len]
     }
 
     /// How many names there are.
@@ -100,19 +114,16 @@ impl NeededNames {
     }
 
     fn passes(&self, two: [u8; 2]) -> bool {
-        let bit = usize::from(two[0]) | usize::from(two[1]) << 8;
-        self.filter[bit / 64] >> (bit % 64) & 1 != 0
+        let bit = u16::from_le_bytes(two);
+        self.filter[usize::from(bit) / 64] >> (bit % 64) & 1 != 0
     }
 
-    fn lookup(&self, name: &[u8]) -> Option<usize> {
-        if let Some(&index) = self.names.get(name) {
-            return Some(index);
-        }
-        if !self.flavours {
-            return None;
-        }
-        let cut = name.windows(3).rposition(|it| it == b"___")?;
-        self.names.get(&name[..cut]).copied()
+    /// The names that stand at the start of `text`, which may go on behind the name with a NUL and anything.
+    fn matches(&self, text: &[u8]) -> impl Iterator<Item = usize> {
+        self.same_prefix(prefix(text)).iter().filter_map(|&(_, index)| {
+            let rest = text.strip_prefix(&*self.order[index as usize])?;
+            (ends(rest) || (self.flavours && rest.starts_with(b"___"))).then_some(index as usize)
+        })
     }
 }
 
@@ -172,21 +183,30 @@ impl Btf {
         if names.is_empty() {
             return;
         }
-        if !names.flavours && (self.is_sorted() || self.finder().index.get().is_some()) {
+        if self.is_sorted() || (!names.flavours && self.finder().index.get().is_some()) {
             for (name, ids) in names.order.iter().zip(found) {
                 self.each_named(name, |id, _| {
                     ids.push(id);
                     true
                 });
+                if names.flavours && !name.is_empty() {
+                    let prefix = [name, &b"___"[..]].concat();
+                    self.each_sorted(
+                        &prefix,
+                        |it| it.starts_with(&prefix),
+                        |id, _| {
+                            ids.push(id);
+                            true
+                        },
+                    );
+                }
             }
             return;
         }
         self.scan(
             |two| names.passes(two),
-            |id, name, _| {
-                if let Some(index) = names.lookup(name) {
-                    found[index].push(id);
-                }
+            |id, text, _| {
+                names.matches(text).for_each(|index| found[index].push(id));
                 true
             },
         );
@@ -242,28 +262,13 @@ impl Btf {
         let first = self.first_id().0;
         if self.finder().index.get().is_none() {
             if self.is_sorted() {
-                let mut low = 0;
-                let mut high = self.offsets().len();
-                while low < high {
-                    let middle = low + (high - low) / 2;
-                    if self.own_name(middle) < name {
-                        low = middle + 1;
-                    } else {
-                        high = middle;
-                    }
-                }
-                while low < self.offsets().len() && self.own_name(low) == name {
-                    if !visit(TypeId(first + low as u32), self.own_kind(low)) {
-                        return;
-                    }
-                    low += 1;
-                }
+                self.each_sorted(name, |it| it == name, visit);
                 return;
             }
             if self.finder().scans.fetch_add(1, Ordering::Relaxed) < SCANS_BEFORE_INDEX {
-                let bit = prefix(name);
-                let two = [bit as u8, (bit >> 8) as u8];
-                self.scan(|it| it == two, |id, it, kind| it != name || visit(id, kind));
+                let two = prefix(name);
+                let is_it = |text: &[u8]| text.strip_prefix(name).is_some_and(ends);
+                self.scan(|it| it == two, |id, text, kind| !is_it(text) || visit(id, kind));
                 return;
             }
         }
@@ -275,6 +280,26 @@ impl Btf {
                 return;
             }
             at = index.next[own];
+        }
+    }
+
+    /// Of sorted types, those from the first one whose name is not below `from`, while the name passes and `visit` says `true`.
+    fn each_sorted(&self, from: &[u8], passes: impl Fn(&[u8]) -> bool, mut visit: impl FnMut(TypeId, Kind) -> bool) {
+        let mut low = 0;
+        let mut high = self.offsets().len();
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.own_name(middle) < from {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        while low < self.offsets().len() && passes(self.own_name(low)) {
+            if !visit(TypeId(self.first_id().0 + low as u32), self.own_kind(low)) {
+                return;
+            }
+            low += 1;
         }
     }
 
@@ -296,7 +321,8 @@ impl Btf {
         })
     }
 
-    /// Calls `visit` for the own types whose name begins with two bytes that pass the filter, until it says `false`.
+    /// Calls `visit` for the own types whose name begins with two bytes that pass the filter, until it says `false`. It gets the
+    /// name with all that follows among the strings, because most are refused after a few bytes.
     fn scan(&self, filter: impl Fn([u8; 2]) -> bool, visit: impl FnMut(TypeId, &[u8], Kind) -> bool) {
         // A match on the order once, instead of once per field.
         match self.endian() {
@@ -319,16 +345,14 @@ impl Btf {
             let Some(head) = types.get(off as usize..).and_then(|it| it.first_chunk::<8>()) else {
                 return;
             };
+            // Half of all types have no name, in no pattern. They need no branch of their own: the string at 0 begins with a NUL,
+            // which no filter lets through.
             let name_off = number([head[0], head[1], head[2], head[3]]);
-            if name_off == 0 {
-                continue;
-            }
             let kind = || Kind(Info(number([head[4], head[5], head[6], head[7]])).kind());
             if name_off < first_string {
                 // A module's type may take its name from the base.
                 let name = self.string_bytes(name_off).unwrap_or_default();
-                let bit = prefix(name);
-                if filter([bit as u8, (bit >> 8) as u8]) && !visit(TypeId(first_id + index as u32), name, kind()) {
+                if filter(prefix(name)) && !visit(TypeId(first_id + index as u32), name, kind()) {
                     return;
                 }
                 continue;
@@ -337,10 +361,7 @@ impl Btf {
             let Some(two) = strings.get(at..).and_then(|it| it.first_chunk::<2>()) else {
                 continue;
             };
-            if filter(*two)
-                && let Some(name) = cstr_at(strings, at)
-                && !visit(TypeId(first_id + index as u32), name, kind())
-            {
+            if filter(*two) && !visit(TypeId(first_id + index as u32), &strings[at..], kind()) {
                 return;
             }
         }

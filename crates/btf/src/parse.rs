@@ -123,13 +123,17 @@ pub(crate) fn type_offsets(types: &[u8], endian: Endian, layouts: &[Layout], fir
 }
 
 fn walk<const BIG: bool>(types: &[u8], layouts: &[Layout], first: u32) -> Result<Vec<u32>, Error> {
-    let mut known = [None; 128];
+    // Per kind, the whole length without elements and the length of an element; 0 is an unknown kind.
+    let mut known = [(0u16, 0u16); 128];
     for (kind, slot) in known.iter_mut().enumerate() {
         // A kind that this crate knows has the length that this crate knows, whatever the layout section says.
-        *slot = match Kind(kind as u8) {
+        let layout = match Kind(kind as u8) {
             Kind::VOID => None,
             kind => kind.layout().or_else(|| layouts.get(kind.0 as usize).copied()),
         };
+        if let Some(it) = layout {
+            *slot = (raw::TYPE_LEN as u16 + u16::from(it.fixed), u16::from(it.element));
+        }
     }
     // Types take 16 to 40 bytes; the kernel's take 25 on average.
     let mut offsets = Vec::with_capacity(types.len() / 24);
@@ -146,12 +150,16 @@ fn walk<const BIG: bool>(types: &[u8], layouts: &[Layout], first: u32) -> Result
         };
         let info = [head[4], head[5], head[6], head[7]];
         let info = Info(if BIG { u32::from_be_bytes(info) } else { u32::from_le_bytes(info) });
-        let Some(layout) = known[info.kind() as usize] else {
-            return Err(Error::UnknownKind { kind: info.kind(), offset: pos as u32, id });
+        // Where the next type begins depends on this one, so the loop is as slow as this chain of dependent steps. Most types have
+        // the same length, and a branch on them is guessed right while a look into the table has to be waited for.
+        let len = match Kind(info.kind()) {
+            Kind::FUNC | Kind::PTR | Kind::TYPEDEF | Kind::CONST => raw::TYPE_LEN,
+            Kind::FUNC_PROTO => raw::TYPE_LEN + 8 * info.vlen() as usize,
+            kind => match known[kind.0 as usize & 0x7f] {
+                (0, _) => return Err(Error::UnknownKind { kind: kind.0, offset: pos as u32, id }),
+                (fixed, element) => usize::from(fixed) + usize::from(element) * info.vlen() as usize,
+            },
         };
-        let len = raw::TYPE_LEN
-            + layout.fixed as usize
-            + layout.element as usize * info.vlen() as usize * usize::from(layout.element != 0);
         if len > types.len() - pos {
             return Err(Error::Truncated {
                 what: "a type in the type section",

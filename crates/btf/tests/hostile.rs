@@ -261,3 +261,25 @@ fn a_sorted_btf_is_searched_by_halves() {
     assert!(!unsorted.is_sorted());
     assert_eq!(unsorted.find("a", Kind::FWD), Some(TypeId(2)));
 }
+
+#[test]
+fn flavours_are_found_with_their_name_sorted_or_not() {
+    let sorted = ["task", "task___old", "task___v2", "task_struct", "tasks"];
+    let unsorted = ["tasks", "task___v2", "task", "task_struct", "task___old"];
+    for names in [sorted, unsorted] {
+        let btf = parsed(|it| {
+            for name in names {
+                it.add(TypeDef::Fwd { name, is_union: false }).unwrap();
+            }
+        });
+        let found = |needed: skep_btf::NeededNames| {
+            let mut found: Vec<_> =
+                btf.find_all(&needed)[0].iter().map(|&id| btf.type_by_id(id).unwrap().name().to_owned()).collect();
+            found.sort();
+            found
+        };
+        let needed = || ["task"].iter().collect::<skep_btf::NeededNames>();
+        assert_eq!(found(needed()), ["task"]);
+        assert_eq!(found(needed().with_flavours()), ["task", "task___old", "task___v2"]);
+    }
+}

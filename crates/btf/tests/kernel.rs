@@ -51,7 +51,7 @@ fn scanning_takes_about_a_millisecond() {
         ["task_struct", "file", "sock", "trace_event_raw_sys_enter", "pid", "nsproxy"].iter().collect();
     let mut best = std::time::Duration::MAX;
     let mut best_parse = std::time::Duration::MAX;
-    for _ in 0..10 {
+    for _ in 0..100 {
         let data = data.clone();
         let start = Instant::now();
         let btf = Btf::parse(data).unwrap();
