@@ -63,6 +63,9 @@ pub(crate) struct RunArgs {
     /// One JSON object per line.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Whether maps are shown at the end.
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub(crate) maps: Maps,
     /// Folder for `#include`.
     #[arg(short = 'I', value_name = "DIR")]
     pub(crate) include: Vec<PathBuf>,
@@ -83,6 +86,17 @@ pub(crate) enum XdpMode {
     Native,
     /// After the packet became an skb.
     Generic,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum Maps {
+    /// If the programs have nothing else to tell.
+    #[default]
+    Auto,
+    /// Not at all.
+    Never,
+    /// Always.
+    Exit,
 }
 
 #[derive(Debug, clap::Args)]

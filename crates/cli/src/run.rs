@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use skep_engine::{AttachOptions, Error};
 use skep_kernel::{KernelEngine, LiveTarget};
+use skep_run::maps::MapsAtEnd;
 use skep_run::options::{Format, Options};
 use skep_run::{Notice, Summary, prepare};
 
-use crate::args::{RunArgs, XdpMode};
+use crate::args::{Maps, RunArgs, XdpMode};
 use crate::globals::Global;
 use crate::report;
 
@@ -47,6 +48,11 @@ fn meant(args: RunArgs, globals: Vec<Global>) -> Options {
         duration: args.duration,
         max_events: args.max_events,
         format: if args.json { Format::Json } else { Format::Text },
+        maps: match args.maps {
+            Maps::Auto => MapsAtEnd::Auto,
+            Maps::Never => MapsAtEnd::Never,
+            Maps::Exit => MapsAtEnd::Always,
+        },
         globals,
     }
 }

@@ -9,6 +9,7 @@
 //! - [`plan`]: which programs are attached?
 //! - [`events`]: what do the records look like?
 //! - [`printk`]: which printed lines are ours?
+//! - [`maps`]: what do the maps hold in the end?
 //!
 //! # How a run ends
 //!
@@ -22,6 +23,7 @@ pub mod events;
 pub mod input;
 pub mod leave_out;
 pub mod losses;
+pub mod maps;
 pub mod options;
 pub mod plan;
 pub mod printk;
@@ -46,6 +48,7 @@ use skep_sys::child::HeldChild;
 use skep_sys::signal::SignalPipe;
 use skep_view::Clock;
 
+use crate::maps::MapsAtEnd;
 use crate::options::{Options, split_command};
 use crate::plan::{Job, Plan};
 use crate::pump::{Counts, Pump, Stop, Until};
@@ -138,6 +141,7 @@ pub fn run(
     }
     let formats = printk::formats(&spec);
     let shapes = events::shapes(&spec, &hints);
+    let silent = shapes.is_empty() && formats.is_none();
     let whose = match options.attach.pid {
         Some(pid) => leave_out::Whose::Only(leave_out::Process::in_our_namespace(pid)),
         None => leave_out::Whose::Except(leave_out::Process::in_our_namespace(std::process::id())),
@@ -210,6 +214,14 @@ pub fn run(
         Ok(Stop::ClosedPipe) => Ok(()),
         _ => pump.drain(options.max_events),
     };
+    let show_maps = match options.maps {
+        MapsAtEnd::Auto => silent,
+        MapsAtEnd::Never => false,
+        MapsAtEnd::Always => true,
+    };
+    if show_maps && !matches!(stopped, Ok(Stop::ClosedPipe)) {
+        pump.writer.maps(&*session);
+    }
     drop(links);
     let drained = drained.and_then(|()| match stopped {
         Ok(Stop::ClosedPipe) => Ok(()),

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use skep_engine::AttachOptions;
 
+use crate::maps::MapsAtEnd;
+
 /// One run, as it was meant.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -20,6 +22,8 @@ pub struct Options {
     pub max_events: Option<u64>,
     /// Text or JSON.
     pub format: Format,
+    /// Whether maps are shown at the end.
+    pub maps: MapsAtEnd,
     /// Values for `const volatile` globals, as text.
     pub globals: Vec<(String, String)>,
     /// More flags for the compiler (`-I`, `-D`).

@@ -133,6 +133,7 @@ fn pidfd(child: &Child) -> Option<OwnedFd> {
     rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
 }
 
-fn wall_ns() -> i64 {
+/// Now, in nanoseconds since 1970.
+pub(crate) fn wall_ns() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64)
 }

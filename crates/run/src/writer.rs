@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use skep_engine::{MapId, Record};
+use skep_engine::{MapId, Record, Session};
 use skep_view::{Clock, json_string, write_header, write_json, write_row};
 
 use crate::events::Shapes;
@@ -70,6 +70,12 @@ impl<'a> Writer<'a> {
         if self.buffer.len() >= FLUSH_BYTES {
             self.flush();
         }
+    }
+
+    /// Writes what the maps hold.
+    pub(crate) fn maps(&mut self, session: &dyn Session) {
+        crate::maps::write(session, self.format, crate::pump::wall_ns(), &mut self.clock, &mut self.buffer);
+        self.flush();
     }
 
     /// Hands on what is there.

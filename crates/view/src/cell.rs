@@ -274,7 +274,7 @@ fn enum_value(raw: u64, size: u32, signed: bool) -> i128 {
 }
 
 /// An integer of 1, 2, 4 or 8 bytes.
-fn read(data: &[u8], off: usize, size: u32, endian: Endian) -> Option<u64> {
+pub(crate) fn read(data: &[u8], off: usize, size: u32, endian: Endian) -> Option<u64> {
     let bytes = data.get(off..off.checked_add(size as usize)?)?;
     let mut wide = [0u8; 8];
     match endian {

@@ -11,9 +11,14 @@ pub fn write_record(layout: &Layout, source: &str, data: &[u8], wall_ns: i64, cl
     clock.write_rfc3339(wall_ns, out);
     out.extend_from_slice(b"\",\"source\":");
     write_string(source.as_bytes(), out);
+    write_members(layout, data, false, out);
+    out.extend_from_slice(b"}\n");
+}
+
+/// Writes the columns as members of an object that is open already; `first` when nothing stands in it yet.
+pub(crate) fn write_members(layout: &Layout, data: &[u8], mut first: bool, out: &mut Vec<u8>) {
     // Columns are in the order of the type, so that an open object is always the prefix of the next name.
     let mut open: Vec<&str> = Vec::new();
-    let mut first = false;
     for column in &layout.columns {
         let mut parts: Vec<&str> = column.name.split('.').collect();
         let leaf = parts.pop().unwrap_or_default();
@@ -38,7 +43,6 @@ pub fn write_record(layout: &Layout, source: &str, data: &[u8], wall_ns: i64, cl
     for _ in &open {
         out.push(b'}');
     }
-    out.extend_from_slice(b"}\n");
 }
 
 fn comma(first: &mut bool, out: &mut Vec<u8>) {

@@ -50,11 +50,16 @@ impl Layout {
     ///
     /// When `btf` is broken around the type.
     pub fn of(btf: &Btf, id: TypeId) -> Result<Layout, Error> {
+        Layout::of_value(btf, id, "value")
+    }
+
+    /// As [`Layout::of`], with a name for what is not a struct.
+    pub(crate) fn of_value(btf: &Btf, id: TypeId, name: &str) -> Result<Layout, Error> {
         let (id, resolved) = btf.resolve(id)?;
         let mut leaves = Vec::new();
         match resolved {
             Type::Struct(_) => flatten(btf, id, "", 0, 0, &mut leaves)?,
-            _ => leaves.push(Leaf { name: "value".into(), member: "value", off_bits: 0, bits: None, type_id: id }),
+            _ => leaves.push(Leaf { name: name.into(), member: name, off_bits: 0, bits: None, type_id: id }),
         }
         let size_bytes = btf.size_of(id)? as u32;
         let mut columns = Vec::with_capacity(leaves.len());

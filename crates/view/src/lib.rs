@@ -18,6 +18,9 @@
 //! | pointers | hex | number |
 //! | a struct within | its members as columns | object |
 //!
+//! Maps become tables, one row for each entry; an array called `slots` in a value is a log2 histogram, by the custom of BPF
+//! programs, and is drawn as one.
+//!
 //! # Invariants
 //!
 //! - Pure: bytes in, bytes out. The wall clock comes in as a number.
@@ -25,11 +28,14 @@
 
 mod cell;
 mod clock;
+mod histogram;
 mod json;
 mod layout;
+mod map;
 mod text;
 
 pub use clock::Clock;
 pub use json::{json_string, write_record as write_json};
 pub use layout::Layout;
+pub use map::MapView;
 pub use text::{write_header, write_row};

@@ -12,14 +12,7 @@ pub fn write_header(layout: &Layout, out: &mut Vec<u8>) {
     if !layout.has_time() {
         pad(out, "TIME".as_bytes(), 8);
     }
-    let last = layout.columns.len().saturating_sub(1);
-    for (index, column) in layout.columns.iter().enumerate() {
-        if index == last {
-            out.extend_from_slice(column.title.as_bytes());
-        } else {
-            pad(out, column.title.as_bytes(), column.width);
-        }
-    }
+    write_titles(layout, true, out);
     out.push(b'\n');
 }
 
@@ -29,19 +22,36 @@ pub fn write_row(layout: &Layout, data: &[u8], wall_ns: i64, clock: &mut Clock, 
         clock.write_time(wall_ns, out);
         out.extend_from_slice(b"  ");
     }
+    write_cells(layout, data, true, clock, out);
+    out.push(b'\n');
+}
+
+/// Writes titles side by side. The last one is not padded when it ends the line.
+pub(crate) fn write_titles(layout: &Layout, ends_line: bool, out: &mut Vec<u8>) {
+    let last = layout.columns.len().saturating_sub(1);
+    for (index, column) in layout.columns.iter().enumerate() {
+        if ends_line && index == last {
+            out.extend_from_slice(column.title.as_bytes());
+        } else {
+            pad(out, column.title.as_bytes(), column.width);
+        }
+    }
+}
+
+/// Writes values side by side, under [`write_titles`].
+pub(crate) fn write_cells(layout: &Layout, data: &[u8], ends_line: bool, clock: &mut Clock, out: &mut Vec<u8>) {
     let btf: &Btf = &layout.btf;
     let last = layout.columns.len().saturating_sub(1);
     for (index, column) in layout.columns.iter().enumerate() {
         let start = out.len();
         column.cell.write_text(data, column.off, layout.endian, btf, clock, out);
-        if index != last {
+        if !ends_line || index != last {
             // Width counts characters; bytes that continue one do not take a place.
             let written = out[start..].iter().filter(|&&b| b & 0xc0 != 0x80).count();
             // A value that is too wide pushes its row to the right by one blank.
             spaces(out, (column.width + GAP).saturating_sub(written).max(1));
         }
     }
-    out.push(b'\n');
 }
 
 fn pad(out: &mut Vec<u8>, text: &[u8], width: usize) {

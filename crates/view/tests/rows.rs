@@ -4,7 +4,7 @@
 
 use skep_btf::{Btf, Builder, IntEncoding, MemberDef, TypeDef, TypeId};
 use skep_insn::Endian;
-use skep_view::{Clock, Layout, write_header, write_json, write_row};
+use skep_view::{Clock, Layout, MapView, write_header, write_json, write_row};
 
 /// 2026-11-20 12:38:30 UTC.
 const WALL_NS: i64 = 1_795_178_310_000_000_005;
@@ -206,4 +206,47 @@ fn bit_fields_are_cut_out() {
     event.members = vec![("low", id, 0, Some(3)), ("high", id, 3, Some(5))];
     event.bits = 32;
     event.check_text("TIME      LOW   HIGH\n12:38:30  5     22\n");
+}
+
+/// A map of `unsigned int` to `value`, as text.
+fn map_text(entries: &[(u32, Vec<u8>)], cpu_size: Option<usize>, value: impl FnOnce(&mut Event) -> TypeId) -> String {
+    let mut event = Event::new();
+    let key = event.int("unsigned int", 4, IntEncoding::default());
+    let value = value(&mut event);
+    let btf = Btf::parse(event.builder.finish(Endian::Little).unwrap()).unwrap();
+    let view = MapView::of(&btf, key, value).unwrap();
+    let entries: Vec<_> = entries.iter().map(|(key, value)| (key.to_le_bytes().to_vec(), value.clone())).collect();
+    let mut out = Vec::new();
+    view.write_text("counts", &entries, cpu_size, &mut Clock::new(0, 0), &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+fn u64_type(event: &mut Event) -> TypeId {
+    event.int("unsigned long long", 8, IntEncoding::default())
+}
+
+#[test]
+fn maps_of_numbers_are_sorted_and_zeros_left_out() {
+    let entry = |key: u32, value: u64| (key, value.to_le_bytes().to_vec());
+    let text = map_text(&[entry(1, 30), entry(2, 0), entry(3, 4)], None, u64_type);
+    assert_eq!(text, "\ncounts:\nKEY       VALUE\n3         4\n1         30\n");
+}
+
+#[test]
+fn numbers_of_several_cpus_are_added() {
+    let value = [5u64, 7].map(u64::to_le_bytes).concat();
+    assert_eq!(map_text(&[(9, value)], Some(8), u64_type), "\ncounts:\nKEY       VALUE\n9         12\n");
+}
+
+#[test]
+fn slots_are_drawn_as_a_histogram() {
+    let value = [0u32, 3, 1].map(u32::to_le_bytes).concat();
+    let text = map_text(&[(7, value)], None, |event| {
+        let element = event.int("unsigned int", 4, IntEncoding::default());
+        let array = event.builder.add(TypeDef::Array { element, index: element, len: 3 }).unwrap();
+        let members = [MemberDef { name: "slots", type_id: array, bit_offset: 0, bitfield_size: None }];
+        event.builder.add(TypeDef::Struct { name: "hist", size: 12, members: &members }).unwrap()
+    });
+    assert!(text.starts_with("\ncounts:\n7\n  [2, 4)                    3 |@@@@"), "{text}");
+    assert_eq!(text.lines().count(), 5);
 }

@@ -1,0 +1,168 @@
+//! Tables of what a map holds.
+
+use std::io::Write as _;
+
+use skep_btf::{Btf, Error, Type, TypeId};
+
+use crate::cell::{read, write_u64};
+use crate::histogram::write_log2;
+use crate::json::{write_members, write_string};
+use crate::text::{write_cells, write_titles};
+use crate::{Clock, Layout};
+
+/// How many entries of a map are written as text; the rest is counted.
+const MAX_ROWS: usize = 1000;
+
+/// How the entries of one map are shown.
+#[derive(Clone, Debug)]
+pub struct MapView {
+    key: Layout,
+    value: Layout,
+    /// Place of a `slots` array in the value: offset, number, and size of one, in bytes.
+    slots: Option<(usize, u32, u32)>,
+    /// The value is one integer of this size: values of several CPUs are added, and rows sorted by it.
+    number: Option<u32>,
+}
+
+impl MapView {
+    /// Prepares the key and value types of a map.
+    ///
+    /// # Errors
+    ///
+    /// When `btf` is broken around the types.
+    pub fn of(btf: &Btf, key: TypeId, value: TypeId) -> Result<MapView, Error> {
+        let number = match btf.resolve(value)?.1 {
+            Type::Int(int) if matches!(int.size(), 4 | 8) => Some(int.size()),
+            _ => None,
+        };
+        Ok(MapView {
+            key: Layout::of_value(btf, key, "key")?,
+            value: Layout::of_value(btf, value, "value")?,
+            slots: slots(btf, value)?,
+            number,
+        })
+    }
+
+    /// Writes a map's entries as a table under its name, sorted by value if that is a number (the largest last), else by
+    /// key. `cpu_size` is the size of one CPU's value for per-CPU maps, in bytes; each CPU then has a row, except that
+    /// numbers are added up. Entries that are all zero are left out.
+    pub fn write_text(
+        &self,
+        name: &str,
+        entries: &[(Vec<u8>, Vec<u8>)],
+        cpu_size: Option<usize>,
+        clock: &mut Clock,
+        out: &mut Vec<u8>,
+    ) {
+        let rows = self.rows(entries, cpu_size);
+        let _ = writeln!(out, "\n{name}:");
+        if self.slots.is_none() {
+            write_titles(&self.key, false, out);
+            write_titles(&self.value, true, out);
+            out.push(b'\n');
+        }
+        let skipped = rows.len().saturating_sub(MAX_ROWS);
+        if skipped > 0 {
+            let _ = writeln!(out, "({skipped} more; `--json` shows all)");
+        }
+        for row in &rows[skipped..] {
+            match self.slots {
+                Some(place) => {
+                    write_cells(&self.key, row.key, true, clock, out);
+                    out.push(b'\n');
+                    write_log2(&read_slots(&row.value, place, self.value.endian), out);
+                }
+                None => {
+                    write_cells(&self.key, row.key, false, clock, out);
+                    write_cells(&self.value, &row.value, true, clock, out);
+                    if let Some(cpu) = row.cpu {
+                        let _ = write!(out, "  (cpu {cpu})");
+                    }
+                    out.push(b'\n');
+                }
+            }
+        }
+    }
+
+    /// Writes every entry as one line of JSON: `time`, `map`, `cpu` for per-CPU values that were not added up, `key` and
+    /// `value` (objects of members, or of one member `key`, `value`). Nothing is left out.
+    pub fn write_json(
+        &self,
+        name: &str,
+        entries: &[(Vec<u8>, Vec<u8>)],
+        cpu_size: Option<usize>,
+        wall_ns: i64,
+        clock: &mut Clock,
+        out: &mut Vec<u8>,
+    ) {
+        for row in self.rows(entries, cpu_size) {
+            out.extend_from_slice(b"{\"time\":\"");
+            clock.write_rfc3339(wall_ns, out);
+            out.extend_from_slice(b"\",\"map\":");
+            write_string(name.as_bytes(), out);
+            if let Some(cpu) = row.cpu {
+                out.extend_from_slice(b",\"cpu\":");
+                write_u64(cpu as u64, out);
+            }
+            out.extend_from_slice(b",\"key\":{");
+            write_members(&self.key, row.key, true, out);
+            out.extend_from_slice(b"},\"value\":{");
+            write_members(&self.value, &row.value, true, out);
+            out.extend_from_slice(b"}}\n");
+        }
+    }
+
+    fn rows<'e>(&self, entries: &'e [(Vec<u8>, Vec<u8>)], cpu_size: Option<usize>) -> Vec<Row<'e>> {
+        let mut rows = Vec::with_capacity(entries.len());
+        for (key, value) in entries {
+            match (cpu_size, self.number) {
+                (None, _) => rows.push(Row { key, cpu: None, value: value.clone() }),
+                (Some(_), Some(size)) => rows.push(Row { key, cpu: None, value: self.sum(value, size) }),
+                (Some(size), None) => {
+                    let each = value.chunks(size.next_multiple_of(8).max(8)).enumerate();
+                    rows.extend(each.map(|(cpu, value)| Row { key, cpu: Some(cpu), value: value.to_vec() }));
+                }
+            }
+        }
+        rows.retain(|row| row.value.iter().any(|&byte| byte != 0));
+        match self.number {
+            Some(size) => rows.sort_by_key(|row| read(&row.value, 0, size, self.value.endian)),
+            None => rows.sort_by(|a, b| a.key.cmp(b.key)),
+        }
+        rows
+    }
+
+    /// Adds the values of all CPUs, which lie 8 bytes apart.
+    fn sum(&self, value: &[u8], size: u32) -> Vec<u8> {
+        let endian = self.value.endian;
+        let total = value.chunks(8).filter_map(|one| read(one, 0, size, endian)).fold(0u64, u64::wrapping_add);
+        let bytes = match endian {
+            skep_insn::Endian::Little => total.to_le_bytes(),
+            skep_insn::Endian::Big => (total << (64 - 8 * size)).to_be_bytes(),
+        };
+        bytes[..size as usize].to_vec()
+    }
+}
+
+struct Row<'e> {
+    key: &'e [u8],
+    cpu: Option<usize>,
+    value: Vec<u8>,
+}
+
+fn slots(btf: &Btf, value: TypeId) -> Result<Option<(usize, u32, u32)>, Error> {
+    let Type::Struct(composite) = btf.resolve(value)?.1 else { return Ok(None) };
+    for member in composite.members().filter(|member| member.name() == "slots") {
+        let Type::Array(array) = btf.resolve(member.type_id())?.1 else { continue };
+        if let (_, Type::Int(int)) = btf.resolve(array.element())?
+            && matches!(int.size(), 4 | 8)
+        {
+            return Ok(Some((member.bit_offset() as usize / 8, array.len(), int.size())));
+        }
+    }
+    Ok(None)
+}
+
+fn read_slots(data: &[u8], (off, count, size): (usize, u32, u32), endian: skep_insn::Endian) -> Vec<u64> {
+    (0..count as usize).map_while(|index| read(data, off + index * size as usize, size, endian)).collect()
+}
