@@ -11,10 +11,10 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::*;
-use skep_btf::core::{Patched, Relo, Resolver, patch};
-use skep_btf::{Btf, BtfExt, NeededNames};
+use skep_btf::core::{Answer, Patched, Relo, Resolver, patch};
+use skep_btf::{Btf, BtfExt, CoreReloKind, Kind, NeededNames, TypeId};
 use skep_insn::text::{Printer, Spelling};
-use skep_insn::{InsnIdx, slots_from_bytes};
+use skep_insn::{InsnIdx, RawInsn, slots_from_bytes};
 
 #[test]
 fn fields() {
@@ -144,4 +144,102 @@ fn answers(object: &Path, target: &Btf) -> String {
         }
     }
     lines
+}
+
+/// xorshift64*: good enough to choose numbers, and the same everywhere.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u32) -> u32 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as u32 % sides
+    }
+}
+
+#[test]
+fn random_records_are_answered_or_refused_and_a_kernel_matches_itself() {
+    let Some(kernel) = kernel() else { return };
+    let mut dice = Dice(0x5eed);
+    let accesses: Vec<String> = (0..40_000)
+        .map(|_| {
+            let sides = [1, 2, 6, 40][dice.roll(4) as usize];
+            let mut text = "0".to_string();
+            for _ in 0..dice.roll(5) {
+                text += &format!(":{}", dice.roll(sides));
+            }
+            match dice.roll(40) {
+                0 => text + ":",
+                1 => text.replace('0', "4294967295"),
+                2 => ":".repeat(80),
+                3 => "0:".repeat(100) + "0",
+                4 => text.replace('0', "-1"),
+                5 => String::new(),
+                _ => text,
+            }
+        })
+        .collect();
+    let relos: Vec<Relo<'_>> = accesses
+        .iter()
+        .map(|access| {
+            let type_id = TypeId(dice.roll(kernel.len() + kernel.len() / 50));
+            let kind = CoreReloKind(dice.roll(15));
+            Relo { type_id, access: if kind.is_type() { "0" } else { access }, kind }
+        })
+        .collect();
+    let mut names = NeededNames::new().with_flavours();
+    let mut resolver = Resolver::new(&kernel);
+    resolver.need(relos.iter().copied(), &mut names);
+    resolver.offer(&kernel, &kernel.find_all(&names));
+    let (mut answered, mut refused) = (0, 0);
+    for relo in relos {
+        // Types of other kinds, such as functions, are nothing that CO-RE can be asked about.
+        let kind = kernel.kind_of(relo.type_id).unwrap_or(Kind::VOID);
+        let alone = resolver.candidates(relo.type_id).len() == 1
+            && matches!(kind, Kind::STRUCT | Kind::UNION | Kind::ENUM | Kind::ENUM64);
+        match resolver.resolve(&relo) {
+            Ok(found) => {
+                answered += 1;
+                if alone {
+                    assert_eq!(found.answer.value, Some(found.answer.local), "{relo:?}: {found:?}");
+                    assert!(found.matched.is_some() && found.refused.is_empty(), "{relo:?}: {found:?}");
+                }
+            }
+            Err(err) => {
+                refused += 1;
+                assert!(!err.to_string().is_empty());
+            }
+        }
+    }
+    assert!(answered > 5_000 && refused > 5_000, "{answered} answered, {refused} refused");
+}
+
+#[test]
+fn any_instruction_takes_an_answer_or_is_left_alone() {
+    let mut dice = Dice(0x5eed);
+    let mut patched = 0;
+    for _ in 0..200_000 {
+        let mut roll = |sides| dice.roll(sides);
+        let insn = |roll: &mut dyn FnMut(u32) -> u32| {
+            let value = [0, 8, 0x7fff, -1, i32::MIN][roll(5) as usize];
+            RawInsn::new(roll(256) as u8, roll(11) as u8, roll(3) as u8, value as i16, value)
+        };
+        let before = [insn(&mut roll), if roll(2) == 0 { RawInsn::default() } else { insn(&mut roll) }];
+        let mut insns = before[..1 + roll(2) as usize].to_vec();
+        let mut value = || [0, 8, 0x8000, u64::from(u32::MAX), u64::MAX, 1 << 40][roll(6) as usize];
+        let answer = Answer {
+            local: value(),
+            value: Some(value()).filter(|&it| it != 8),
+            check: value() > 8,
+            narrow: value() > 8,
+            resize: Some((value() as u32, value() as u32)).filter(|it| it.0 != it.1),
+            bad_resize: value() == 0,
+        };
+        match patch(&mut insns, roll(3) as usize, &answer) {
+            Ok(_) => patched += 1,
+            Err(_) => assert_eq!(insns, before[..insns.len()], "{answer:?}"),
+        }
+    }
+    assert!(patched > 10_000, "only {patched} patched");
 }

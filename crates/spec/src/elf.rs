@@ -214,6 +214,9 @@ pub fn fuzz(bytes: &[u8]) {
     if let Ok(spec) = Spec::parse(bytes, "fuzz.bpf.o") {
         let _ = format!("{spec}");
         let _ = spec.btf_for_load();
+        let target = crate::resolve::Mirror(&spec);
+        let resolved = crate::resolve::resolve(&spec, &target);
+        let _ = resolved.btf_for_load(&spec);
         for (id, map) in spec.maps() {
             let _ = spec.kernel_map_name(id);
             // Zero-filled sections may claim any size: the sizes are the file's word, the bytes are not made.

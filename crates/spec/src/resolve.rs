@@ -30,9 +30,10 @@
 
 use std::fmt;
 
-use skep_btf::core;
+use skep_btf::{Btf, core};
 
 use crate::resolved::{Explanation, Outcome};
+use crate::target::{Feature, TargetError};
 use crate::{ExternId, MapId, Resolved, Spec, Target};
 
 mod arg_ctx;
@@ -153,4 +154,38 @@ fn poison_number(spec: &Spec, id: ExternId) -> usize {
 /// The map that holds the kernel's configuration.
 fn kconfig_map(spec: &Spec) -> Option<MapId> {
     spec.maps().find(|(_, map)| map.origin == crate::map::MapOrigin::Kconfig).map(|(id, _)| id)
+}
+
+/// For fuzzers and mutation tests: a machine whose types are the object's own, so that hostile types stand on both sides
+/// and almost every name is found. It has one module with the same names, every symbol and every feature but one.
+pub(crate) struct Mirror<'s>(pub(crate) &'s Spec);
+
+impl Target for Mirror<'_> {
+    fn kernel_version(&self) -> u32 {
+        0x60c00
+    }
+
+    fn btf(&self) -> Result<Option<Btf>, TargetError> {
+        Ok(self.0.btf.clone())
+    }
+
+    fn modules(&self) -> Result<Vec<String>, TargetError> {
+        Ok(vec!["mirror".to_string()])
+    }
+
+    fn module_btf(&self, _: &str) -> Result<Option<Btf>, TargetError> {
+        Ok(self.0.btf.clone())
+    }
+
+    fn symbols(&self, names: &[&str]) -> Result<Vec<Option<u64>>, TargetError> {
+        Ok(names.iter().map(|name| Some(name.len() as u64)).collect())
+    }
+
+    fn kconfig(&self, names: &[&str]) -> Result<Vec<Option<String>>, TargetError> {
+        Ok(names.iter().map(|name| Some(["y", "m", "-5", "\"text\""][name.len() % 4].to_string())).collect())
+    }
+
+    fn supports(&self, feature: Feature) -> bool {
+        feature != Feature::ArgCtxTag
+    }
 }

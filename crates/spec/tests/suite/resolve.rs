@@ -212,3 +212,68 @@ fn struct_ops_take_the_kernels_layout() {
 fn contexts_of_global_functions_are_typed_for_old_kernels() {
     check("arg_ctx.txt");
 }
+
+#[test]
+fn a_jump_table_follows_its_function() {
+    use skep_insn::consts::*;
+    use skep_insn::{InsnIdx, RawInsn};
+    use skep_spec::function::{RefTarget, Reference};
+    use skep_spec::map::{MapContents, MapOrigin};
+    use skep_spec::resolved::BindTarget;
+    use skep_spec::{FuncId, MapId};
+
+    // Compilers write jump tables from LLVM 22 on, so one is put into an ordinary object.
+    let source = "int value; __noinline int sub(int x) { return x + value; }\n\
+                  SEC(\"tp/a/b\") int use(void *ctx) { return sub((long)ctx); }";
+    let mut spec = support::open("clang-19", "bpfel", source);
+    let find = |name: &str| FuncId(spec.functions.iter().position(|it| it.name == name).unwrap() as u32);
+    let (sub, entry) = (find("sub"), find("use"));
+    let mut table = spec.maps[0].clone();
+    table.origin = MapOrigin::JumpTable;
+    table.contents = MapContents::JumpTable { function: sub, targets: vec![InsnIdx(2), InsnIdx(0)] };
+    spec.maps.push(table);
+    let map = MapId(spec.maps.len() as u32 - 1);
+    let function = &mut spec.functions[sub.0 as usize];
+    function.references = vec![Reference { insn: InsnIdx(0), target: RefTarget::JumpTable(map) }];
+    assert!(function.insns[0].is_wide());
+    let start = spec.functions[entry.0 as usize].insns.len() as u32;
+
+    let resolved = resolve(&spec, &Machine::default());
+    let program = resolved.programs[0].1.as_ref().unwrap();
+    assert_eq!(program.binds.len(), 1);
+    assert_eq!(program.binds[0].insn, InsnIdx(start));
+    let targets = vec![InsnIdx(start + 2), InsnIdx(start)];
+    assert_eq!(program.binds[0].target, BindTarget::JumpTable { map, targets });
+    let first = program.insns[start as usize];
+    assert_eq!((first.src_reg, first.imm, first.off), (BPF_PSEUDO_MAP_VALUE, 0, 0));
+    assert_eq!(program.insns[start as usize + 1].imm, RawInsn::default().imm);
+}
+
+#[test]
+fn poisoned_instructions_know_their_reason() {
+    use skep_spec::resolve::poison_reason;
+    let source = "#define CORE __attribute__((preserve_access_index))\n\
+                  struct task { int gone; } CORE; extern int absent(int x) __ksym __weak;\n\
+                  struct { __uint(type, 1); __uint(max_entries, 4); __type(key, int); __type(value, long); } m SEC(\".maps\");\n\
+                  SEC(\"tp/a/b\") int use(struct task *t) { bpf_map_lookup_elem(&m, t); return absent(t->gone); }";
+    let mut spec = support::open("clang-19", "bpfel", source);
+    spec.maps[0].autocreate = false;
+    let resolved = resolve(&spec, &Machine::new("struct task { int pid; } a;", ""));
+    let program = resolved.programs[0].1.as_ref().unwrap();
+    let reasons: Vec<String> = (0..)
+        .zip(&program.insns)
+        .filter(|(_, insn)| insn.imm > 1000)
+        .filter_map(|(at, insn)| poison_reason(&spec, &program.explanations, at, insn.imm))
+        .collect();
+    assert_eq!(
+        reasons,
+        [
+            "map `m` is switched off",
+            "map `m` is switched off",
+            "this kernel has no struct task.gone (0:0): vmlinux [5] struct task: struct task has no member `gone`",
+            "this kernel has no function `absent`",
+        ]
+    );
+    assert_eq!(poison_reason(&spec, &program.explanations, 0, 5), None);
+    assert_eq!(poison_reason(&spec, &program.explanations, 0, i32::MIN), None);
+}
