@@ -212,7 +212,7 @@ fn sizes_that_depend_on_the_machine_are_settled() {
     let cpus = skep_sys::cpu::possible_count() as u32;
     assert_eq!(session.kernel_map(perf).unwrap().facts().max_entries, cpus);
     let size = session.kernel_map(ring).unwrap().facts().max_entries;
-    assert!(size >= 5000 && size.is_power_of_two() && size as usize % skep_sys::page_size() == 0, "{size}");
+    assert!(size >= 5000 && size.is_power_of_two() && (size as usize).is_multiple_of(skep_sys::page_size()), "{size}");
     assert_eq!(session.kernel_map(ring).unwrap().facts().value_size, 0);
 }
 

@@ -267,6 +267,47 @@ fn printed_text_is_read_and_nothing_is_left() {
     assert!(!ours().iter().any(|name| name.starts_with(&mine)), "nothing is left: {:?}", ours());
 }
 
+/// The process that [`a_killed_reader_leaves_no_trace_instance`] kills.
+#[test]
+fn reader_that_waits_to_be_killed() {
+    if std::env::var_os("SKEP_TEST_WAIT").is_none() {
+        return;
+    }
+    let mut records = Records::new().unwrap();
+    records.add_printk().unwrap();
+    println!("reading");
+    std::thread::sleep(Duration::from_secs(60));
+}
+
+#[test]
+fn a_killed_reader_leaves_no_trace_instance() {
+    if !may_load() || !kernel(5, 9) {
+        return;
+    }
+    let tracefs = skep_sys::tracefs::Tracefs::open().unwrap();
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "reader_that_waits_to_be_killed", "--nocapture"])
+        .env("SKEP_TEST_WAIT", "1")
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let theirs = format!("skep-{}-", child.id());
+    let there = || tracefs.instances().unwrap().iter().any(|name| name.starts_with(&theirs));
+    let until = |wanted: bool| {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while there() != wanted && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        there() == wanted
+    };
+    let appeared = until(true);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(appeared, "the reader made no instance");
+    assert!(until(false), "left behind: {:?}", tracefs.instances().unwrap());
+}
+
 #[test]
 fn user_rings_refuse_what_does_not_fit() {
     if !may_load() || !kernel(6, 1) {

@@ -13,6 +13,7 @@
 
 #![expect(unsafe_code, reason = "fork(2) and what its child does have no safe wrapper")]
 
+use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use crate::errno::Errno;
@@ -36,6 +37,8 @@ pub enum Undo<'a> {
         /// The descriptors that the request mentions: the child keeps them.
         keep: Vec<BorrowedFd<'a>>,
     },
+    /// `unlinkat(2)` of an empty folder below another: a trace instance.
+    RemoveDir(BorrowedFd<'a>, CString),
     /// `bpf(2)` with a command and its `union bpf_attr`, in which descriptors of `keep` may be named.
     Bpf {
         /// The command number.
@@ -50,7 +53,7 @@ pub enum Undo<'a> {
 impl Undo<'_> {
     fn descriptors(&self) -> Vec<RawFd> {
         match self {
-            Undo::Write(fd, _) => vec![fd.as_raw_fd()],
+            Undo::Write(fd, _) | Undo::RemoveDir(fd, _) => vec![fd.as_raw_fd()],
             Undo::Netlink { socket, keep, .. } => {
                 keep.iter().chain(std::iter::once(socket)).map(AsRawFd::as_raw_fd).collect()
             }
@@ -143,6 +146,10 @@ fn child(undo: &[Undo<'_>], keep: &[RawFd], pipe: RawFd) -> ! {
                     // SAFETY: as above.
                     unsafe { libc::write(fd, request.as_ptr().cast(), request.len()) as libc::c_long }
                 }
+                // SAFETY: as above; the path ends with a zero.
+                Undo::RemoveDir(dir, path) => unsafe {
+                    libc::unlinkat(dir.as_raw_fd(), path.as_ptr(), libc::AT_REMOVEDIR) as libc::c_long
+                },
                 // SAFETY: as above; bpf(2) reads `attr.len()` bytes of the attribute.
                 Undo::Bpf { command, attr, .. } => unsafe {
                     libc::syscall(libc::SYS_bpf, *command, attr.as_ptr(), attr.len())

@@ -4,9 +4,10 @@
 //! several *instances* at once, each with buffers of its own. So we make an instance, enable that one event in it, and read
 //! its `trace_pipe`: whoever reads the common one keeps all his lines, and nobody else's events get into ours.
 //!
-//! An instance is a folder in tracefs. It is removed on drop. A process that is killed leaves it behind, with its buffers but
-//! without effect; the next one that starts removes it. It recognises the dead by trying: the kernel does not remove an
-//! instance whose `trace_pipe` is open (`EBUSY`), which the living have.
+//! An instance is a folder in tracefs, with buffers in the kernel. It is removed on drop, and when this process is killed by
+//! the guard ([`skep_sys::undo`]) that was started before it was made. Should both be killed, the next one that starts removes
+//! it. It recognises the dead by trying: the kernel does not remove an instance whose `trace_pipe` is open (`EBUSY`), which the
+//! living have.
 //!
 //! The text looks like this (`trace_print_context`, `bpf_trace_printk` in include/trace/events/bpf_trace.h):
 //!
@@ -17,6 +18,7 @@
 //!
 //! A read ends where an entry ends, and lines that do not start like an entry belong to the text before them.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::ops::ControlFlow;
@@ -25,6 +27,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use skep_engine::{Error, Record, Source};
 use skep_sys::Errno;
 use skep_sys::tracefs::Tracefs;
+use skep_sys::undo::{Guard, Undo};
 
 use crate::map::failed;
 
@@ -47,11 +50,16 @@ pub(super) struct Printk {
 struct Instance {
     tracefs: Tracefs,
     path: String,
+    guard: Option<Guard>,
 }
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        let _ = self.tracefs.remove_instance(&self.path);
+        if self.tracefs.remove_instance(&self.path).is_ok()
+            && let Some(guard) = self.guard.take()
+        {
+            guard.dismiss();
+        }
     }
 }
 
@@ -74,12 +82,16 @@ impl Printk {
         }
         for attempt in 0..8 {
             let path = format!("{PREFIX}{}-{attempt}", std::process::id());
+            // Without a guard it is the next start that cleans up after a SIGKILL.
+            let undo = CString::new(format!("instances/{path}")).map(|path| Undo::RemoveDir(tracefs.as_fd(), path));
+            let guard = undo.ok().and_then(|undo| Guard::spawn(&[undo]).ok());
             match Printk::instance(&tracefs, &path) {
                 Ok(Some(pipe)) => {
-                    let instance = Instance { tracefs, path };
+                    let instance = Instance { tracefs, path, guard };
                     return Ok(Printk { pipe, _instance: Some(instance), buffer: Vec::new(), told: 0 });
                 }
                 Ok(None) => {
+                    // Its guard, dropped here, removes the folder; at once is better.
                     let _ = tracefs.remove_instance(&path);
                     let pipe = tracefs
                         .open_pipe("trace_pipe")
@@ -87,7 +99,11 @@ impl Printk {
                     return Ok(Printk { pipe, _instance: None, buffer: Vec::new(), told: 0 });
                 }
                 // Another one that just started took it for a dead one's, or the name is in use in another container.
-                Err(Errno::ENOENT | Errno::EEXIST) => {}
+                Err(Errno::ENOENT | Errno::EEXIST) => {
+                    if let Some(guard) = guard {
+                        guard.dismiss();
+                    }
+                }
                 Err(errno) => {
                     let _ = tracefs.remove_instance(&path);
                     return Err(failed("cannot make a trace instance for bpf_printk's text", errno));
