@@ -190,8 +190,11 @@ fn ask(cache: &Cache, candidate: &Candidate) -> Result<Result<Compiler, String>,
         Some(answer) => answer,
         None => {
             let answer = Answer::fetch(candidate);
-            // Not being able to remember it is no reason to fail here; a full disk is reported when it matters.
-            let _ = cache.put(&note, &[answer.text().as_bytes()]);
+            // A failed start may be a passing trouble. And not being able to remember an answer is no reason to fail here: a
+            // full disk is reported when it matters.
+            if !matches!(answer, Answer::Failed(_)) {
+                let _ = cache.put(&note, &[answer.text().as_bytes()]);
+            }
             answer
         }
     };
@@ -203,15 +206,19 @@ fn ask(cache: &Cache, candidate: &Candidate) -> Result<Result<Compiler, String>,
             version,
             id,
         }),
-        Answer::Refused(reason) => Err(reason),
+        Answer::Refused(reason) | Answer::Failed(reason) => Err(reason),
     })
 }
 
 /// What a compiler said about itself, as kept in the cache.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
-    Usable { version: String },
+    Usable {
+        version: String,
+    },
     Refused(String),
+    /// It could not be asked; not kept.
+    Failed(String),
 }
 
 impl Answer {
@@ -226,8 +233,8 @@ impl Answer {
         };
         let targets = match run("-print-targets") {
             Ok(output) if output.status.success() => output.stdout,
-            Ok(output) => return Answer::Refused(format!("does not answer -print-targets ({})", output.status)),
-            Err(cause) => return Answer::Refused(format!("does not start: {cause}")),
+            Ok(output) => return Answer::Failed(format!("does not answer -print-targets ({})", output.status)),
+            Err(cause) => return Answer::Failed(format!("does not start: {cause}")),
         };
         // Lines such as `    bpf        - BPF (host endian)`.
         let targets = String::from_utf8_lossy(&targets);
@@ -239,15 +246,15 @@ impl Answer {
                 let text = String::from_utf8_lossy(&output.stdout);
                 Answer::Usable { version: text.lines().next().unwrap_or_default().trim().to_owned() }
             }
-            Ok(output) => Answer::Refused(format!("does not answer --version ({})", output.status)),
-            Err(cause) => Answer::Refused(format!("does not start: {cause}")),
+            Ok(output) => Answer::Failed(format!("does not answer --version ({})", output.status)),
+            Err(cause) => Answer::Failed(format!("does not start: {cause}")),
         }
     }
 
     fn text(&self) -> String {
         match self {
             Answer::Usable { version } => format!("usable {version}\n"),
-            Answer::Refused(reason) => format!("refused {reason}\n"),
+            Answer::Refused(reason) | Answer::Failed(reason) => format!("refused {reason}\n"),
         }
     }
 
