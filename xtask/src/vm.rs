@@ -140,12 +140,16 @@ fn stop(qemu: &mut Child, powering_off: bool) {
     let _ = qemu.wait();
 }
 
-/// The kernel's last words.
+/// The kernel's last words: from its first complaint on, if there is one.
 fn tail(console: &Path) -> String {
     let text = std::fs::read(console).unwrap_or_default();
     let text = String::from_utf8_lossy(&text).replace('\r', "");
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(30)..].join("\n")
+    let complains =
+        |line: &&str| ["BUG: ", "Oops: ", "Kernel panic", "sysrq: Trigger"].iter().any(|it| line.contains(it));
+    let from = lines.iter().position(complains).unwrap_or(lines.len().saturating_sub(30));
+    let shown = &lines[from..];
+    shown[..shown.len().min(80)].join("\n")
 }
 
 /// Reads what the guest says.
