@@ -51,7 +51,6 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 }
 
 /// The comparison of our own corpus, as one verdict of `cargo xtask test`.
-#[expect(dead_code, reason = "joins `cargo xtask test` together with `skep load`")]
 pub(crate) fn check(tally: &mut Tally) -> Result<()> {
     let outcome = host(&little_endian(corpus::objects()?))?;
     outcome.print();

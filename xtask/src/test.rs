@@ -5,7 +5,7 @@
 use anyhow::{Result, bail};
 
 use crate::verdicts::{Tally, kernel_version};
-use crate::{cargo_test, setup, sh, vm};
+use crate::{cargo_test, compare, setup, sh, vm};
 
 /// Runs everything; fails if anything did.
 pub(crate) fn run(args: &[String]) -> Result<()> {
@@ -24,6 +24,12 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         heading("cargo xtask vm");
         if let Err(error) = vm::all("all", "", &mut tally) {
             tally.add_check("cargo xtask vm", Err(error));
+        }
+    }
+    if args.is_empty() {
+        heading("cargo xtask compare");
+        if let Err(error) = compare::check(&mut tally) {
+            tally.add_check("cargo xtask compare", Err(error));
         }
     }
     heading("cargo test");

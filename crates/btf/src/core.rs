@@ -38,7 +38,7 @@
 //!   at the root ([`compatible`]).
 //! - **`TYPE_MATCHES`**: names count everywhere, integers must agree in size and sign, arrays in length, each member of a
 //!   local struct must exist and match; behind a pointer a struct only needs its name and kind, and may be a forward
-//!   declaration ([`matches`]).
+//!   declaration ([`matches()`]).
 //! - **Enumerators**: some enumerator has the same essential name.
 //!
 //! A kernel's BTF may hold a type several times when deduplication was not perfect. So several candidates may do, and then

@@ -47,6 +47,10 @@ pub fn open(path: &Path) -> Result<Spec, Error> {
 
 /// Loads the programs of `spec` and lets them go.
 pub fn trial(mut spec: Spec, options: TrialOptions, engine: &dyn Engine, target: &dyn Target) -> Vec<Verdict> {
+    // Letting go includes bpffs: a trial neither finds maps there nor leaves any behind.
+    for map in &mut spec.maps {
+        map.pinning = skep_spec::map::Pinning::None;
+    }
     if options.fix_sizes {
         fix_sizes(&mut spec);
     }

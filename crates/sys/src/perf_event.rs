@@ -43,7 +43,7 @@ const PERF_EVENT_IOC_ENABLE: u64 = 0x2400;
 const PERF_EVENT_IOC_DISABLE: u64 = 0x2401;
 const PERF_EVENT_IOC_SET_BPF: u64 = 0x4004_2408;
 
-/// Bits of [`Attr::flags`], in the order of the bit-fields of `struct perf_event_attr`.
+/// Bits for [`Attr`], in the order of the bit-fields of `struct perf_event_attr`.
 pub mod flags {
     /// `disabled`: off until enabled.
     pub const DISABLED: u64 = 1 << 0;
@@ -66,7 +66,7 @@ pub mod flags {
 /// `struct perf_event_attr`, size `PERF_ATTR_SIZE_VER7` (128 bytes).
 ///
 /// An older kernel takes it as long as what it does not know is zero. The bit-fields are one word here, laid out for
-/// little-endian machines; a big-endian compiler numbers them from the other end, which [`Attr::bits`] accounts for.
+/// little-endian machines; a big-endian compiler numbers them from the other end, which `Attr::bits` accounts for.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Attr {

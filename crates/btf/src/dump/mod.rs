@@ -4,15 +4,15 @@
 //! element of an array, an anonymous struct behind anything. Through a pointer a named struct is needed only *weakly*: a
 //! forward declaration does. The dump takes the types by number and for each does two things:
 //!
-//! 1. **Order** ([`order`]). A depth-first walk along strong needs appends what has a definition of its own (named structs,
+//! 1. **Order** (`order`). A depth-first walk along strong needs appends what has a definition of its own (named structs,
 //!    unions and enumerations, forward declarations, typedefs) to a queue, needs first. A typedef reached through a pointer waits
 //!    when what it names is needed only weakly. Meeting a type again while its needs are walked is a cycle that C cannot express,
 //!    unless a pointer to a named struct leads there.
-//! 2. **Emit** ([`emit`]). Each queued type is written once. Before a struct, a walk over its members writes the forward
+//! 2. **Emit** (`emit`). Each queued type is written once. Before a struct, a walk over its members writes the forward
 //!    declarations that are still missing, and typedefs whose definition can serve as one.
 //!
-//! Declarations are turned inside out ([`declare`]): BTF's chain "array of pointers to functions" becomes `(*name[3])(int)`. Offsets
-//! that C would not arrive at by itself get unnamed bit-fields as padding, or the whole struct becomes packed ([`layout`]). Two
+//! Declarations are turned inside out (`declare`): BTF's chain "array of pointers to functions" becomes `(*name[3])(int)`. Offsets
+//! that C would not arrive at by itself get unnamed bit-fields as padding, or the whole struct becomes packed (`layout`). Two
 //! types of one name are told apart by `___2` behind the second, which CO-RE ignores.
 //!
 
