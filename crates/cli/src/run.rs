@@ -75,7 +75,12 @@ fn tell(notice: Notice<'_>, verbose: bool) {
 
 fn sum_up(summary: &Summary) {
     let seconds = summary.took.as_secs_f64();
-    let mut text = format!("{} events, {} lost, {seconds:.1} s", summary.events, summary.lost);
+    let mut text = String::new();
+    if summary.tells {
+        let plural = if summary.events == 1 { "" } else { "s" };
+        text = format!("{} event{plural}, {} lost, ", summary.events, summary.lost);
+    }
+    text.push_str(&format!("{seconds:.1} s"));
     if !summary.lost_by_function.is_empty() {
         let parts: Vec<String> =
             summary.lost_by_function.iter().map(|(name, count)| format!("{count} in `{name}`")).collect();

@@ -101,6 +101,8 @@ pub enum Notice<'a> {
 /// How a run went.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
+    /// Whether the programs had a way to tell anything: a buffer, or `bpf_printk`.
+    pub tells: bool,
     /// Records printed.
     pub events: u64,
     /// Records lost in buffers.
@@ -238,7 +240,7 @@ pub fn run(
         }
         None => None,
     };
-    Ok(Summary { events: pump.counts.events, lost, lost_by_function, took, command })
+    Ok(Summary { tells: !silent, events: pump.counts.events, lost, lost_by_function, took, command })
 }
 
 /// Fails when a program did not load and nothing else does its job.
