@@ -88,9 +88,14 @@ fn judged<T>(result: Result<T, Errno>, since: KernelVersion) -> bool {
 }
 
 impl Features {
-    /// `bpf_probe_read_kernel` and its relatives (5.5).
+    /// `bpf_probe_read_kernel` and its relatives (5.5). Most programs want to know, and nothing takes them out of a kernel
+    /// that is new enough, so only older ones, which may have got them later, are asked.
     pub fn probe_read_kernel(&self) -> bool {
         *self.probe_read_kernel.get_or_init(|| {
+            let since = KernelVersion::new(5, 5, 0);
+            if KernelVersion::running() >= since {
+                return true;
+            }
             // r1 = r10 - 8; r2 = 8; r3 = 0; probe_read_kernel
             let insns = [
                 insn(MOV64_X, 1, 10, 0, 0),
@@ -100,7 +105,7 @@ impl Features {
                 insn(CALL, 0, 0, 0, PROBE_READ_KERNEL),
                 EXIT,
             ];
-            judged(load(ProgType::TRACEPOINT, &insns, 0), KernelVersion::new(5, 5, 0))
+            judged(load(ProgType::TRACEPOINT, &insns, 0), since)
         })
     }
 

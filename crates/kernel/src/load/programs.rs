@@ -60,8 +60,12 @@ impl Loader<'_> {
     pub(super) fn load_all(&self, programs: &[(ProgId, &ResolvedProgram)]) -> Vec<Outcome> {
         let modules = self.open_modules(programs);
         let total: usize = programs.iter().map(|(_, resolved)| resolved.insns.len()).sum();
-        let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(programs.len());
-        if threads < 2 || total < WORTH_THREADS {
+        // How many threads there may be is read from files, so it is asked last.
+        let threads = match total < WORTH_THREADS {
+            true => 1,
+            false => std::thread::available_parallelism().map_or(1, |n| n.get()).min(programs.len()),
+        };
+        if threads < 2 {
             return programs.iter().map(|(id, resolved)| self.load(*id, resolved, &modules)).collect();
         }
         let next = std::sync::atomic::AtomicUsize::new(0);

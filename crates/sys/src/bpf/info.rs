@@ -68,6 +68,11 @@ impl MapInfo {
     /// `EINVAL` when the descriptor is no map.
     pub fn of(fd: BorrowedFd<'_>) -> Result<MapInfo, Errno> {
         expect_kind(fd, "bpf-map")?;
+        MapInfo::of_map(fd)
+    }
+
+    /// Of a descriptor that is known to be a map, which saves looking.
+    pub(super) fn of_map(fd: BorrowedFd<'_>) -> Result<MapInfo, Errno> {
         let mut i = attr::MapInfo::zeroed();
         // SAFETY: no addresses inside (`hash` is null with size 0).
         unsafe { get(fd, &mut i)? };

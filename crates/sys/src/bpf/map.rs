@@ -143,7 +143,7 @@ impl MapFd {
 
     /// What the kernel says about the map.
     pub fn info(&self) -> Result<MapInfo, Errno> {
-        MapInfo::of(self.fd.as_fd())
+        MapInfo::of_map(self.fd.as_fd())
     }
 
     /// `enum bpf_map_type`.
