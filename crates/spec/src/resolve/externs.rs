@@ -133,6 +133,7 @@ fn variable(
             let hint = types.did_you_mean("", &external.name, Kind::VAR);
             return Err(missing(external, "no such variable in the types of this kernel or its modules").hint(hint));
         }
+        Err(_) if external.weak => return Ok(Value::Absent),
         Err(problem) => return Err(missing(external, &problem.message).hint(problem.hint)),
     };
     let local = spec.btf.as_ref().ok_or_else(|| missing(external, "the object has no types (BTF)"))?;

@@ -1,5 +1,6 @@
 //! CO-RE records applied to functions.
 
+use skep_btf::CoreReloKind;
 use skep_btf::core::{Patched, Resolver, patch};
 use skep_insn::RawInsn;
 
@@ -27,23 +28,22 @@ pub(super) fn relocate(
     types: &mut Types<'_>,
 ) -> Vec<Option<Fitted>> {
     let needed = |index: usize| needs.functions[index];
-    let any = spec.functions.iter().enumerate().any(|(index, it)| needed(index) && !it.core_relos.is_empty());
-    let (mut resolver, no_types) = match resolver {
-        Some(resolver) if any => match offer(resolver, types) {
-            Ok(()) => (Some(resolver), None),
-            Err(problem) => (None, Some(problem)),
-        },
-        _ => (None, Some(Problem::new("the object has CO-RE records but no types (BTF)"))),
+    // Numbers of the object's own types need nobody else's.
+    let asks = |it: &CoreRelo| CoreReloKind(it.kind) != CoreReloKind::TYPE_ID_LOCAL;
+    let any = spec.functions.iter().enumerate().any(|(at, it)| needed(at) && it.core_relos.iter().any(asks));
+    let mut resolver = resolver;
+    let no_types = match &mut resolver {
+        Some(resolver) if any => offer(resolver, types).err(),
+        Some(_) => None,
+        None => Some(Problem::new("the object has CO-RE records but no types (BTF)")),
     };
     let fit = |(index, function): (usize, &Function)| {
         needed(index).then(|| {
             let mut fitted = Fitted { insns: function.insns.clone(), explanations: Vec::new(), problem: None };
-            if function.core_relos.is_empty() {
-                return fitted;
-            }
-            match &mut resolver {
-                Some(resolver) => apply(spec, function, resolver, &mut fitted),
-                None => fitted.problem = no_types.clone(),
+            match (&mut resolver, &no_types) {
+                (_, Some(problem)) if function.core_relos.iter().any(asks) => fitted.problem = Some(problem.clone()),
+                (Some(resolver), _) => apply(spec, function, resolver, &mut fitted),
+                (None, _) => {}
             }
             fitted
         })
