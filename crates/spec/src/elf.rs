@@ -73,6 +73,7 @@ impl Spec {
         reader.read_map_slots();
         reader.read_references();
         reader.read_ext();
+        reader.fill_aliases();
         Ok(reader.spec)
     }
 }
@@ -92,6 +93,8 @@ struct Reader<'e, 'a> {
     function_at: HashMap<(usize, u64), FuncId>,
     /// Functions of each section by offset, for finding the one that an offset lies in.
     functions_in: HashMap<usize, Vec<FuncId>>,
+    /// Functions that share their place with an earlier one.
+    aliases: Vec<(FuncId, FuncId)>,
     /// Section of each function.
     section_of: Vec<usize>,
     /// Functions that are global, but hidden.
@@ -108,9 +111,11 @@ struct Reader<'e, 'a> {
     extern_maps: HashSet<String>,
     /// Jump tables by function, and place and size in `.jumptables`.
     jump_tables: HashMap<(FuncId, u64, u64), MapId>,
+    /// Sizes of jump tables by place, from their symbols, once asked for.
+    table_sizes: Option<HashMap<u64, u64>>,
     /// Map definitions with slots to be filled by relocations.
     slotted: Vec<btf_maps::Slotted>,
-    /// How many instruction slots may be copied out of the file; aliases of functions share a place in it, so the file's
+    /// How many instruction slots and jump targets may be copied out of the file; aliases of functions share a place in it, so the file's
     /// size alone is no bound.
     slots_left: usize,
 }
@@ -134,6 +139,7 @@ impl<'e, 'a> Reader<'e, 'a> {
             },
             function_at: HashMap::new(),
             functions_in: HashMap::new(),
+            aliases: Vec::new(),
             section_of: Vec::new(),
             hidden: HashSet::new(),
             program_of: HashMap::new(),
@@ -142,6 +148,7 @@ impl<'e, 'a> Reader<'e, 'a> {
             extern_of_symbol: HashMap::new(),
             extern_maps: HashSet::new(),
             jump_tables: HashMap::new(),
+            table_sizes: None,
             slotted: Vec::new(),
             slots_left: file_len / 2,
         }
@@ -152,7 +159,7 @@ impl<'e, 'a> Reader<'e, 'a> {
     }
 
     fn warn_with(&mut self, subject: impl Into<String>, message: impl Into<String>, hint: Option<String>) {
-        let warning = Diagnostic { subject: subject.into(), message: message.into(), hint };
+        let warning = Diagnostic { subject: shorten(subject.into()), message: shorten(message.into()), hint };
         // A damaged file may hold the same fault a million times; a person reads a few.
         if self.spec.warnings.len() < MAX_WARNINGS {
             self.spec.warnings.push(warning);
@@ -200,6 +207,17 @@ impl<'e, 'a> Reader<'e, 'a> {
 }
 
 const MAX_WARNINGS: usize = 1000;
+const MAX_WARNING_BYTES: usize = 2000;
+
+/// Names in a damaged file may be megabytes long.
+fn shorten(mut text: String) -> String {
+    if text.len() > MAX_WARNING_BYTES {
+        let end = (0..=MAX_WARNING_BYTES).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+        text.truncate(end);
+        text.shrink_to_fit();
+    }
+    text
+}
 
 fn u32_from(word: [u8; 4], endian: skep_insn::Endian) -> u32 {
     match endian {

@@ -11,6 +11,8 @@
 //!
 //! Type ids and string offsets stay as they are, since line records and instructions name them; what is new comes last.
 
+use std::collections::HashMap;
+
 use skep_btf::{Btf, FuncLinkage, Kind, Type, TypeId, VarLinkage};
 use skep_insn::Endian;
 
@@ -83,15 +85,23 @@ impl Spec {
             let MapOrigin::Data(section) = &map.origin else { continue };
             let Some(id) = section.datasec else { continue };
             let Ok(Type::Datasec(datasec)) = edit.btf.type_by_id(id) else { continue };
+            // Static variables of one name cannot be told apart: they keep their places.
+            let mut places: HashMap<&str, Option<&Variable>> = HashMap::new();
+            for variable in &section.variables {
+                places.entry(&variable.name).and_modify(|it| *it = None).or_insert(Some(variable));
+            }
             edit.set_size(id, map.value_size);
-            let order = datasec
+            let mut entries: Vec<(TypeId, u32, u32)> = datasec
                 .vars()
-                .map(|entry| (entry.type_id, self.variable_of(edit.btf, entry.type_id, &section.variables)));
-            let mut entries: Vec<(TypeId, u32, u32)> = order
-                .zip(datasec.vars())
-                .map(|((type_id, variable), entry)| match variable {
-                    Some(variable) => (type_id, variable.off_bytes, variable.size_bytes),
-                    None => (type_id, entry.offset, entry.size),
+                .map(|entry| {
+                    let name = match edit.btf.type_by_id(entry.type_id) {
+                        Ok(Type::Var(var)) => var.name(),
+                        _ => "",
+                    };
+                    match places.get(name) {
+                        Some(Some(variable)) => (entry.type_id, variable.off_bytes, variable.size_bytes),
+                        _ => (entry.type_id, entry.offset, entry.size),
+                    }
                 })
                 .collect();
             entries.sort_by_key(|entry| entry.1);
@@ -101,26 +111,21 @@ impl Spec {
         }
     }
 
-    fn variable_of<'v>(&self, btf: &Btf, var: TypeId, variables: &'v [Variable]) -> Option<&'v Variable> {
-        let Ok(Type::Var(var)) = btf.type_by_id(var) else { return None };
-        let mut named = variables.iter().filter(|variable| variable.name == var.name());
-        let first = named.next()?;
-        // Static variables of one name cannot be told apart: they keep their places.
-        if named.next().is_some() { None } else { Some(first) }
-    }
-
     fn fit_kconfig(&self, edit: &mut Edit<'_>) {
         let Some(id) = edit.btf.find(".kconfig", Kind::DATASEC) else { return };
         let Ok(Type::Datasec(datasec)) = edit.btf.type_by_id(id) else { return };
+        let places: HashMap<TypeId, (u32, u32)> = self
+            .externs
+            .iter()
+            .filter_map(|external| match external.kind {
+                ExternKind::Kconfig { off_bytes, size_bytes, .. } => Some((external.btf_id?, (off_bytes, size_bytes))),
+                _ => None,
+            })
+            .collect();
         let mut end = 0;
         let mut entries = Vec::new();
         for entry in datasec.vars() {
-            let place = self.externs.iter().find_map(|external| match external.kind {
-                ExternKind::Kconfig { off_bytes, size_bytes, .. } if external.btf_id == Some(entry.type_id) => {
-                    Some((off_bytes, size_bytes))
-                }
-                _ => None,
-            });
+            let place = places.get(&entry.type_id).copied();
             // A variable that no instruction uses has no symbol, hence no place: it goes behind the others.
             let (offset, size) = place.unwrap_or((u32::MAX, entry.size));
             edit.set_var_linkage(entry.type_id, VarLinkage::GLOBAL);

@@ -14,8 +14,12 @@
 use skep_btf::{Btf, FuncLinkage, Type, TypeId, VarLinkage};
 
 use super::Reader;
+use super::file::MAX_NAME_BYTES;
 use crate::map::{Map, MapContents, MapOrigin, MapType, Pinning, Slot};
 use crate::{FuncId, MapId};
+
+/// More members than any definition has. One damaged struct may stand behind every map.
+const MAX_MEMBERS: usize = 64;
 
 /// A definition with slots, waiting for the relocations that fill them.
 pub(super) struct Slotted {
@@ -51,6 +55,10 @@ impl Reader<'_, '_> {
         let size = self.elf.sections[section].size;
         for entry in datasec.vars() {
             let Ok(Type::Var(var)) = btf.type_by_id(entry.type_id) else { continue };
+            if var.name().len() > MAX_NAME_BYTES {
+                self.warn(".maps", "the name of a map is too long; it is ignored");
+                continue;
+            }
             let name = var.name().to_owned();
             if var.linkage() == VarLinkage::EXTERN {
                 self.extern_maps.insert(name.clone());
@@ -92,7 +100,7 @@ impl Reader<'_, '_> {
             }
         };
         let mut values = None;
-        for member in members.iter().flat_map(|it| it.members()) {
+        for member in members.iter().flat_map(|it| it.members().take(MAX_MEMBERS)) {
             let field = member.name();
             let mut number = |into: &mut u32| match number_of(btf, member.type_id()).and_then(|n| u32::try_from(n).ok())
             {
@@ -201,15 +209,14 @@ impl Reader<'_, '_> {
 
     /// Fills the slots of maps of maps and program arrays from the relocations of `.maps`.
     pub(super) fn read_map_slots(&mut self) {
-        let slotted = std::mem::take(&mut self.slotted);
+        let mut slotted = std::mem::take(&mut self.slotted);
+        slotted.sort_by_key(|it| it.slots_off);
         let Some((section, maps)) = self.elf.section_named(".maps") else { return };
         for reloc in &maps.relocs {
             let symbol = &self.elf.symbols[reloc.symbol];
-            let Some(entry) = slotted
-                .iter()
-                .rev()
-                .find(|it| it.section == section && it.slots_off <= reloc.offset && reloc.offset < it.end_off)
-            else {
+            let after = slotted.partition_point(|it| it.slots_off <= reloc.offset);
+            let found = after.checked_sub(1).map(|at| &slotted[at]);
+            let Some(entry) = found.filter(|it| it.section == section && reloc.offset < it.end_off) else {
                 self.warn(
                     ".maps",
                     format!("the reference to `{}` at offset {} fills no slot of any map", symbol.name, reloc.offset),

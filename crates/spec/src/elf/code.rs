@@ -4,6 +4,8 @@
 //! stand, and everything in `.text` are subprograms, except that a lone function in `.text` is a program, as in libbpf
 //! (`prog_is_subprog`). Symbols without a size (hand-written assembly, compilers before LLVM 7) reach to the next symbol.
 
+use std::collections::hash_map::Entry;
+
 use skep_insn::slots_from_bytes;
 
 use super::Reader;
@@ -106,8 +108,13 @@ impl Reader<'_, '_> {
             if !symbol.is_local() && symbol.is_hidden() {
                 self.hidden.insert(id);
             }
-            self.function_at.entry((section, symbol.value)).or_insert(id);
-            self.functions_in.entry(section).or_default().push(id);
+            match self.function_at.entry((section, symbol.value)) {
+                Entry::Vacant(place) => {
+                    place.insert(id);
+                    self.functions_in.entry(section).or_default().push(id);
+                }
+                Entry::Occupied(first) => self.aliases.push((id, *first.get())),
+            }
         }
         Ok(())
     }
@@ -151,18 +158,33 @@ impl Reader<'_, '_> {
         }
     }
 
+    /// Gives aliases what relocations and records said about the function whose place they share.
+    pub(super) fn fill_aliases(&mut self) {
+        for (alias, first) in std::mem::take(&mut self.aliases) {
+            let first = self.spec.function(first);
+            let n_insns = first.insns.len();
+            // Compilers write less than one record for each instruction; more would multiply.
+            if n_insns != self.spec.function(alias).insns.len()
+                || first.lines.len().max(first.core_relos.len()) > n_insns
+                || first.faults.len() > n_insns
+            {
+                continue;
+            }
+            let copy = Function { name: String::new(), section: String::new(), insns: Vec::new(), ..first.clone() };
+            let alias = &mut self.spec.functions[alias.0 as usize];
+            alias.btf_func = copy.btf_func;
+            alias.references = copy.references;
+            alias.core_relos = copy.core_relos;
+            alias.lines = copy.lines;
+            alias.faults = copy.faults;
+        }
+    }
+
     /// The function of `section` that `off_bytes` lies in, and the offset in it.
     pub(super) fn function_holding(&self, section: usize, off_bytes: u64) -> Option<(FuncId, u64)> {
         let functions = self.functions_in.get(&section)?;
         let after = functions.partition_point(|&id| self.spec.function(id).section_off_bytes <= off_bytes);
-        let mut at = after.checked_sub(1)?;
-        // Of aliases, the first one is meant.
-        while at > 0
-            && self.spec.function(functions[at - 1]).section_off_bytes
-                == self.spec.function(functions[at]).section_off_bytes
-        {
-            at -= 1;
-        }
+        let at = after.checked_sub(1)?;
         let function = self.spec.function(functions[at]);
         let inside = off_bytes - function.section_off_bytes;
         (inside < function.insns.len() as u64 * 8).then_some((functions[at], inside))

@@ -4,6 +4,7 @@
 use skep_btf::{Type, VarLinkage};
 
 use super::Reader;
+use super::file::MAX_NAME_BYTES;
 use super::file::{SHT_NOBITS, SHT_PROGBITS, STT_NOTYPE, STT_OBJECT};
 use crate::map::{
     BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, DataKind, DataSection, Map, MapContents, MapOrigin, MapType, Pinning, Variable,
@@ -21,8 +22,8 @@ impl Reader<'_, '_> {
                 self.warn(section.name.as_ref(), format!("is {} bytes large, more than a map can be", section.size));
                 continue;
             };
-            let variables = self.variables(index, &section.name);
-            let data = DataSection { kind, datasec: self.datasec(&section.name), variables };
+            let variables = self.variables(index);
+            let data = DataSection { kind, datasec: self.datasec_of(index), variables };
             let contents =
                 if section.kind == SHT_NOBITS { MapContents::Empty } else { MapContents::Data(section.data.to_vec()) };
             for reloc in section.relocs.iter().take(1) {
@@ -80,17 +81,14 @@ impl Reader<'_, '_> {
     }
 
     /// The variables of a data section: from the types when they describe it, else from the symbols.
-    fn variables(&self, section: usize, name: &str) -> Vec<Variable> {
-        // Of several sections with one name, the types describe the first.
-        let datasec =
-            self.datasec(name).filter(|_| self.elf.section_named(name).is_some_and(|(first, _)| first == section));
-        let mut variables: Vec<Variable> = match (&self.spec.btf, datasec) {
+    fn variables(&self, section: usize) -> Vec<Variable> {
+        let mut variables: Vec<Variable> = match (&self.spec.btf, self.datasec_of(section)) {
             (Some(btf), Some(datasec)) => {
                 let Ok(Type::Datasec(datasec)) = btf.type_by_id(datasec) else { return Vec::new() };
                 datasec
                     .vars()
                     .filter_map(|entry| match btf.type_by_id(entry.type_id) {
-                        Ok(Type::Var(var)) => Some(Variable {
+                        Ok(Type::Var(var)) if var.name().len() <= MAX_NAME_BYTES => Some(Variable {
                             name: var.name().to_owned(),
                             off_bytes: entry.offset,
                             size_bytes: entry.size,
@@ -103,9 +101,7 @@ impl Reader<'_, '_> {
             }
             _ => self
                 .elf
-                .symbols
-                .iter()
-                .filter(|symbol| symbol.section == Some(section))
+                .symbols_in(section)
                 .filter(|symbol| {
                     symbol.kind == STT_OBJECT || symbol.kind == STT_NOTYPE && !symbol.is_local() && symbol.size > 0
                 })

@@ -98,4 +98,4 @@ impl Reader<'_, '_> {
 }
 
 /// No type is nested deeper than a string of this length can say.
-const MAX_ACCESS_BYTES: usize = 1024;
+const MAX_ACCESS_BYTES: usize = 512;

@@ -9,7 +9,7 @@ use skep_btf::{Btf, IntEncoding, Kind, Type, TypeId, VarLinkage};
 
 use super::Reader;
 use super::btf_maps::{blank, is_extern};
-use super::file::STT_NOTYPE;
+use super::file::{MAX_NAME_BYTES, STT_NOTYPE};
 use crate::ExternId;
 use crate::external::{Extern, ExternKind, KconfigType};
 use crate::map::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, MapOrigin, MapType};
@@ -118,6 +118,9 @@ fn declared(btf: &Btf) -> HashMap<String, Declared> {
                 }
                 _ => continue,
             };
+            if symbol.len() > MAX_NAME_BYTES {
+                continue;
+            }
             declared.insert(symbol.to_owned(), Declared { section: name.to_owned(), btf_id: entry.type_id, kind });
         }
     }

@@ -8,6 +8,7 @@
 //! from them.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use object::elf;
 use object::read::elf::{FileHeader as _, Rel as _, Rela as _, SectionHeader as _, Sym as _};
@@ -22,7 +23,8 @@ type Header = elf::FileHeader64<Endianness>;
 const EM_NONE: u16 = 0;
 const EM_BPF: u16 = 247;
 const ET_REL: u16 = 1;
-const MAX_NAME_BYTES: usize = 4096;
+/// Longest name, in bytes. Many entries may share one, so a longer one would multiply.
+pub(crate) const MAX_NAME_BYTES: usize = 1024;
 
 pub(crate) const SHT_PROGBITS: u32 = 1;
 pub(crate) const SHT_RELA: u32 = 4;
@@ -64,6 +66,10 @@ pub(crate) struct ElfFile<'a> {
     pub(crate) sections: Vec<Section<'a>>,
     /// Symbols by index; entry 0 is the null symbol.
     pub(crate) symbols: Vec<Symbol<'a>>,
+    /// The first section of each name: a damaged file may hold so many that looking through them is too slow.
+    by_name: HashMap<Cow<'a, str>, usize>,
+    /// The symbols defined in each section, in the order of the table.
+    by_section: Vec<Vec<usize>>,
 }
 
 #[derive(Debug)]
@@ -200,12 +206,28 @@ impl<'a> ElfFile<'a> {
         for section in &mut sections {
             section.relocs.sort_by_key(|reloc| reloc.offset);
         }
-        Ok(ElfFile { endian, sections, symbols })
+        let mut by_name = HashMap::new();
+        for (index, section) in sections.iter().enumerate().skip(1) {
+            by_name.entry(section.name.clone()).or_insert(index);
+        }
+        let mut by_section = vec![Vec::new(); sections.len()];
+        for (index, symbol) in symbols.iter().enumerate() {
+            if let Some(section) = symbol.section {
+                by_section[section].push(index);
+            }
+        }
+        Ok(ElfFile { endian, sections, symbols, by_name, by_section })
+    }
+
+    /// The symbols that section `section` defines.
+    pub(crate) fn symbols_in(&self, section: usize) -> impl Iterator<Item = &Symbol<'a>> {
+        self.by_section.get(section).into_iter().flatten().map(|&index| &self.symbols[index])
     }
 
     /// The first section called `name`.
     pub(crate) fn section_named(&self, name: &str) -> Option<(usize, &Section<'a>)> {
-        self.sections.iter().enumerate().skip(1).find(|(_, section)| section.name == name)
+        let index = *self.by_name.get(name)?;
+        Some((index, &self.sections[index]))
     }
 }
 

@@ -28,6 +28,10 @@ impl Reader<'_, '_> {
         if size == 0 || !size.is_multiple_of(8) || self.elf.sections[tables].data.len() as u64 / 8 < size / 8 {
             return Err(format!("{size} bytes are no jump table"));
         }
+        self.slots_left = usize::try_from(size / 8)
+            .ok()
+            .and_then(|n| self.slots_left.checked_sub(n))
+            .ok_or("jump tables overlap more than any compiler makes them")?;
         let owner = self.spec.function(function);
         let (start, n_insns) = (owner.section_off_bytes, owner.insns.len() as u64);
         let mut targets = Vec::new();

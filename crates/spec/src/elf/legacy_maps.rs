@@ -36,9 +36,7 @@ impl Reader<'_, '_> {
         let elf = self.elf;
         let (name, data) = (&elf.sections[section].name, elf.sections[section].data);
         let mut symbols: Vec<(u64, u64, &str)> = elf
-            .symbols
-            .iter()
-            .filter(|it| it.section == Some(section))
+            .symbols_in(section)
             .filter(|it| it.kind == STT_OBJECT || it.kind == STT_NOTYPE && !it.is_local())
             .map(|it| (it.value, it.size, it.name.as_ref()))
             .collect();

@@ -4,6 +4,8 @@
 //! `bpf_program__record_reloc`; its type (`R_BPF_64_64`, `R_BPF_64_32`) only says which field the linker would patch. The
 //! addend stands in the immediate: bytes for loads, slots minus one for calls.
 
+use std::collections::HashSet;
+
 use skep_insn::consts::{BPF_CALL, BPF_JMP, BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC};
 use skep_insn::{InsnIdx, RawInsn};
 
@@ -32,7 +34,11 @@ impl Reader<'_, '_> {
                 self.warn(code.name.as_ref(), format!("{outside} relocations lie in no function; they are ignored"));
             }
         }
+        let aliases: HashSet<FuncId> = self.aliases.iter().map(|(alias, _)| *alias).collect();
         for index in 0..self.spec.functions.len() {
+            if aliases.contains(&FuncId(index as u32)) {
+                continue;
+            }
             self.add_unrelocated_calls(FuncId(index as u32));
             let function = &mut self.spec.functions[index];
             function.references.sort_by_key(|reference| reference.insn);
@@ -121,10 +127,7 @@ impl Reader<'_, '_> {
         }
         if place.name == ".jumptables" {
             let (table, size) = if symbol.kind == STT_SECTION {
-                let exact = elf.symbols.iter().find(|other| {
-                    other.section == Some(target) && other.kind != STT_SECTION && other.value == off && other.size > 0
-                });
-                (off, exact.map_or(0, |exact| exact.size))
+                (off, self.table_size(target, off))
             } else {
                 (symbol.value, symbol.size)
             };
@@ -134,6 +137,16 @@ impl Reader<'_, '_> {
             return Err(format!("no map is defined at offset {off} of section `{}`", place.name));
         }
         Err(format!("section `{}` holds neither code, maps nor data", place.name))
+    }
+
+    /// Size of the jump table that starts at `off` of section `tables`, from its symbol; 0 without one.
+    fn table_size(&mut self, tables: usize, off: u64) -> u64 {
+        let elf = self.elf;
+        let sizes = self.table_sizes.get_or_insert_with(|| {
+            let named = elf.symbols_in(tables).filter(|it| it.kind != STT_SECTION && it.size > 0);
+            named.map(|it| (it.value, it.size)).collect()
+        });
+        sizes.get(&off).copied().unwrap_or(0)
     }
 
     fn function_starting(&self, section: usize, off: Option<u64>) -> Result<FuncId, String> {

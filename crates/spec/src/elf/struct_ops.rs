@@ -4,6 +4,7 @@ use skep_btf::Type;
 
 use super::Reader;
 use super::btf_maps::blank;
+use super::file::MAX_NAME_BYTES;
 use crate::map::{BPF_F_LINK, MapContents, MapOrigin, MapType, StructOps};
 
 impl Reader<'_, '_> {
@@ -26,8 +27,19 @@ impl Reader<'_, '_> {
             return;
         };
         let data = elf.sections[section].data;
+        let mut left = data.len();
         for entry in datasec.vars() {
             let Ok(Type::Var(var)) = btf.type_by_id(entry.type_id) else { continue };
+            if var.name().len() > MAX_NAME_BYTES {
+                continue;
+            }
+            left = match left.checked_sub(entry.size as usize) {
+                Some(left) => left,
+                None => {
+                    self.warn(name, "its variables overlap; the rest of them is ignored");
+                    return;
+                }
+            };
             let (off, size) = (entry.offset as usize, entry.size as usize);
             let bytes = off.checked_add(size).and_then(|end| data.get(off..end));
             let (Ok((type_id, Type::Struct(_))), Some(bytes)) = (btf.resolve(var.type_id()), bytes) else {

@@ -106,6 +106,13 @@ impl Reader<'_, '_> {
         }
     }
 
+    /// The `DATASEC` of a section; of several sections with one name, the types describe the first.
+    pub(super) fn datasec_of(&self, section: usize) -> Option<TypeId> {
+        let name = &self.elf.sections.get(section)?.name;
+        let (first, _) = self.elf.section_named(name)?;
+        if first == section { self.datasec(name) } else { None }
+    }
+
     /// The data section of the object's types called `name`.
     pub(super) fn datasec(&self, name: &str) -> Option<TypeId> {
         self.spec.btf.as_ref()?.find(name, Kind::DATASEC)

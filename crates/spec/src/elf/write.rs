@@ -63,6 +63,8 @@ struct Writer<'s> {
     sections: HashMap<String, SectionId>,
     /// Where each function is put: section and offset.
     places: Vec<(String, u64)>,
+    /// Which functions are only another name of an earlier one.
+    aliases: Vec<bool>,
     function_symbols: Vec<SymbolId>,
     /// What a reference to a map names: the variable, or the section of its data.
     map_symbols: HashMap<MapId, SymbolId>,
@@ -93,6 +95,7 @@ impl<'s> Writer<'s> {
             btf,
             sections: HashMap::new(),
             places: Vec::new(),
+            aliases: Vec::new(),
             function_symbols: Vec::new(),
             map_symbols: HashMap::new(),
             data_symbols: HashMap::new(),
@@ -153,8 +156,18 @@ impl<'s> Writer<'s> {
         let mut order: Vec<usize> = (0..spec.functions.len()).collect();
         order.sort_by_key(|&index| spec.functions[index].section_off_bytes);
         let mut ends: HashMap<&str, u64> = HashMap::new();
+        let mut first_at: HashMap<(&str, u64), usize> = HashMap::new();
         let mut offsets = vec![0; names.len()];
+        self.aliases = vec![false; names.len()];
         for index in order {
+            // Two names of one place: the instructions are written once, as long as no edit has parted them.
+            let function = &spec.functions[index];
+            let first = *first_at.entry((&names[index], function.section_off_bytes)).or_insert(index);
+            if first != index && spec.functions[first].insns == function.insns {
+                offsets[index] = offsets[first];
+                self.aliases[index] = true;
+                continue;
+            }
             let end = ends.entry(&names[index]).or_default();
             offsets[index] = *end;
             *end += spec.functions[index].insns.len() as u64 * 8;
@@ -266,6 +279,7 @@ impl<'s> Writer<'s> {
         let spec = self.spec;
         let mut order: Vec<usize> = (0..spec.functions.len()).collect();
         order.sort_by_key(|&index| self.places[index].1);
+        order.retain(|&index| !self.aliases[index]);
         for index in order {
             let function = &spec.functions[index];
             let (name, off) = self.places[index].clone();

@@ -49,6 +49,8 @@ int second(void *ctx)
 	return hidden_in_text(3);
 }
 
+int same_as_first(void *ctx) __attribute__((alias("first")));
+
 SEC("?tc/egress")
 int third(void *ctx)
 {

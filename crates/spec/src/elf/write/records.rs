@@ -31,9 +31,10 @@ impl Writer<'_> {
             let mut functions: Vec<(u32, &Function)> = self
                 .places
                 .iter()
+                .zip(&self.aliases)
                 .zip(&self.spec.functions)
-                .filter(|((section, _), _)| section == name)
-                .map(|((_, off), function)| (*off as u32, function))
+                .filter(|(((section, _), alias), _)| section == name && !**alias)
+                .map(|(((_, off), _), function)| (*off as u32, function))
                 .collect();
             functions.sort_by_key(|(off, _)| *off);
             let name_off = types.string(name)?;
