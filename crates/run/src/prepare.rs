@@ -5,7 +5,6 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Instant;
 
-use skep_btf::{Btf, dump};
 use skep_clang::{Clang, EventTypes, Request, Vmlinux, event_types, lint};
 use skep_spec::{Spec, Target};
 
@@ -54,7 +53,7 @@ fn compile(options: &Options, target: &dyn Target, notice: &mut dyn FnMut(Notice
     let start = Instant::now();
     let btf = target.btf().ok().flatten();
     let request = Request {
-        vmlinux: btf.as_ref().map(|btf| Vmlinux::new(btf.as_bytes(), move || header(btf))),
+        vmlinux: btf.as_ref().map(Vmlinux::from),
         args: options.clang_flags.iter().map(OsString::from).collect(),
         color: std::io::stderr().is_terminal(),
         ..Request::new(&options.file)
@@ -77,11 +76,4 @@ pub(crate) fn open(file: &Path, name: &str, bytes: &[u8]) -> Result<Spec, Error>
             None => error,
         }
     })
-}
-
-/// The kernel's types as C.
-fn header(btf: &Btf) -> Result<String, String> {
-    let mut text = String::new();
-    dump::dump_c(btf, &mut text).map_err(|error| error.to_string())?;
-    Ok(text)
 }
