@@ -41,6 +41,9 @@ pub(super) fn attach(request: &Request<'_>, event: PerfEvent, cookie: u64, what:
             // The link holds the event; its descriptor need not stay open.
             Hold::Link(link)
         }
+        Err(errno @ Errno::EEXIST) => {
+            return Err(request.error(format_args!("it is attached at {what} already")).with_source(errno));
+        }
         Err(errno) if KernelVersion::running() >= PERF_LINK => {
             return Err(request.refused(format_args!("the kernel does not take it at {what}"), errno, &needs));
         }

@@ -236,3 +236,15 @@ fn a_pinned_link_outlives_its_attachment() {
     std::fs::remove_file(&path).unwrap();
     super::wait_until("the link to go", || skep_sys::bpf::LinkFd::from_id(id).is_err());
 }
+
+#[test]
+fn a_program_is_attached_once_at_one_tracepoint() {
+    if !root() {
+        return;
+    }
+    let counter = tracepoint("syscalls", "sys_enter_getppid").load();
+    let attachment = counter.attached(&Options::default());
+    let error = counter.refused(&Options::default());
+    assert!(error.to_string().contains("it is attached at tracepoint syscalls:sys_enter_getppid already"), "{error}");
+    detached(attachment);
+}
