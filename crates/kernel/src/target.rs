@@ -207,7 +207,9 @@ mod tests {
 
     #[test]
     fn an_absent_symbol_is_none_and_not_an_error() {
-        if fs::read_to_string("/proc/kallsyms").map_or(true, |text| text.starts_with("0000000000000000 ")) {
+        // The first symbols of x86-64 before 6.15 are at 0 for everybody: per-CPU data counts from there.
+        let hidden = |text: String| text.lines().all(|line| line.starts_with("0000000000000000 "));
+        if fs::read_to_string("/proc/kallsyms").map_or(true, hidden) {
             println!("skipped: needs CAP_SYSLOG");
             return;
         }
