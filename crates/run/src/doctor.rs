@@ -5,8 +5,7 @@
 //! from a table of kernel versions: what the kernel answers is the truth, whatever was ported back or locked down.
 
 use skep_engine::{AttachOptions, Engine, ErrorKind, LoadOptions};
-use skep_insn::{Endian, RawInsn};
-use skep_spec::function::Linkage;
+use skep_insn::RawInsn;
 use skep_spec::{AttachPoint, AttachType, FuncId, Function, ProgId, ProgType, Program, Spec, Target};
 use skep_sys::caps::{self, Cap, Caps, Lockdown};
 use skep_sys::kconfig::Kconfig;
@@ -234,43 +233,14 @@ fn attempt(engine: &dyn Engine, kind: &Kind) -> Result<bool, skep_engine::Error>
 }
 
 fn two_instructions(kind: &Kind) -> Spec {
-    let insn = RawInsn::new;
-    let function = Function {
-        name: "doctor".into(),
-        section: kind.name.into(),
-        section_off_bytes: 0,
-        linkage: Linkage::Global,
-        insns: vec![
-            insn(0xb7, 0, 0, 0, i32::from(kind.name == "netfilter" || kind.name == "sk_lookup")),
-            insn(0x95, 0, 0, 0, 0),
-        ],
-        btf_func: None,
-        references: vec![],
-        core_relos: vec![],
-        lines: vec![],
-        faults: vec![],
-    };
+    let verdict = i32::from(matches!(kind.name, "netfilter" | "sk_lookup"));
+    let insns = vec![RawInsn::new(0xb7, 0, 0, 0, verdict), RawInsn::new(0x95, 0, 0, 0, 0)];
+    let function = Function::new("doctor", kind.name, insns);
     let program = Program {
-        name: "doctor".into(),
-        entry: FuncId(0),
-        section: kind.name.into(),
-        prog_type: kind.prog_type,
         attach_type: kind.attach_type,
         attach_type_required: kind.attach_type.is_some(),
-        flags: 0,
         attach: kind.attach.clone(),
-        autoload: true,
+        ..Program::new("doctor", FuncId(0), kind.name, kind.prog_type)
     };
-    Spec {
-        name: "doctor".into(),
-        endian: Endian::NATIVE,
-        license: Some("GPL".into()),
-        kernel_version: None,
-        functions: vec![function],
-        programs: vec![program],
-        maps: vec![],
-        externs: vec![],
-        btf: None,
-        warnings: vec![],
-    }
+    Spec { license: Some("GPL".into()), functions: vec![function], programs: vec![program], ..Spec::new("doctor") }
 }

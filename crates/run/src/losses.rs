@@ -11,7 +11,6 @@ use skep_insn::consts::{BPF_ALU64, BPF_ATOMIC, BPF_CALL, BPF_DW, BPF_JEQ, BPF_JM
 use skep_insn::consts::{BPF_MOV, BPF_STX};
 use skep_insn::{InsnIdx, RawInsn};
 use skep_spec::function::{RefTarget, Reference};
-use skep_spec::map::{MapContents, MapOrigin, Pinning};
 use skep_spec::{FuncId, Map, MapId, MapType, Spec};
 
 const RINGBUF_OUTPUT: i32 = 130;
@@ -53,23 +52,7 @@ pub fn count(spec: &mut Spec) -> Option<Counters> {
     }
     let map = MapId(spec.maps.len() as u32);
     let size = 8 * functions.len() as u32;
-    spec.maps.push(Map {
-        name: "skep_lost".into(),
-        map_type: MapType::ARRAY,
-        key_size: 4,
-        value_size: size,
-        max_entries: 1,
-        flags: 0,
-        map_extra: 0,
-        numa_node: None,
-        key_type: None,
-        value_type: None,
-        pinning: Pinning::None,
-        inner: None,
-        contents: MapContents::Empty,
-        origin: MapOrigin::Made,
-        autocreate: true,
-    });
+    spec.maps.push(Map::new("skep_lost", MapType::ARRAY, 4, size, 1));
     for (index, id) in functions.iter().enumerate() {
         instrument(spec, *id, map, 8 * index as u32);
     }

@@ -93,24 +93,12 @@ fn place(program: &Program) -> Option<(&str, bool, bool)> {
 
 #[cfg(test)]
 mod tests {
-    use skep_insn::Endian;
-    use skep_spec::map::{MapOrigin, Pinning};
-    use skep_spec::{AttachType, FuncId, Map, ProgType};
+    use skep_spec::{FuncId, Map, ProgType};
 
     use super::*;
 
     fn program(name: &str, section: &str, attach: AttachPoint) -> Program {
-        Program {
-            name: name.into(),
-            entry: FuncId(0),
-            section: section.into(),
-            prog_type: ProgType::KPROBE,
-            attach_type: None::<AttachType>,
-            attach_type_required: false,
-            flags: 0,
-            attach,
-            autoload: true,
-        }
+        Program { attach, ..Program::new(name, FuncId(0), section, ProgType::KPROBE) }
     }
 
     fn kprobe(name: &str, function: &str) -> Program {
@@ -124,38 +112,11 @@ mod tests {
     }
 
     fn spec(programs: Vec<Program>, maps: Vec<Map>) -> Spec {
-        Spec {
-            name: "test".into(),
-            endian: Endian::NATIVE,
-            license: None,
-            kernel_version: None,
-            functions: vec![],
-            programs,
-            maps,
-            externs: vec![],
-            btf: None,
-            warnings: vec![],
-        }
+        Spec { programs, maps, ..Spec::new("test") }
     }
 
     fn program_array() -> Map {
-        Map {
-            name: "jump".into(),
-            map_type: MapType::PROG_ARRAY,
-            key_size: 4,
-            value_size: 4,
-            max_entries: 8,
-            flags: 0,
-            map_extra: 0,
-            numa_node: None,
-            key_type: None,
-            value_type: None,
-            pinning: Pinning::None,
-            inner: None,
-            contents: MapContents::Empty,
-            origin: MapOrigin::Btf,
-            autocreate: true,
-        }
+        Map::new("jump", MapType::PROG_ARRAY, 4, 4, 8)
     }
 
     #[test]

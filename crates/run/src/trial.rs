@@ -110,24 +110,8 @@ pub fn fix_sizes(spec: &mut Spec) {
             map.max_entries = if ring { rustix::param::page_size() as u32 } else { USUAL_ENTRIES };
         }
         if matches!(map.map_type, MapType::ARRAY_OF_MAPS | MapType::HASH_OF_MAPS) && map.inner.is_none() {
-            let inner = Map {
-                name: format!("{}.inner", map.name),
-                map_type: MapType::ARRAY,
-                key_size: 4,
-                value_size: 4,
-                max_entries: 1,
-                flags: 0,
-                map_extra: 0,
-                numa_node: None,
-                key_type: None,
-                value_type: None,
-                pinning: skep_spec::map::Pinning::None,
-                inner: None,
-                contents: skep_spec::map::MapContents::Empty,
-                origin: skep_spec::map::MapOrigin::Made,
-                autocreate: true,
-            };
-            map.inner = Some(Box::new(inner));
+            let name = format!("{}.inner", map.name);
+            map.inner = Some(Box::new(Map::new(&name, MapType::ARRAY, 4, 4, 1)));
         }
     }
 }

@@ -36,6 +36,24 @@ pub struct Function {
     pub faults: Vec<Fault>,
 }
 
+impl Function {
+    /// A global function that no file declared, and that refers to nothing.
+    pub fn new(name: &str, section: &str, insns: Vec<RawInsn>) -> Function {
+        Function {
+            name: name.to_owned(),
+            section: section.to_owned(),
+            section_off_bytes: 0,
+            linkage: Linkage::Global,
+            insns,
+            btf_func: None,
+            references: Vec::new(),
+            core_relos: Vec::new(),
+            lines: Vec::new(),
+            faults: Vec::new(),
+        }
+    }
+}
+
 /// An instruction whose symbol could not be understood, such as a reference to an undefined variable without a type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {

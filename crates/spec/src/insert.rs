@@ -147,7 +147,7 @@ fn set_jump_distance(insn: &mut RawInsn, distance: i64) -> Option<()> {
 mod tests {
     use super::*;
     use crate::MapId;
-    use crate::function::{Linkage, RefTarget};
+    use crate::function::RefTarget;
 
     const EXIT: RawInsn = RawInsn::new(0x95, 0, 0, 0, 0);
     const NOP: RawInsn = RawInsn::new(0xb7, 1, 0, 0, 0);
@@ -157,18 +157,7 @@ mod tests {
     }
 
     fn function(insns: &[RawInsn]) -> Function {
-        Function {
-            name: "f".into(),
-            section: ".text".into(),
-            section_off_bytes: 0,
-            linkage: Linkage::Global,
-            insns: insns.to_vec(),
-            btf_func: None,
-            references: vec![],
-            core_relos: vec![],
-            lines: vec![],
-            faults: vec![],
-        }
+        Function::new("f", ".text", insns.to_vec())
     }
 
     #[test]

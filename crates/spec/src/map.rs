@@ -127,6 +127,27 @@ pub const BPF_F_MMAPABLE: u32 = 1 << 10;
 pub const BPF_F_LINK: u32 = 1 << 13;
 
 impl Map {
+    /// A map that no file declared, without flags, types or contents.
+    pub fn new(name: &str, map_type: MapType, key_size: u32, value_size: u32, max_entries: u32) -> Map {
+        Map {
+            name: name.to_owned(),
+            map_type,
+            key_size,
+            value_size,
+            max_entries,
+            flags: 0,
+            map_extra: 0,
+            numa_node: None,
+            key_type: None,
+            value_type: None,
+            pinning: Pinning::None,
+            inner: None,
+            contents: MapContents::Empty,
+            origin: MapOrigin::Made,
+            autocreate: true,
+        }
+    }
+
     /// The globals that it holds; `None` for maps that are not data sections.
     pub fn data_section(&self) -> Option<&DataSection> {
         match &self.origin {

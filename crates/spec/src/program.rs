@@ -30,6 +30,23 @@ pub struct Program {
     pub autoload: bool,
 }
 
+impl Program {
+    /// A program that no file declared, and whose section says nothing about where it attaches.
+    pub fn new(name: &str, entry: FuncId, section: &str, prog_type: ProgType) -> Program {
+        Program {
+            name: name.to_owned(),
+            entry,
+            section: section.to_owned(),
+            prog_type,
+            attach_type: None,
+            attach_type_required: false,
+            flags: 0,
+            attach: AttachPoint::None,
+            autoload: true,
+        }
+    }
+}
+
 macro_rules! kernel_enum {
     ($(#[$doc:meta])* $type:ident, $prefix:literal, $($name:ident = $value:literal, $text:literal;)*) => {
         $(#[$doc])*

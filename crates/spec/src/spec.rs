@@ -35,6 +35,22 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// An object without anything, in this machine's byte order.
+    pub fn new(name: &str) -> Spec {
+        Spec {
+            name: name.to_owned(),
+            endian: Endian::NATIVE,
+            license: None,
+            kernel_version: None,
+            functions: Vec::new(),
+            programs: Vec::new(),
+            maps: Vec::new(),
+            externs: Vec::new(),
+            btf: None,
+            warnings: Vec::new(),
+        }
+    }
+
     /// The function `id`.
     pub fn function(&self, id: FuncId) -> &Function {
         &self.functions[id.0 as usize]

@@ -160,26 +160,10 @@ pub(super) fn kernel_name(object: &str, map: &Map) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use skep_spec::map::{DataKind, DataSection, MapContents, Pinning};
+    use skep_spec::map::{DataKind, DataSection};
 
     fn map(name: &str, origin: MapOrigin) -> Map {
-        Map {
-            name: name.into(),
-            map_type: MapType::ARRAY,
-            key_size: 4,
-            value_size: 4,
-            max_entries: 1,
-            flags: 0,
-            map_extra: 0,
-            numa_node: None,
-            key_type: None,
-            value_type: None,
-            pinning: Pinning::None,
-            inner: None,
-            contents: MapContents::Empty,
-            origin,
-            autocreate: true,
-        }
+        Map { origin, ..Map::new(name, MapType::ARRAY, 4, 4, 1) }
     }
 
     #[test]

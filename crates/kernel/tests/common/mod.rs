@@ -3,11 +3,11 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use skep_engine::{Error, LoadOptions, Session as _};
-use skep_insn::{Endian, InsnIdx, text};
+use skep_insn::{InsnIdx, text};
 use skep_kernel::{KernelEngine, KernelSession, errno_of};
-use skep_spec::function::{Linkage, RefTarget, Reference};
-use skep_spec::map::{MapContents, MapOrigin, Pinning};
-use skep_spec::{AttachPoint, FuncId, Function, Map, MapId, MapType, ProgType, Program, Spec};
+use skep_spec::function::{RefTarget, Reference};
+use skep_spec::map::MapOrigin;
+use skep_spec::{FuncId, Function, Map, MapId, MapType, ProgType, Program, Spec};
 use skep_sys::Errno;
 use skep_sys::caps::{Cap, Caps};
 
@@ -32,18 +32,7 @@ pub(crate) fn kernel(major: u32, minor: u32) -> bool {
 
 /// An object without anything.
 pub(crate) fn empty() -> Spec {
-    Spec {
-        name: "hand_made".into(),
-        endian: Endian::NATIVE,
-        license: Some("GPL".into()),
-        kernel_version: None,
-        functions: Vec::new(),
-        programs: Vec::new(),
-        maps: Vec::new(),
-        externs: Vec::new(),
-        btf: None,
-        warnings: Vec::new(),
-    }
+    Spec { license: Some("GPL".into()), ..Spec::new("hand_made") }
 }
 
 /// Adds a map.
@@ -55,23 +44,7 @@ pub(crate) fn add_map(
     value_size: u32,
     max_entries: u32,
 ) -> MapId {
-    spec.maps.push(Map {
-        name: name.into(),
-        map_type,
-        key_size,
-        value_size,
-        max_entries,
-        flags: 0,
-        map_extra: 0,
-        numa_node: None,
-        key_type: None,
-        value_type: None,
-        pinning: Pinning::None,
-        inner: None,
-        contents: MapContents::Empty,
-        origin: MapOrigin::Btf,
-        autocreate: true,
-    });
+    spec.maps.push(Map { origin: MapOrigin::Btf, ..Map::new(name, map_type, key_size, value_size, max_entries) });
     MapId(spec.maps.len() as u32 - 1)
 }
 
@@ -83,29 +56,9 @@ pub(crate) fn add_program(spec: &mut Spec, name: &str, prog_type: ProgType, code
         .filter(|(_, insn)| insn.code == 0x18 && insn.src_reg == 1)
         .map(|(at, insn)| Reference { insn: InsnIdx(at), target: RefTarget::Map(MapId(insn.imm as u32)) })
         .collect();
-    spec.functions.push(Function {
-        name: name.into(),
-        section: "tc".into(),
-        section_off_bytes: 0,
-        linkage: Linkage::Global,
-        insns,
-        btf_func: None,
-        references,
-        core_relos: Vec::new(),
-        lines: Vec::new(),
-        faults: Vec::new(),
-    });
-    spec.programs.push(Program {
-        name: name.into(),
-        entry: FuncId(spec.functions.len() as u32 - 1),
-        section: "tc".into(),
-        prog_type,
-        attach_type: None,
-        attach_type_required: false,
-        flags: 0,
-        attach: AttachPoint::None,
-        autoload: true,
-    });
+    spec.functions.push(Function { references, ..Function::new(name, "tc", insns) });
+    let entry = FuncId(spec.functions.len() as u32 - 1);
+    spec.programs.push(Program::new(name, entry, "tc", prog_type));
     skep_spec::ProgId(spec.programs.len() as u32 - 1)
 }
 

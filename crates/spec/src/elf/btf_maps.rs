@@ -267,23 +267,7 @@ impl Reader<'_, '_> {
 
 /// A definition that says nothing yet.
 pub(super) fn blank(name: &str) -> Map {
-    Map {
-        name: name.to_owned(),
-        map_type: MapType::UNSPEC,
-        key_size: 0,
-        value_size: 0,
-        max_entries: 0,
-        flags: 0,
-        map_extra: 0,
-        numa_node: None,
-        key_type: None,
-        value_type: None,
-        pinning: Pinning::None,
-        inner: None,
-        contents: MapContents::Empty,
-        origin: MapOrigin::Btf,
-        autocreate: true,
-    }
+    Map { origin: MapOrigin::Btf, ..Map::new(name, MapType::UNSPEC, 0, 0, 0) }
 }
 
 /// Sizes that a type of map fixes. For ring and perf buffers a value type may say what an event is (so do libraries that

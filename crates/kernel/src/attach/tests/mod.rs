@@ -113,15 +113,9 @@ impl Recipe {
 
     pub(super) fn program(&self) -> Program {
         Program {
-            name: "counter".to_owned(),
-            entry: FuncId(0),
-            section: self.section.to_owned(),
-            prog_type: self.prog_type,
             attach_type: self.attach_type,
-            attach_type_required: false,
-            flags: 0,
             attach: self.point.clone(),
-            autoload: true,
+            ..Program::new("counter", FuncId(0), self.section, self.prog_type)
         }
     }
 }
