@@ -111,6 +111,12 @@ impl RawInsn {
         self.code & 7
     }
 
+    /// The helper that this slot calls, one of [`crate::helpers`]; `None` when it is no call of a helper.
+    pub const fn helper(self) -> Option<u32> {
+        use crate::consts::{BPF_CALL, BPF_JMP, BPF_K};
+        if self.code == BPF_JMP | BPF_CALL | BPF_K && self.src_reg == 0 { Some(self.imm as u32) } else { None }
+    }
+
     /// Whether this slot is the first half of a 64-bit immediate load, which takes the next slot too.
     pub const fn is_wide(self) -> bool {
         self.code == crate::consts::BPF_LD_IMM64

@@ -5,7 +5,8 @@
 //! from a table of kernel versions: what the kernel answers is the truth, whatever was ported back or locked down.
 
 use skep_engine::{AttachOptions, Engine, ErrorKind, LoadOptions};
-use skep_insn::RawInsn;
+use skep_insn::Reg;
+use skep_insn::build::{exit, mov, slots};
 use skep_spec::{AttachPoint, AttachType, FuncId, Function, ProgId, ProgType, Program, Spec, Target};
 use skep_sys::caps::{self, Cap, Caps, Lockdown};
 use skep_sys::kconfig::Kconfig;
@@ -234,7 +235,7 @@ fn attempt(engine: &dyn Engine, kind: &Kind) -> Result<bool, skep_engine::Error>
 
 fn two_instructions(kind: &Kind) -> Spec {
     let verdict = i32::from(matches!(kind.name, "netfilter" | "sk_lookup"));
-    let insns = vec![RawInsn::new(0xb7, 0, 0, 0, verdict), RawInsn::new(0x95, 0, 0, 0, 0)];
+    let insns = slots(&[mov(Reg::R0, verdict), exit()]);
     let function = Function::new("doctor", kind.name, insns);
     let program = Program {
         attach_type: kind.attach_type,

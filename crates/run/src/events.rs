@@ -14,7 +14,8 @@ use std::collections::BTreeMap;
 
 use skep_btf::{Btf, Type, TypeId};
 use skep_clang::EventTypes;
-use skep_insn::consts::{BPF_ALU, BPF_ALU64, BPF_CALL, BPF_JMP, BPF_K, BPF_MOV};
+use skep_insn::consts::{BPF_ALU, BPF_ALU64, BPF_K, BPF_LD, BPF_LDX, BPF_MOV};
+use skep_insn::helpers;
 use skep_spec::function::RefTarget;
 use skep_spec::{Function, Map, MapId, MapType, Spec};
 use skep_view::Layout;
@@ -75,10 +76,6 @@ fn value_type(btf: &Btf, map: &Map) -> Option<TypeId> {
     (is_struct || map.map_type == MapType::RINGBUF).then_some(type_id)
 }
 
-const PERF_EVENT_OUTPUT: i32 = 25;
-const RINGBUF_OUTPUT: i32 = 130;
-const RINGBUF_RESERVE: i32 = 131;
-
 /// Structs of the sizes that are constant in calls which output to `map`.
 fn by_size(btf: &Btf, spec: &Spec, map: MapId) -> Vec<TypeId> {
     let mut sizes: Vec<u64> = spec.functions.iter().flat_map(|function| output_sizes(function, map)).collect();
@@ -114,21 +111,18 @@ fn sounds_like_event(name: &str) -> bool {
 fn output_sizes(function: &Function, map: MapId) -> Vec<u64> {
     let mut sizes = Vec::new();
     for (index, insn) in function.insns.iter().enumerate() {
-        if insn.code != BPF_JMP | BPF_CALL || insn.src_reg != 0 {
-            continue;
-        }
         // Registers of the map and of the size.
-        let (map_reg, size_reg) = match insn.imm {
-            RINGBUF_RESERVE => (1, 2),
-            RINGBUF_OUTPUT => (1, 3),
-            PERF_EVENT_OUTPUT => (2, 5),
+        let (map_reg, size_reg) = match insn.helper() {
+            Some(helpers::RINGBUF_RESERVE) => (1, 2),
+            Some(helpers::RINGBUF_OUTPUT) => (1, 3),
+            Some(helpers::PERF_EVENT_OUTPUT) => (2, 5),
             _ => continue,
         };
         let before = &function.insns[..index];
         let last_set = |register: u8| {
             before.iter().rposition(|insn| {
                 let class = insn.class();
-                insn.dst_reg == register && matches!(class, 0 | 1 | BPF_ALU | BPF_ALU64)
+                insn.dst_reg == register && matches!(class, BPF_LD | BPF_LDX | BPF_ALU | BPF_ALU64)
             })
         };
         let is_map = last_set(map_reg).is_some_and(|at| {

@@ -11,9 +11,8 @@
 //! In a process id namespace our own id is not the one that `bpf_get_current_pid_tgid` gives. There the prologue asks
 //! `bpf_get_ns_current_pid_tgid` (kernel 5.7), which takes the namespace's device and inode.
 
-use skep_insn::consts::{BPF_ADD, BPF_ALU64, BPF_CALL, BPF_EXIT, BPF_JEQ, BPF_JMP, BPF_JNE, BPF_K};
-use skep_insn::consts::{BPF_LD_IMM64, BPF_LDX, BPF_MEM, BPF_MOV, BPF_RSH, BPF_W, BPF_X};
-use skep_insn::{InsnIdx, RawInsn};
+use skep_insn::build::{add, alu, branch, call, exit, load, load_imm64, mov, slots};
+use skep_insn::{AluOp, Cond, InsnIdx, RawInsn, Reg, Size, helpers};
 use skep_spec::{AttachPoint, AttachType, ProgType, Program, Spec};
 
 /// Whose events a program sees.
@@ -36,9 +35,6 @@ pub struct Process {
 
 /// Inode of the first process id namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h, 6.18).
 const INIT_PID_NAMESPACE: u64 = 0xefff_fffc;
-
-const GET_CURRENT_PID_TGID: i32 = 14;
-const GET_NS_CURRENT_PID_TGID: i32 = 120;
 
 impl Process {
     /// A process of our own namespace.
@@ -174,37 +170,25 @@ fn runs_in_interrupts(attach: &AttachPoint) -> bool {
 /// `if (the current process is ours) return 0;`, or the opposite. Registers are as at entry afterwards: r1 holds the
 /// context, and no other is defined in an entry function.
 fn prologue(whose: Whose) -> Vec<RawInsn> {
-    let (process, leave_when) = match whose {
-        Whose::Except(process) => (process, BPF_JNE),
-        Whose::Only(process) => (process, BPF_JEQ),
+    let (process, stay) = match whose {
+        Whose::Except(process) => (process, Cond::Ne),
+        Whose::Only(process) => (process, Cond::Eq),
     };
-    let insn = RawInsn::new;
-    let mut code = vec![insn(BPF_ALU64 | BPF_MOV | BPF_X, 6, 1, 0, 0)];
-    let stay_over = |code: &mut Vec<RawInsn>| {
-        // Jump over `r0 = 0; exit` when the process is to be seen.
-        code.push(insn(BPF_JMP | leave_when | BPF_K, 0, 0, 2, process.pid as i32));
-        code.push(insn(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0));
-        code.push(insn(BPF_JMP | BPF_EXIT, 0, 0, 0, 0));
-        code.push(insn(BPF_ALU64 | BPF_MOV | BPF_X, 1, 6, 0, 0));
-    };
+    let mut code = vec![mov(Reg::R6, Reg::R1)];
     match process.namespace {
-        None => {
-            code.push(insn(BPF_JMP | BPF_CALL, 0, 0, 0, GET_CURRENT_PID_TGID));
-            code.push(insn(BPF_ALU64 | BPF_RSH | BPF_K, 0, 0, 0, 32));
-        }
-        Some((device, inode)) => {
-            for (register, value) in [(1, device), (2, inode)] {
-                code.push(insn(BPF_LD_IMM64, register, 0, 0, value as u32 as i32));
-                code.push(insn(0, 0, 0, 0, (value >> 32) as i32));
-            }
-            code.push(insn(BPF_ALU64 | BPF_MOV | BPF_X, 3, 10, 0, 0));
-            code.push(insn(BPF_ALU64 | BPF_ADD | BPF_K, 3, 0, 0, -8));
-            code.push(insn(BPF_ALU64 | BPF_MOV | BPF_K, 4, 0, 0, 8));
+        None => code.extend([call(helpers::GET_CURRENT_PID_TGID), alu(AluOp::Rsh, Reg::R0, 32)]),
+        Some((device, inode)) => code.extend([
+            load_imm64(Reg::R1, device),
+            load_imm64(Reg::R2, inode),
+            mov(Reg::R3, Reg::FP),
+            add(Reg::R3, -8),
+            mov(Reg::R4, 8),
             // The helper fills `struct bpf_pidns_info { u32 pid, tgid }`, with zeros for a process outside the namespace.
-            code.push(insn(BPF_JMP | BPF_CALL, 0, 0, 0, GET_NS_CURRENT_PID_TGID));
-            code.push(insn(BPF_LDX | BPF_MEM | BPF_W, 0, 10, -4, 0));
-        }
+            call(helpers::GET_NS_CURRENT_PID_TGID),
+            load(Size::W, Reg::R0, Reg::FP, -4),
+        ]),
     }
-    stay_over(&mut code);
-    code
+    // Over `r0 = 0; exit` when the process is to be seen.
+    code.extend([branch(stay, Reg::R0, process.pid as i32, 2), mov(Reg::R0, 0), exit(), mov(Reg::R1, Reg::R6)]);
+    slots(&code)
 }

@@ -7,15 +7,10 @@
 //!
 //! Perf buffers need nothing: the kernel counts for them and puts a record with the number into the buffer.
 
-use skep_insn::consts::{BPF_ALU64, BPF_ATOMIC, BPF_CALL, BPF_DW, BPF_JEQ, BPF_JMP, BPF_JNE, BPF_K, BPF_LD_IMM64};
-use skep_insn::consts::{BPF_MOV, BPF_STX};
-use skep_insn::{InsnIdx, RawInsn};
+use skep_insn::build::{atomic, branch, load_imm64, mov, slots};
+use skep_insn::{AtomicOp, Cond, InsnIdx, RawInsn, Reg, Width, helpers};
 use skep_spec::function::{RefTarget, Reference};
 use skep_spec::{FuncId, Map, MapId, MapType, Spec};
-
-const RINGBUF_OUTPUT: i32 = 130;
-const RINGBUF_RESERVE: i32 = 131;
-const RINGBUF_RESERVE_DYNPTR: i32 = 198;
 
 /// The counters that were added to a Spec.
 #[derive(Clone, Debug)]
@@ -44,7 +39,7 @@ pub fn count(spec: &mut Spec) -> Option<Counters> {
     let functions: Vec<FuncId> = (0u32..)
         .map(FuncId)
         .zip(&spec.functions)
-        .filter(|(_, function)| function.insns.iter().any(|insn| failure_test(*insn).is_some()))
+        .filter(|(_, function)| function.insns.iter().any(|insn| success_test(*insn).is_some()))
         .map(|(id, _)| id)
         .collect();
     if functions.is_empty() {
@@ -59,14 +54,11 @@ pub fn count(spec: &mut Spec) -> Option<Counters> {
     Some(Counters { map, functions })
 }
 
-/// How `r0` tells that this call lost an event: the jump operation (compared with 0) that is taken when it did not.
-fn failure_test(insn: RawInsn) -> Option<u8> {
-    if insn.code != BPF_JMP | BPF_CALL || insn.src_reg != 0 {
-        return None;
-    }
-    match insn.imm {
-        RINGBUF_RESERVE => Some(BPF_JNE),
-        RINGBUF_OUTPUT | RINGBUF_RESERVE_DYNPTR => Some(BPF_JEQ),
+/// How `r0` tells that this call lost no event: the comparison with 0 that holds then.
+fn success_test(insn: RawInsn) -> Option<Cond> {
+    match insn.helper()? {
+        helpers::RINGBUF_RESERVE => Some(Cond::Ne),
+        helpers::RINGBUF_OUTPUT | helpers::RINGBUF_RESERVE_DYNPTR => Some(Cond::Eq),
         _ => None,
     }
 }
@@ -78,17 +70,15 @@ fn instrument(spec: &mut Spec, id: FuncId, map: MapId, off_bytes: u32) {
         .insns
         .iter()
         .enumerate()
-        .filter_map(|(index, insn)| Some((index as u32, failure_test(*insn)?)))
+        .filter_map(|(index, insn)| Some((index as u32, success_test(*insn)?)))
         .collect();
     for (call, kept) in calls.into_iter().rev() {
-        let insn = RawInsn::new;
-        let code = [
-            insn(BPF_JMP | kept | BPF_K, 0, 0, 4, 0),
-            insn(BPF_LD_IMM64, 1, 0, 0, 0),
-            insn(0, 0, 0, 0, 0),
-            insn(BPF_ALU64 | BPF_MOV | BPF_K, 2, 0, 0, 1),
-            insn(BPF_STX | BPF_ATOMIC | BPF_DW, 1, 2, 0, 0),
-        ];
+        let code = slots(&[
+            branch(kept, Reg::R0, 0, 4),
+            load_imm64(Reg::R1, 0),
+            mov(Reg::R2, 1),
+            atomic(AtomicOp::Add, Width::W64, Reg::R1, 0, Reg::R2),
+        ]);
         let counter = Reference { insn: InsnIdx(1), target: RefTarget::MapValue { map, off_bytes } };
         // A call is never a function's last instruction; a jump that gets too long leaves this one call uncounted.
         let _ = spec.insert(id, InsnIdx(call + 1), &code, &[counter]);

@@ -3,13 +3,10 @@
 //! The kernel has one stream for the lines of all programs, and a line does not say which program printed it. But a
 //! program's format strings are known: a line that none of them could have made belongs to someone else.
 
-use skep_insn::consts::{BPF_CALL, BPF_JMP};
+use skep_insn::helpers;
 use skep_spec::function::RefTarget;
 use skep_spec::map::MapContents;
 use skep_spec::{Function, Spec};
-
-const TRACE_PRINTK: i32 = 6;
-const TRACE_VPRINTK: i32 = 177;
 
 /// The format strings of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,9 +41,8 @@ pub fn formats(spec: &Spec) -> Option<Formats> {
 }
 
 fn prints(function: &Function) -> bool {
-    function.insns.iter().any(|insn| {
-        insn.code == BPF_JMP | BPF_CALL && insn.src_reg == 0 && matches!(insn.imm, TRACE_PRINTK | TRACE_VPRINTK)
-    })
+    let mut calls = function.insns.iter().filter_map(|insn| insn.helper());
+    calls.any(|helper| matches!(helper, helpers::TRACE_PRINTK | helpers::TRACE_VPRINTK))
 }
 
 fn c_string(data: &[u8], off: usize) -> Option<&str> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use skep_insn::consts::*;
-use skep_insn::{InsnIdx, RawInsn};
+use skep_insn::{InsnIdx, RawInsn, helpers};
 
 use super::externs::Value;
 use super::needs::exception_callback;
@@ -308,27 +308,17 @@ fn poisoned_call(helper: i32) -> RawInsn {
     RawInsn::new(BPF_JMP | BPF_CALL, 0, 0, 0, helper)
 }
 
-const FUNC_PROBE_READ: i32 = 4;
-const FUNC_PROBE_READ_STR: i32 = 45;
-const FUNC_PROBE_READ_USER: i32 = 112;
-const FUNC_PROBE_READ_KERNEL: i32 = 113;
-const FUNC_PROBE_READ_USER_STR: i32 = 114;
-const FUNC_PROBE_READ_KERNEL_STR: i32 = 115;
-
 /// Kernels before 5.5 have only `bpf_probe_read`, which reads both address spaces there.
 fn downgrade_probe_reads(insns: &mut [RawInsn], target: &dyn Target) {
     let mut has = None;
     for insn in insns {
-        if insn.code != BPF_JMP | BPF_CALL || insn.src_reg != 0 || insn.dst_reg != 0 {
-            continue;
-        }
-        let old = match insn.imm {
-            FUNC_PROBE_READ_USER | FUNC_PROBE_READ_KERNEL => FUNC_PROBE_READ,
-            FUNC_PROBE_READ_USER_STR | FUNC_PROBE_READ_KERNEL_STR => FUNC_PROBE_READ_STR,
+        let old = match insn.helper() {
+            Some(helpers::PROBE_READ_USER | helpers::PROBE_READ_KERNEL) => helpers::PROBE_READ,
+            Some(helpers::PROBE_READ_USER_STR | helpers::PROBE_READ_KERNEL_STR) => helpers::PROBE_READ_STR,
             _ => continue,
         };
         if !*has.get_or_insert_with(|| target.supports(Feature::ProbeReadKernel)) {
-            insn.imm = old;
+            insn.imm = old as i32;
         }
     }
 }
