@@ -7,7 +7,7 @@
 // What a tracepoint hands over is listed in its `format` file:
 // /sys/kernel/tracing/events/syscalls/sys_enter_execve/format. The structure below
 // has the same fields at the same offsets; each argument of a system call takes
-// eight bytes. `skep ls -v` prints such lists too.
+// eight bytes.
 
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>

@@ -20,7 +20,9 @@
 //!
 //! C programs that the tests of `skep run` use are compiled in skep's own way, with its own headers, so that the virtual
 //! machines, which have no compiler, can run them: every `.bpf.c` under `examples/` and `tests/programs/` becomes
-//! `$SKEP_TEST_OBJECTS/examples/NAME.bpf.o` or `$SKEP_TEST_OBJECTS/tests/programs/PATH/NAME.bpf.o` before a machine boots.
+//! `$SKEP_TEST_OBJECTS/examples/NAME.bpf.o` or `$SKEP_TEST_OBJECTS/tests/programs/PATH/NAME.bpf.o` before a machine boots. So
+//! do the programs of the documents that the project was created from, where they are at hand:
+//! `$SKEP_TEST_OBJECTS/documents/PATH/NAME.bpf.o`.
 //!
 //! An object of the corpus is made again when its source, the headers, the compiler or the command line changed: the stamp beside it
 //! holds a hash of all four.
@@ -141,18 +143,30 @@ pub(crate) fn objects() -> Result<Vec<PathBuf>> {
     Ok(objects)
 }
 
-/// Compiles the C programs under `examples/` and `tests/programs/` as `skep run` would; gives back the objects.
+/// Compiles the C programs under `examples/`, `tests/programs/` and the documents' folder as `skep run` would; gives back the
+/// objects.
 pub(crate) fn programs() -> Result<Vec<PathBuf>> {
     let root = paths::root();
-    let mut files = Vec::new();
-    for dir in ["examples", "tests/programs"] {
-        collect(&root.join(dir), &mut files)?;
+    let mut objects = as_run_does(&root, &["examples", "tests/programs"], &paths::objects())?;
+    let documents = paths::documents();
+    if documents.is_dir() {
+        objects.extend(as_run_does(&documents, &[""], &paths::objects().join("documents"))?);
     }
-    let files: Vec<PathBuf> = files.iter().filter_map(|file| Some(file.strip_prefix(&root).ok()?.to_owned())).collect();
+    Ok(objects)
+}
+
+/// Compiles every program in some folders under `base` to the same place under `to`.
+fn as_run_does(base: &Path, dirs: &[&str], to: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for dir in dirs {
+        collect(&base.join(dir), &mut files)?;
+    }
+    let files: Vec<PathBuf> = files.iter().filter_map(|file| Some(file.strip_prefix(base).ok()?.to_owned())).collect();
     let mut command = sh::cargo();
-    command.args(["run", "--quiet", "--package", "skep-clang", "--example", "objects", "--"]);
-    sh::run(command.arg(paths::objects()).args(&files))?;
-    Ok(files.into_iter().map(|file| paths::objects().join(file).with_extension("o")).collect())
+    command.args(["run", "--quiet", "--package", "skep-clang", "--example", "objects", "--manifest-path"]);
+    command.arg(paths::root().join("Cargo.toml")).arg("--").arg(to).args(&files).current_dir(base);
+    sh::run(&mut command)?;
+    Ok(files.into_iter().map(|file| to.join(file).with_extension("o")).collect())
 }
 
 fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {

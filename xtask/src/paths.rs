@@ -37,3 +37,12 @@ pub(crate) fn download_cache() -> PathBuf {
 pub(crate) fn objects() -> PathBuf {
     build_cache().join("objects")
 }
+
+/// The programs of the documents that the project was created from, if somebody has put them there: `$SKEP_DOCUMENTS`, or beside
+/// the repository.
+pub(crate) fn documents() -> PathBuf {
+    match std::env::var_os("SKEP_DOCUMENTS") {
+        Some(dir) => root().join(dir),
+        None => root().join("../shared/seeds/programs"),
+    }
+}

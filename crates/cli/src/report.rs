@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::io::{IsTerminal, Write};
 
 use skep_engine::Error;
+use skep_sys::Errno;
 
 /// Prints an error with its causes and its hint.
 pub(crate) fn error(error: &Error) {
@@ -11,6 +12,10 @@ pub(crate) fn error(error: &Error) {
     let mut said = error.to_string();
     let mut cause = error.source();
     while let Some(current) = cause {
+        if current.is::<Errno>() {
+            // The message has said it, or something that people understand better.
+            break;
+        }
         let text = current.to_string();
         // A message that already quotes its cause needs no second line.
         if !said.contains(&text) {

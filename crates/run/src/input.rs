@@ -24,7 +24,7 @@ pub enum Input {
 /// `e_machine` of BPF (elf.h).
 const EM_BPF: u16 = 247;
 
-/// Reads `path` and tells what it is.
+/// Reads `path` and tells what it is. Only for C that holds nothing but `#include` of other C the suffix counts too.
 ///
 /// # Errors
 ///
@@ -54,7 +54,10 @@ pub fn identify(path: &Path) -> Result<Input, Error> {
         return Err(Error::new(format!("`{shown}` is neither a BPF object nor text"))
             .with_hint("give skep a `.bpf.c` or a `.bpf.o` file"));
     };
-    if text.contains("SEC(") {
+    // A C file may take its programs from another one: `#include "other.bpf.c"`.
+    let is_c = path.extension().is_some_and(|extension| extension == "c");
+    let includes = || text.lines().any(|line| line.trim_start().starts_with("#include \""));
+    if text.contains("SEC(") || (is_c && includes()) {
         return Ok(Input::C { path: path.to_owned() });
     }
     let looks = if text.trim_start().starts_with('{') {

@@ -129,6 +129,7 @@ pub fn run(
     notice: &mut dyn FnMut(Notice<'_>),
 ) -> Result<Summary, Error> {
     let Prepared { mut spec, hints } = prepared;
+    plan::act_at_once(&mut spec);
     let Plan { jobs, iterators, idle } = plan::plan(&spec);
     for idle in &idle {
         notice(Notice::Idle { program: &spec.program(idle.program).name, reason: idle.reason.into() });
@@ -189,7 +190,7 @@ pub fn run(
     let child = held
         .map(HeldChild::release)
         .transpose()
-        .map_err(|cause| Error::new(format!("cannot run the command: {}", input::io_text(&cause))))?;
+        .map_err(|cause| cannot_start(options.command.as_deref().unwrap_or_default(), &cause))?;
     let mut until = Until {
         deadline: options.duration.map(|duration| start + duration),
         max_events: options.max_events,
@@ -340,8 +341,14 @@ fn hold(command: &str) -> Result<HeldChild, Error> {
     let words = split_command(command).map_err(Error::new)?;
     let mut child = Command::new(&words[0]);
     child.args(&words[1..]);
-    HeldChild::spawn(child)
-        .map_err(|cause| Error::new(format!("cannot start `{}`: {}", words[0], input::io_text(&cause))))
+    HeldChild::spawn(child).map_err(|cause| cannot_start(command, &cause))
+}
+
+/// Names the command's program.
+fn cannot_start(command: &str, cause: &std::io::Error) -> Error {
+    let words = split_command(command).unwrap_or_default();
+    let program = words.first().map_or(command, String::as_str);
+    Error::new(format!("cannot start `{program}`: {}", input::io_text(cause)))
 }
 
 /// The local zone, and the distance between the kernel's clock and the wall's.

@@ -1,7 +1,7 @@
 //! Which programs of an object are attached, and in which order they are tried.
 
 use skep_spec::map::{MapContents, Slot};
-use skep_spec::{AttachPoint, MapType, ProgId, Program, Spec};
+use skep_spec::{AttachPoint, MapType, ProgId, ProgType, Program, Spec};
 
 /// Programs that do the same job by different means: the first one that attaches is the one that runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +67,15 @@ pub fn plan(spec: &Spec) -> Plan {
     Plan { jobs, iterators, idle }
 }
 
+/// Makes classifiers of tc actions, which are attached to an interface only through a filter of another program. A
+/// classifier that acts at once (`direct-action`) has the same context and the same return values, so `SEC("action/egress")`
+/// does what its author meant.
+pub fn act_at_once(spec: &mut Spec) {
+    for program in spec.programs.iter_mut().filter(|program| program.prog_type == ProgType::SCHED_ACT) {
+        program.prog_type = ProgType::SCHED_CLS;
+    }
+}
+
 fn names_itself(program: &Program) -> bool {
     matches!(&program.attach, AttachPoint::Kprobe { function, .. } if *function == program.name)
 }
@@ -93,7 +102,7 @@ fn place(program: &Program) -> Option<(&str, bool, bool)> {
 
 #[cfg(test)]
 mod tests {
-    use skep_spec::{FuncId, Map, ProgType};
+    use skep_spec::{FuncId, Map};
 
     use super::*;
 

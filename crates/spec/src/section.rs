@@ -158,7 +158,13 @@ impl SectionTable {
             .filter_map(|row| Some((row, loose_match(&row.pattern, name)?)))
             .max_by_key(|(row, _)| (stem(&row.pattern).len(), !row.pattern.ends_with('+')));
         if let Some((row, rest)) = loose {
-            let hint = format!("write SEC(\"{}\")", stem(&row.pattern));
+            let better = match (stem(&row.pattern), name.split_once('/')) {
+                // The direction is worth keeping.
+                ("action" | "classifier", Some((_, "ingress"))) => "tc/ingress",
+                ("action" | "classifier", Some((_, "egress"))) => "tc/egress",
+                (stem, _) => stem,
+            };
+            let hint = format!("write SEC(\"{better}\")");
             let warning = (
                 format!("section name is taken loosely, as {}", describe(row)),
                 (!row.pattern.ends_with('+')).then_some(hint),

@@ -100,7 +100,7 @@ fn loose_names_are_taken_with_a_warning() {
         ("xdp_prog", "xdp xdp? Xdp ! section name is taken loosely, as `xdp`; write SEC(\"xdp\")"),
         (
             "action/egress",
-            "sched_act Tc { direction: Some(Egress) } ! section name is taken loosely, as `action`; write SEC(\"action\")",
+            "sched_act Tc { direction: Some(Egress) } ! section name is taken loosely, as `action`; write SEC(\"tc/egress\")",
         ),
         (
             "classifier/from-netdev",

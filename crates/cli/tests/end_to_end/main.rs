@@ -1,0 +1,17 @@
+//! What a person sees who types `skep run`, `skep load` and `skep doctor`: the binary, real programs, a real kernel.
+//!
+//! The cases run on the host and, compiled statically, on older kernels in virtual machines. Each says what it needs
+//! ([`support::needs`]); each that attaches something checks afterwards that nothing of it is left
+//! ([`support::kernel_objects`]).
+
+mod support;
+
+mod bad_input;
+mod doctor;
+mod kprobes;
+mod load;
+mod network;
+mod ring_buffer;
+mod stop;
+mod tracepoints;
+mod uprobes;
