@@ -30,18 +30,26 @@ pub struct Shapes {
 }
 
 impl Shapes {
-    /// The layout for a record of `len` bytes: one of exactly that size, else the smallest that is large enough (a trimmed
-    /// tail), else the first.
+    /// The layout for a record of `len` bytes: one of exactly that size, else one that a perf buffer pads to it, else the
+    /// smallest that is large enough (a trimmed tail), else the first.
     pub fn for_len(&self, len: usize) -> Option<usize> {
-        let size = |index: &usize| self.layouts[*index].size_bytes() as usize;
-        let indexes = 0..self.layouts.len();
-        indexes
-            .clone()
-            // Perf buffers and ring buffers round up to 8 bytes.
-            .find(|index| size(index) == len || size(index).next_multiple_of(8) == len)
-            .or_else(|| indexes.clone().filter(|index| size(index) > len).min_by_key(size))
-            .or_else(|| indexes.clone().next())
+        pick(&self.layouts.iter().map(|layout| layout.size_bytes() as usize).collect::<Vec<_>>(), len)
     }
+}
+
+fn pick(sizes: &[usize], len: usize) -> Option<usize> {
+    sizes
+        .iter()
+        .position(|size| *size == len)
+        .or_else(|| sizes.iter().position(|size| perf_padded(*size) == len))
+        .or_else(|| (0..sizes.len()).filter(|index| sizes[*index] > len).min_by_key(|index| sizes[*index]))
+        .or(if sizes.is_empty() { None } else { Some(0) })
+}
+
+/// What a perf buffer makes of a length: the data and the `u32` before it that holds their length fill whole 8 bytes
+/// together, so that 24 bytes come out as 28 (`perf_prepare_sample`, kernel/events/core.c, 6.18). Ring buffers keep lengths.
+fn perf_padded(size: usize) -> usize {
+    (size + 4).next_multiple_of(8) - 4
 }
 
 /// Whether programs send events to user space through this map.
@@ -137,4 +145,26 @@ fn output_sizes(function: &Function, map: MapId) -> Vec<u64> {
         }
     }
     sizes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_of_a_record_tells_the_types_of_one_perf_buffer_apart() {
+        let sizes = [88, 24, 16];
+        assert_eq!(pick(&sizes, perf_padded(88)), Some(0));
+        assert_eq!(pick(&sizes, 28), Some(1));
+        assert_eq!(pick(&sizes, 20), Some(2));
+        // A perf buffer keeps 20 bytes as they are, and an exact size goes before a padded one.
+        assert_eq!(pick(&[16, 20], 20), Some(1));
+    }
+
+    #[test]
+    fn a_trimmed_tail_takes_the_smallest_type_with_room_for_it() {
+        assert_eq!(pick(&[7800, 40, 400], 200), Some(2));
+        assert_eq!(pick(&[8, 16], 100), Some(0));
+        assert_eq!(pick(&[], 8), None);
+    }
 }

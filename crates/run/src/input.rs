@@ -1,5 +1,7 @@
 //! What a file is, by its content.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::Error;
@@ -24,6 +26,9 @@ pub enum Input {
 /// `e_machine` of BPF (elf.h).
 const EM_BPF: u16 = 247;
 
+/// More than any object or source that people make, and little enough to read by mistake.
+const LIMIT_BYTES: u64 = 256 << 20;
+
 /// Reads `path` and tells what it is. Only for C that holds nothing but `#include` of other C the suffix counts too.
 ///
 /// # Errors
@@ -31,10 +36,7 @@ const EM_BPF: u16 = 247;
 /// When it cannot be read, or is nothing that skep runs: the message says what it looks like instead.
 pub fn identify(path: &Path) -> Result<Input, Error> {
     let shown = path.display();
-    let bytes = std::fs::read(path).map_err(|cause| {
-        let error = Error::new(format!("cannot read `{shown}`: {}", io_text(&cause)));
-        if path.is_dir() { error.with_hint("name the file inside") } else { error }
-    })?;
+    let bytes = read(path)?;
     if bytes.is_empty() {
         return Err(Error::new(format!("`{shown}` is empty")));
     }
@@ -45,8 +47,10 @@ pub fn identify(path: &Path) -> Result<Input, Error> {
         });
         return match machine {
             Some(EM_BPF) => Ok(Input::Object { name: object_name(path), bytes }),
-            Some(machine) => Err(Error::new(format!("`{shown}` is an ELF file, but not for BPF (machine {machine})"))
-                .with_hint("compile it with `clang -g -O2 -target bpf -c`, or give skep the C file")),
+            Some(machine) => {
+                Err(Error::new(format!("`{shown}` is an ELF file, but not for BPF ({})", machine_name(machine)))
+                    .with_hint("compile it with `clang -g -O2 -target bpf -c`, or give skep the C file"))
+            }
             None => Err(Error::new(format!("`{shown}` ends inside its ELF header"))),
         };
     }
@@ -58,6 +62,11 @@ pub fn identify(path: &Path) -> Result<Input, Error> {
     let is_c = path.extension().is_some_and(|extension| extension == "c");
     let includes = || text.lines().any(|line| line.trim_start().starts_with("#include \""));
     if text.contains("SEC(") || (is_c && includes()) {
+        // The compiler reads it again, and a pipe gives its content once.
+        if !path.is_file() {
+            return Err(Error::new(format!("`{shown}` is C source, but not a file"))
+                .with_hint("save it to a file, since the compiler reads it again"));
+        }
         return Ok(Input::C { path: path.to_owned() });
     }
     let looks = if text.trim_start().starts_with('{') {
@@ -69,6 +78,41 @@ pub fn identify(path: &Path) -> Result<Input, Error> {
     };
     Err(Error::new(format!("`{shown}` is {looks}, which skep does not run"))
         .with_hint("give skep a `.bpf.c` or a `.bpf.o` file"))
+}
+
+/// Reads a file that fits.
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let shown = path.display();
+    let cannot = |cause: std::io::Error| {
+        let error = Error::new(format!("cannot read `{shown}`: {}", io_text(&cause)));
+        if path.is_dir() { error.with_hint("name the file inside") } else { error }
+    };
+    let too_large = || {
+        Error::new(format!("`{shown}` has more than {} MB: no BPF object or source is that large", LIMIT_BYTES >> 20))
+    };
+    let file = File::open(path).map_err(cannot)?;
+    if file.metadata().map_err(cannot)?.len() > LIMIT_BYTES {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::new();
+    // Devices and pipes do not tell their length.
+    file.take(LIMIT_BYTES + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() as u64 > LIMIT_BYTES { Err(too_large()) } else { Ok(bytes) }
+}
+
+/// `e_machine` as people call it (elf.h).
+fn machine_name(machine: u16) -> String {
+    match machine {
+        3 => "x86".into(),
+        62 => "x86-64".into(),
+        40 => "arm".into(),
+        183 => "arm64".into(),
+        243 => "risc-v".into(),
+        22 => "s390".into(),
+        21 => "ppc64".into(),
+        258 => "loongarch".into(),
+        other => format!("machine {other}"),
+    }
 }
 
 /// The file's stem up to the first dot, as libbpf names objects: `execsnoop` for `dir/execsnoop.bpf.o`.
@@ -108,12 +152,28 @@ mod tests {
         assert!(matches!(identify_bytes(&elf), Ok(Input::Object { .. })));
         elf[18] = 62;
         elf[19] = 0;
-        assert!(identify_bytes(&elf).unwrap_err().contains("not for BPF (machine 62)"));
+        assert!(identify_bytes(&elf).unwrap_err().contains("not for BPF (x86-64)"));
         assert!(identify_bytes(&elf[..12]).unwrap_err().contains("ends inside its ELF header"));
         assert!(matches!(identify_bytes(b"SEC(\"xdp\") int f() {}"), Ok(Input::C { .. })));
         assert!(identify_bytes(b"").unwrap_err().contains("is empty"));
         assert!(identify_bytes(b"{}").unwrap_err().contains("JSON"));
         assert!(identify_bytes(b"\xff\xfe").unwrap_err().contains("neither"));
+    }
+
+    #[test]
+    fn what_never_ends_is_not_read_whole() {
+        let error = identify(Path::new("/dev/zero")).unwrap_err();
+        assert_eq!(error.to_string(), "`/dev/zero` has more than 256 MB: no BPF object or source is that large");
+    }
+
+    #[test]
+    fn c_from_a_pipe_is_refused_because_the_compiler_reads_it_again() {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        std::io::Write::write_all(&mut writer, b"SEC(\"xdp\") int f() {}").unwrap();
+        drop(writer);
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+        let error = identify(Path::new(&path)).unwrap_err();
+        assert!(error.to_string().contains("is C source, but not a file"), "{error}");
     }
 
     #[test]

@@ -69,12 +69,8 @@ impl Pump<'_, '_> {
             let end = until.deadline.map_or(next_tick, |deadline| deadline.min(next_tick));
             self.wait(until, child_fd.as_ref(), end.saturating_duration_since(now))?;
             self.read(until.max_events)?;
-            self.writer.flush();
-            if let Some(error) = self.writer.broken() {
-                return match error.kind() {
-                    std::io::ErrorKind::BrokenPipe => Ok(Stop::ClosedPipe),
-                    _ => Err(Error::new(format!("cannot write the output: {}", crate::input::io_text(error)))),
-                };
+            if let Some(stop) = self.flush()? {
+                return Ok(stop);
             }
         }
     }
@@ -83,8 +79,17 @@ impl Pump<'_, '_> {
     pub(crate) fn drain(&mut self, max_events: Option<u64>) -> Result<(), Error> {
         let end = Instant::now() + DRAIN;
         while self.read(max_events)? > 0 && Instant::now() < end {}
+        self.flush().map(|_| ())
+    }
+
+    /// Hands on what is there. Output that cannot be written ends the run: by an error, unless nobody wants it any more.
+    fn flush(&mut self) -> Result<Option<Stop>, Error> {
         self.writer.flush();
-        Ok(())
+        match self.writer.broken() {
+            None => Ok(None),
+            Some(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Some(Stop::ClosedPipe)),
+            Some(error) => Err(Error::new(format!("cannot write the output: {}", crate::input::io_text(error)))),
+        }
     }
 
     fn finished(&self, until: &mut Until) -> bool {
