@@ -40,7 +40,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "PATH")]
     pub(crate) bin: Option<PathBuf>,
     /// Only this process.
-    #[arg(short, long, value_name = "PID")]
+    #[arg(short, long, value_name = "PID", allow_negative_numbers = true, value_parser = whole::<u32>)]
     pub(crate) pid: Option<u32>,
     /// Run a command, and stop when it ends.
     #[arg(short, long, value_name = "CMD")]
@@ -52,13 +52,20 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "PATH")]
     pub(crate) netns: Option<PathBuf>,
     /// Samples per second of perf_event programs.
-    #[arg(long, value_name = "HZ", default_value_t = 0, hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "HZ",
+        default_value_t = 0,
+        hide_default_value = true,
+        allow_negative_numbers = true,
+        value_parser = whole::<u64>
+    )]
     pub(crate) hz: u64,
     /// Stop after this time: `5s`, `500ms`, `2m`.
-    #[arg(long, value_name = "T", value_parser = parse_duration)]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = parse_duration)]
     pub(crate) duration: Option<Duration>,
     /// Stop after so many events.
-    #[arg(short = 'n', value_name = "EVENTS")]
+    #[arg(short = 'n', value_name = "EVENTS", allow_negative_numbers = true, value_parser = whole::<u64>)]
     pub(crate) max_events: Option<u64>,
     /// One JSON object per line.
     #[arg(long)]
@@ -122,11 +129,25 @@ pub(crate) struct DoctorArgs {
     pub(crate) json: bool,
 }
 
+/// A number that counts something.
+fn whole<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("`{text}` is not a whole number in range"))
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn numbers_that_make_no_sense_are_called_that() {
+        for typed in ["-n -3", "-n many", "-p -1", "-p 99999999999", "--hz -1", "--duration -1"] {
+            let words = ["skep", "run", "x.bpf.o"].into_iter().chain(typed.split(' '));
+            let error = Args::try_parse_from(words).unwrap_err().to_string();
+            assert!(error.contains("is not a whole number in range") || error.contains("is not a "), "{error}");
+        }
+    }
 
     #[test]
     fn the_definition_is_consistent() {

@@ -15,6 +15,8 @@ use skep_insn::build::{add, alu, branch, call, exit, load, load_imm64, mov, slot
 use skep_insn::{AluOp, Cond, InsnIdx, RawInsn, Reg, Size, helpers};
 use skep_spec::{AttachPoint, AttachType, ProgType, Program, Spec};
 
+use crate::Error;
+
 /// Whose events a program sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whose {
@@ -42,6 +44,27 @@ impl Process {
         use std::os::unix::fs::MetadataExt;
         let namespace = std::fs::metadata("/proc/self/ns/pid").ok().map(|meta| (meta.dev(), meta.ino()));
         Process { pid, namespace: namespace.filter(|(_, inode)| *inode != INIT_PID_NAMESPACE) }
+    }
+}
+
+/// Whether `-p PID` can match anything.
+///
+/// # Errors
+///
+/// When there is no such process, or the number is that of a thread: programs are told the process's.
+pub fn check_process(pid: u32) -> Result<(), Error> {
+    let absent = || Error::new(format!("there is no process {pid}"));
+    let number = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).ok_or_else(absent)?;
+    if rustix::process::test_kill_process(number) == Err(rustix::io::Errno::SRCH) {
+        return Err(absent());
+    }
+    // Where /proc is not to be seen, the number is taken as it is.
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let leader = status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse::<u32>().ok());
+    match leader.filter(|leader| *leader != pid) {
+        Some(leader) => Err(Error::new(format!("{pid} is a thread of process {leader}"))
+            .with_hint(format!("name the process: `-p {leader}`"))),
+        None => Ok(()),
     }
 }
 
@@ -191,4 +214,20 @@ fn prologue(whose: Whose) -> Vec<RawInsn> {
     // Over `r0 = 0; exit` when the process is to be seen.
     code.extend([branch(stay, Reg::R0, process.pid as i32, 2), mov(Reg::R0, 0), exit(), mov(Reg::R1, Reg::R6)]);
     slots(&code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_is_gone_or_only_a_thread_is_refused() {
+        assert!(check_process(std::process::id()).is_ok());
+        for absent in [0, u32::MAX, i32::MAX as u32] {
+            assert_eq!(check_process(absent).unwrap_err().to_string(), format!("there is no process {absent}"));
+        }
+        let thread = std::thread::spawn(|| check_process(rustix::thread::gettid().as_raw_nonzero().get() as u32));
+        let error = thread.join().unwrap().unwrap_err();
+        assert!(error.to_string().ends_with(&format!(" is a thread of process {}", std::process::id())), "{error}");
+    }
 }

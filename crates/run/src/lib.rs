@@ -131,6 +131,9 @@ pub fn run(
     let Prepared { mut spec, hints } = prepared;
     plan::act_at_once(&mut spec);
     let Plan { jobs, iterators, idle } = plan::plan(&spec);
+    if let Some(pid) = options.attach.pid {
+        leave_out::check_process(pid)?;
+    }
     for idle in &idle {
         notice(Notice::Idle { program: &spec.program(idle.program).name, reason: idle.reason.into() });
     }
