@@ -125,6 +125,11 @@ impl Btf {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
+    /// Where the type section lies in [`Btf::as_bytes`].
+    pub(crate) fn type_range(&self) -> Range<usize> {
+        self.0.types.clone()
+    }
+
     /// The type section, without the base's.
     pub(crate) fn type_bytes(&self) -> &[u8] {
         self.as_bytes().get(self.0.types.clone()).unwrap_or_default()

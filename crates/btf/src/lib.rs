@@ -11,6 +11,7 @@
 //! - [`Type`] and its views ([`Composite`], [`Enum`], ...) read one record in place, in either byte order.
 //! - [`NeededNames`] and [`Btf::find_all`] answer "where are these twenty names" in one pass over the kernel's BTF, without
 //!   building an index; [`Btf::find`] builds one when it is asked often.
+//! - [`Builder`] makes BTF, or takes one apart to change it; [`Edit`] changes a few numbers of one in place.
 //! - [`BtfExt`] is what a compiler leaves beside BTF in an object: function types, source lines and CO-RE relocations.
 //!
 //! ```
@@ -32,6 +33,7 @@ mod build;
 pub mod core;
 pub mod dedup;
 pub mod dump;
+mod edit;
 mod error;
 mod ext;
 mod find;
@@ -46,6 +48,7 @@ pub mod value;
 
 pub use btf::{Btf, TypeId};
 pub use build::{Appended, Builder, MemberDef, TypeDef};
+pub use edit::Edit;
 pub use error::Error;
 pub use ext::{BtfExt, CoreRelo, CoreReloKind, ExtSection, FuncInfo, LineInfo};
 pub use find::NeededNames;

@@ -93,16 +93,9 @@ impl Reader<'_, '_> {
             })?;
             let id = FuncId(self.spec.functions.len() as u32);
             self.spec.functions.push(Function {
-                name: symbol.name.clone().into_owned(),
-                section: code.name.clone().into_owned(),
                 section_off_bytes: symbol.value,
                 linkage: linkage(symbol),
-                insns,
-                btf_func: None,
-                references: Vec::new(),
-                core_relos: Vec::new(),
-                lines: Vec::new(),
-                faults: Vec::new(),
+                ..Function::new(&symbol.name, &code.name, insns)
             });
             self.section_of.push(section);
             if !symbol.is_local() && symbol.is_hidden() {

@@ -7,7 +7,7 @@ use super::Reader;
 use super::file::MAX_NAME_BYTES;
 use super::file::{SHT_NOBITS, SHT_PROGBITS, STT_NOTYPE, STT_OBJECT};
 use crate::map::{
-    BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, DataKind, DataSection, Map, MapContents, MapOrigin, MapType, Pinning, Variable,
+    BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, DataKind, DataSection, Map, MapContents, MapOrigin, MapType, Variable,
 };
 
 impl Reader<'_, '_> {
@@ -47,21 +47,11 @@ impl Reader<'_, '_> {
                 flags |= BPF_F_MMAPABLE;
             }
             let map = Map {
-                name: section.name.clone().into_owned(),
-                map_type: MapType::ARRAY,
-                key_size: 4,
-                value_size: size,
-                max_entries: 1,
                 flags,
-                map_extra: 0,
-                numa_node: None,
-                key_type: None,
                 value_type: data.datasec,
-                pinning: Pinning::None,
-                inner: None,
                 contents,
                 origin: MapOrigin::Data(data),
-                autocreate: true,
+                ..Map::new(&section.name, MapType::ARRAY, 4, size, 1)
             };
             let id = self.add_map(map);
             self.map_of_section.insert(index, id);

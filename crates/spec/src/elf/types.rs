@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use skep_btf::{Btf, Kind, Type, TypeId, VarLinkage};
+use skep_btf::{Btf, Edit, Kind, SecVar, Type, TypeId, VarLinkage};
 use skep_insn::Endian;
 
 use super::Reader;
@@ -32,7 +32,7 @@ impl Reader<'_, '_> {
             };
             write32(&mut bytes, reloc.offset as usize, addend.wrapping_add(symbol.value as u32), self.elf.endian);
         }
-        let btf = match Btf::parse(bytes.clone()) {
+        let btf = match Btf::parse(bytes) {
             Ok(btf) if btf.endian() != self.elf.endian => {
                 self.warn(".BTF", "has another byte order than the file; the types are ignored");
                 return;
@@ -43,20 +43,20 @@ impl Reader<'_, '_> {
                 return;
             }
         };
-        self.complete_datasecs(&btf, &mut bytes);
-        match Btf::parse(bytes) {
+        match self.complete_datasecs(&btf).map_or(Ok(btf), Btf::parse) {
             Ok(btf) => self.spec.btf = Some(btf),
             Err(err) => self.warn(".BTF", format!("the types cannot be completed and are ignored: {err}")),
         }
     }
 
-    fn complete_datasecs(&mut self, btf: &Btf, bytes: &mut [u8]) {
+    /// The bytes with every data section complete; `None` when there is none.
+    fn complete_datasecs(&self, btf: &Btf) -> Option<Vec<u8>> {
         let datasecs: Vec<TypeId> =
             btf.types().filter(|(_, found)| matches!(found, Type::Datasec(_))).map(|(id, _)| id).collect();
         if datasecs.is_empty() {
-            return;
+            return None;
         }
-        let Some(layout) = Layout::of(btf, bytes) else { return };
+        let mut edit = Edit::new(btf);
         let mut variables: HashMap<&str, usize> = HashMap::new();
         for (index, symbol) in self.elf.symbols.iter().enumerate() {
             if symbol.section.is_some()
@@ -73,11 +73,10 @@ impl Reader<'_, '_> {
             if matches!(name, ".ksyms" | ".kconfig") {
                 continue;
             }
-            let at = layout.offset(id);
             let fix_offsets = datasec.size() == 0;
             let section = self.elf.section_named(name);
             if fix_offsets && let Some((_, section)) = section {
-                write32(bytes, at + 8, section.size as u32, self.elf.endian);
+                edit.set_size(id, section.size as u32);
             }
             let mut entries = Vec::new();
             for var in datasec.vars() {
@@ -91,19 +90,17 @@ impl Reader<'_, '_> {
                         offset = symbol.value as u32;
                     }
                     if symbol.is_hidden() {
-                        write32(bytes, layout.offset(var.type_id) + 12, VarLinkage::STATIC.0, self.elf.endian);
+                        edit.set_var_linkage(var.type_id, VarLinkage::STATIC);
                     }
                 }
-                entries.push((offset, var.type_id.0, var.size));
+                entries.push(SecVar { offset, ..var });
             }
-            entries.sort_by_key(|entry| entry.0);
-            for (index, (offset, type_id, size)) in entries.into_iter().enumerate() {
-                let entry = at + 12 + index * 12;
-                write32(bytes, entry, type_id, self.elf.endian);
-                write32(bytes, entry + 4, offset, self.elf.endian);
-                write32(bytes, entry + 8, size, self.elf.endian);
+            entries.sort_by_key(|entry| entry.offset);
+            for (index, entry) in entries.into_iter().enumerate() {
+                edit.set_section_var(id, index, entry);
             }
         }
+        Some(edit.finish())
     }
 
     /// The `DATASEC` of a section; of several sections with one name, the types describe the first.
@@ -117,46 +114,6 @@ impl Reader<'_, '_> {
     pub(super) fn datasec(&self, name: &str) -> Option<TypeId> {
         self.spec.btf.as_ref()?.find(name, Kind::DATASEC)
     }
-}
-
-/// Where each type's record stands in the bytes.
-pub(crate) struct Layout {
-    offsets: Vec<usize>,
-}
-
-impl Layout {
-    /// Walks the records of `bytes`, which are those of `btf` (not split); `None` when they do not agree.
-    pub(crate) fn of(btf: &Btf, bytes: &[u8]) -> Option<Layout> {
-        let endian = btf.endian();
-        let mut at = read32(bytes, 4, endian)?.checked_add(read32(bytes, 8, endian)?)? as usize;
-        let mut offsets = vec![0];
-        for id in 1..btf.len() {
-            offsets.push(at);
-            let info = read32(bytes, at + 4, endian)?;
-            let (kind, n) = (Kind((info >> 24 & 0x7f) as u8), (info & 0xff_ffff) as usize);
-            at += 12
-                + match kind {
-                    Kind::INT | Kind::VAR | Kind::DECL_TAG => 4,
-                    Kind::ARRAY => 12,
-                    Kind::STRUCT | Kind::UNION | Kind::DATASEC | Kind::ENUM64 => 12 * n,
-                    Kind::ENUM | Kind::FUNC_PROTO => 8 * n,
-                    _ if kind.0 > Kind::MAX.0 => return None,
-                    _ => 0,
-                };
-            debug_assert!(id < btf.len());
-        }
-        (at <= bytes.len()).then_some(Layout { offsets })
-    }
-
-    /// Offset of the record of `id` in the bytes.
-    pub(crate) fn offset(&self, id: TypeId) -> usize {
-        self.offsets.get(id.0 as usize).copied().unwrap_or(usize::MAX - 64)
-    }
-}
-
-pub(crate) fn read32(bytes: &[u8], off: usize, endian: Endian) -> Option<u32> {
-    let word: [u8; 4] = bytes.get(off..off.checked_add(4)?)?.try_into().ok()?;
-    Some(super::u32_from(word, endian))
 }
 
 /// Writes a word; past the end nothing happens.

@@ -79,7 +79,7 @@ impl<'s> Writer<'s> {
             Endian::Little => Endianness::Little,
             Endian::Big => Endianness::Big,
         };
-        let btf = match spec.fitted_btf()? {
+        let btf = match spec.fitted_btf() {
             Some(bytes) => Some(Btf::parse(bytes).map_err(|err| Error::new(err.to_string()).in_section(".BTF"))?),
             None => None,
         };

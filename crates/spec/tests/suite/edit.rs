@@ -119,7 +119,7 @@ fn a_section_that_ends_in_an_array_can_be_resized() {
     let table = spec.find_map(".bss.table").unwrap();
     spec.resize_data(table, 4096).unwrap();
     assert_eq!(spec.variable("table").unwrap().1.size_bytes, 4096);
-    let btf = Btf::parse(spec.btf_for_load().unwrap().unwrap()).unwrap();
+    let btf = Btf::parse(spec.btf_for_load().unwrap()).unwrap();
     let Type::Datasec(datasec) = btf.type_by_id(btf.find(".bss.table", Kind::DATASEC).unwrap()).unwrap() else {
         panic!("no data section")
     };
