@@ -4,17 +4,9 @@ use std::time::Instant;
 
 use skep_btf::{Btf, Kind, NeededNames, Type};
 
-#[expect(clippy::unwrap_used, reason = "a test's helper")]
-fn kernel() -> Option<Btf> {
-    match std::fs::read("/sys/kernel/btf/vmlinux") {
-        Ok(data) => Some(Btf::parse(data).unwrap()),
-        Err(_) => {
-            assert!(std::env::var_os("CI").is_none(), "needs /sys/kernel/btf/vmlinux");
-            println!("skipped: needs /sys/kernel/btf/vmlinux");
-            None
-        }
-    }
-}
+mod common;
+
+use common::kernel;
 
 #[test]
 fn the_kernels_types_are_found_by_scan_and_by_index() {
