@@ -4,16 +4,21 @@
 //! loaded and let go, types that are loaded and let go, an attachment that cannot succeed. Each is asked when first needed
 //! and the answer kept. Where the caller has no right to ask, the answer comes from the kernel's version.
 
+mod types;
+
 use std::ffi::CString;
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
 
-use skep_insn::RawInsn;
+use skep_insn::build::{add, call, call_local, exit, load as load_from, mov, slots};
+use skep_insn::{RawInsn, Reg, Size, helpers};
 use skep_spec::MapType;
 use skep_spec::program::{AttachType, ProgType};
 use skep_sys::Errno;
-use skep_sys::bpf::{BtfLoad, LinkCreate, LinkExtra, LinkTarget, MapCreate, ProgFd, ProgLoad, flags};
+use skep_sys::bpf::{LinkCreate, LinkExtra, LinkTarget, MapCreate, ProgFd, ProgLoad, flags};
 use skep_sys::version::KernelVersion;
+
+pub use types::BtfKinds;
 
 /// Answers, as far as they were asked for.
 #[derive(Debug, Default)]
@@ -27,42 +32,10 @@ pub struct Features {
     btf_kinds: OnceLock<BtfKinds>,
 }
 
-/// Which kinds of types the kernel takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BtfKinds {
-    /// `FUNC` and `FUNC_PROTO` (4.20).
-    pub func: bool,
-    /// `FUNC` with global linkage (5.6).
-    pub func_global: bool,
-    /// `VAR` and `DATASEC` (5.2).
-    pub datasec: bool,
-    /// `FLOAT` (5.13).
-    pub float: bool,
-    /// `DECL_TAG` (5.16).
-    pub decl_tag: bool,
-    /// `TYPE_TAG` (5.17).
-    pub type_tag: bool,
-    /// `ENUM64`, and the sign bit of `ENUM` (6.0).
-    pub enum64: bool,
-    /// Sections whose name starts with a question mark (6.8).
-    pub qmark_datasec: bool,
+/// `return 0`.
+fn return_0() -> Vec<RawInsn> {
+    slots(&[mov(Reg::R0, 0), exit()])
 }
-
-const fn insn(code: u8, dst_reg: u8, src_reg: u8, off: i16, imm: i32) -> RawInsn {
-    RawInsn { code, dst_reg, src_reg, off, imm }
-}
-
-const MOV64_K: u8 = 0xb7;
-const MOV64_X: u8 = 0xbf;
-const ADD64_K: u8 = 0x07;
-const CALL: u8 = 0x85;
-const EXIT: RawInsn = insn(0x95, 0, 0, 0, 0);
-const RETURN_0: [RawInsn; 2] = [insn(MOV64_K, 0, 0, 0, 0), EXIT];
-
-/// `BPF_FUNC_get_attach_cookie`.
-const GET_ATTACH_COOKIE: i32 = 174;
-/// `BPF_FUNC_probe_read_kernel`.
-const PROBE_READ_KERNEL: i32 = 113;
 
 fn load(prog_type: ProgType, insns: &[RawInsn], attach_type: u32) -> Result<ProgFd, Errno> {
     let bytes = skep_insn::slots_to_bytes(insns, skep_insn::Endian::NATIVE);
@@ -96,15 +69,14 @@ impl Features {
             if KernelVersion::running() >= since {
                 return true;
             }
-            // r1 = r10 - 8; r2 = 8; r3 = 0; probe_read_kernel
-            let insns = [
-                insn(MOV64_X, 1, 10, 0, 0),
-                insn(ADD64_K, 1, 0, 0, -8),
-                insn(MOV64_K, 2, 0, 0, 8),
-                insn(MOV64_K, 3, 0, 0, 0),
-                insn(CALL, 0, 0, 0, PROBE_READ_KERNEL),
-                EXIT,
-            ];
+            let insns = slots(&[
+                mov(Reg::R1, Reg::FP),
+                add(Reg::R1, -8),
+                mov(Reg::R2, 8),
+                mov(Reg::R3, 0),
+                call(helpers::PROBE_READ_KERNEL),
+                exit(),
+            ]);
             judged(load(ProgType::TRACEPOINT, &insns, 0), since)
         })
     }
@@ -112,7 +84,7 @@ impl Features {
     /// `bpf_get_attach_cookie`, for probes of perf events (5.15).
     pub fn attach_cookie(&self) -> bool {
         *self.attach_cookie.get_or_init(|| {
-            let insns = [insn(CALL, 0, 0, 0, GET_ATTACH_COOKIE), EXIT];
+            let insns = slots(&[call(helpers::GET_ATTACH_COOKIE), exit()]);
             judged(load(ProgType::TRACEPOINT, &insns, 0), KernelVersion::new(5, 15, 0))
         })
     }
@@ -133,7 +105,7 @@ impl Features {
     /// Links for perf events (5.15): tracepoints, kprobes and uprobes that go away with their descriptor and carry cookies.
     pub fn perf_link(&self) -> bool {
         *self.perf_link.get_or_init(|| {
-            let Ok(prog) = load(ProgType::TRACEPOINT, &RETURN_0, 0) else {
+            let Ok(prog) = load(ProgType::TRACEPOINT, &return_0(), 0) else {
                 return KernelVersion::running() >= KernelVersion::new(5, 15, 0);
             };
             let link = LinkCreate {
@@ -152,7 +124,7 @@ impl Features {
     pub fn uprobe_multi(&self) -> bool {
         *self.uprobe_multi.get_or_init(|| {
             let since = KernelVersion::new(6, 6, 0);
-            let prog = match load(ProgType::KPROBE, &RETURN_0, AttachType::TRACE_UPROBE_MULTI.0) {
+            let prog = match load(ProgType::KPROBE, &return_0(), AttachType::TRACE_UPROBE_MULTI.0) {
                 Ok(prog) => prog,
                 Err(Errno::EPERM) => return KernelVersion::running() >= since,
                 Err(_) => return false,
@@ -206,19 +178,11 @@ impl Features {
     /// nothing in particular by its type, then counts as the program's context.
     pub fn arg_ctx_tag(&self) -> bool {
         *self.arg_ctx_tag.get_or_init(|| {
-            let mut raw = RawBtf::default();
-            let int = raw.int("int", 4, 1);
-            let ctx_proto = raw.func_proto(int, &[("ctx", 0)]);
-            let arg = raw.ptr_to_void();
-            let sub_proto = raw.func_proto(int, &[("ctx", arg)]);
-            let main = raw.func("a", ctx_proto, 1);
-            let sub = raw.func("b", sub_proto, 1);
-            raw.decl_tag("arg:ctx", sub, 0);
-            let Ok(btf) = raw.load() else { return false };
+            let Ok((btf, main, sub)) = types::with_arg_ctx() else { return false };
             // a: call b; exit   b: r0 = *(u32 *)(r1 + 0), allowed on a context only; exit
-            let insns = [insn(CALL, 0, 1, 0, 1), EXIT, insn(0x61, 0, 1, 0, 0), EXIT];
+            let insns = slots(&[call_local(1), exit(), load_from(Size::W, Reg::R0, Reg::R1, 0), exit()]);
             let bytes = skep_insn::slots_to_bytes(&insns, skep_insn::Endian::NATIVE);
-            let func_info: Vec<u8> = [0, main, 2, sub].into_iter().flat_map(u32::to_ne_bytes).collect();
+            let func_info: Vec<u8> = [0, main.0, 2, sub.0].into_iter().flat_map(u32::to_ne_bytes).collect();
             let loaded = ProgLoad {
                 prog_type: ProgType::SOCKET_FILTER.0,
                 insns: &bytes,
@@ -261,11 +225,10 @@ impl Features {
                 create.max_entries = skep_sys::page_size() as u32;
             }
             MapType::SK_STORAGE | MapType::INODE_STORAGE | MapType::TASK_STORAGE | MapType::CGRP_STORAGE => {
-                let mut raw = RawBtf::default();
-                let int = raw.int("int", 4, 1);
-                btf = Some(raw.load()?);
-                create.btf_key_type_id = int;
-                create.btf_value_type_id = int;
+                let (fd, int) = types::with_int()?;
+                btf = Some(fd);
+                create.btf_key_type_id = int.0;
+                create.btf_value_type_id = int.0;
                 create.max_entries = 0;
                 create.map_flags = flags::F_NO_PREALLOC;
             }
@@ -295,152 +258,6 @@ impl Features {
     }
 }
 
-impl BtfKinds {
-    /// A kernel that takes everything, which is every kernel of the last years.
-    pub const ALL: BtfKinds = BtfKinds {
-        func: true,
-        func_global: true,
-        datasec: true,
-        float: true,
-        decl_tag: true,
-        type_tag: true,
-        enum64: true,
-        qmark_datasec: true,
-    };
-
-    fn ask() -> BtfKinds {
-        let ask = |build: &dyn Fn(&mut RawBtf), since| {
-            let mut raw = RawBtf::default();
-            raw.int("int", 4, 1);
-            build(&mut raw);
-            judged(raw.load(), since)
-        };
-        BtfKinds {
-            func: ask(
-                &|raw| {
-                    let proto = raw.func_proto(0, &[("a", 1)]);
-                    raw.func("x", proto, 0);
-                },
-                KernelVersion::new(4, 20, 0),
-            ),
-            func_global: ask(
-                &|raw| {
-                    let proto = raw.func_proto(0, &[("a", 1)]);
-                    raw.func("x", proto, 1);
-                },
-                KernelVersion::new(5, 6, 0),
-            ),
-            datasec: ask(&|raw| raw.datasec(".x"), KernelVersion::new(5, 2, 0)),
-            float: ask(
-                &|raw| {
-                    raw.push("float", 16, 0, false, 4, &[]);
-                },
-                KernelVersion::new(5, 13, 0),
-            ),
-            decl_tag: ask(&|raw| raw.decl_tag_on_var(), KernelVersion::new(5, 16, 0)),
-            type_tag: ask(
-                &|raw| {
-                    let tag = raw.push("tag", 18, 0, false, 1, &[]);
-                    raw.push("", 2, 0, false, tag, &[]);
-                },
-                KernelVersion::new(5, 17, 0),
-            ),
-            enum64: ask(
-                &|raw| {
-                    let name = raw.string("v");
-                    raw.push("e", 19, 1, false, 8, &[name, 0, 0]);
-                },
-                KernelVersion::new(6, 0, 0),
-            ),
-            qmark_datasec: ask(&|raw| raw.datasec("?.x"), KernelVersion::new(6, 8, 0)),
-        }
-    }
-}
-
-/// A few types, put together by hand for the questions above.
-#[derive(Default)]
-struct RawBtf {
-    types: Vec<u32>,
-    strings: Vec<u8>,
-    count: u32,
-}
-
-impl RawBtf {
-    fn string(&mut self, text: &str) -> u32 {
-        if self.strings.is_empty() {
-            self.strings.push(0);
-        }
-        if text.is_empty() {
-            return 0;
-        }
-        let at = self.strings.len() as u32;
-        self.strings.extend_from_slice(text.as_bytes());
-        self.strings.push(0);
-        at
-    }
-
-    /// `struct btf_type` and what follows it; answers with the type's number.
-    fn push(&mut self, name: &str, kind: u32, vlen: u32, kflag: bool, size_or_type: u32, more: &[u32]) -> u32 {
-        let name = self.string(name);
-        self.types.extend([name, kind << 24 | vlen | u32::from(kflag) << 31, size_or_type]);
-        self.types.extend(more);
-        self.count += 1;
-        self.count
-    }
-
-    fn int(&mut self, name: &str, size: u32, encoding: u32) -> u32 {
-        self.push(name, 1, 0, false, size, &[(encoding << 24) | (size * 8)])
-    }
-
-    fn ptr_to_void(&mut self) -> u32 {
-        self.push("", 2, 0, false, 0, &[])
-    }
-
-    /// A parameter of type 0 here is a pointer to void made on the spot, since 0 would mean variadic.
-    fn func_proto(&mut self, result: u32, params: &[(&str, u32)]) -> u32 {
-        let mut words = Vec::new();
-        for (name, of) in params {
-            let of = if *of == 0 { self.ptr_to_void() } else { *of };
-            words.extend([self.string(name), of]);
-        }
-        self.push("", 13, params.len() as u32, false, result, &words)
-    }
-
-    fn func(&mut self, name: &str, proto: u32, linkage: u32) -> u32 {
-        self.push(name, 12, linkage, false, proto, &[])
-    }
-
-    fn datasec(&mut self, name: &str) {
-        let var = self.push("x", 14, 0, false, 1, &[1]);
-        self.push(name, 15, 1, false, 4, &[var, 0, 4]);
-    }
-
-    fn decl_tag(&mut self, tag: &str, of: u32, component: i32) {
-        self.push(tag, 17, 0, false, of, &[component as u32]);
-    }
-
-    fn decl_tag_on_var(&mut self) {
-        let var = self.push("x", 14, 0, false, 1, &[1]);
-        self.decl_tag("tag", var, -1);
-    }
-
-    fn load(mut self) -> Result<skep_sys::bpf::BtfFd, Errno> {
-        if self.strings.is_empty() {
-            self.strings.push(0);
-        }
-        let type_len = self.types.len() as u32 * 4;
-        let mut bytes: Vec<u8> = Vec::new();
-        bytes.extend(0xeb9f_u16.to_ne_bytes());
-        bytes.extend([1, 0]);
-        for word in [24, 0, type_len, type_len, self.strings.len() as u32] {
-            bytes.extend(u32::to_ne_bytes(word));
-        }
-        bytes.extend(self.types.iter().flat_map(|word| word.to_ne_bytes()));
-        bytes.extend(&self.strings);
-        BtfLoad { btf: &bytes, log: None, token: None }.load().0
-    }
-}
-
 /// Whether a program of this type loads at all, with the least that the kernel wants of one.
 pub fn prog_type(prog_type: ProgType) -> Result<(), Errno> {
     let attach_type = match prog_type {
@@ -453,7 +270,7 @@ pub fn prog_type(prog_type: ProgType) -> Result<(), Errno> {
         _ => 0,
     };
     if prog_type == ProgType::SYSCALL {
-        let bytes = skep_insn::slots_to_bytes(&RETURN_0, skep_insn::Endian::NATIVE);
+        let bytes = skep_insn::slots_to_bytes(&return_0(), skep_insn::Endian::NATIVE);
         let mut load = ProgLoad {
             prog_type: prog_type.0,
             insns: &bytes,
@@ -463,7 +280,7 @@ pub fn prog_type(prog_type: ProgType) -> Result<(), Errno> {
         };
         return load.load().0.map(drop);
     }
-    load(prog_type, &RETURN_0, attach_type).map(drop)
+    load(prog_type, &return_0(), attach_type).map(drop)
 }
 
 #[cfg(test)]
@@ -472,7 +289,7 @@ mod tests {
 
     /// Whether the machine lets this process ask.
     fn may_load() -> bool {
-        load(ProgType::SOCKET_FILTER, &RETURN_0, 0).is_ok()
+        load(ProgType::SOCKET_FILTER, &return_0(), 0).is_ok()
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub(crate) fn load(
         .with_source(Errno::EINVAL));
     }
     let mut objects = Objects::default();
-    if let Some(bytes) = load_types(spec, &resolved)? {
+    if let Some(bytes) = resolved.btf_for_load(spec) {
         match types::upload(&bytes, || target.features().btf_kinds()) {
             Ok(btf) => objects.btf = Some(btf),
             Err(error) if errno_of(&error) == Some(Errno::EPERM) => {
@@ -122,11 +122,6 @@ pub(crate) fn load(
         }
     }
     Ok(objects)
-}
-
-/// The object's types as the kernel wants to see them.
-fn load_types(spec: &Spec, resolved: &Resolved) -> Result<Option<Vec<u8>>, Error> {
-    resolved.btf_for_load(spec).map_err(|error| Error::new(error.to_string()).with_source(error))
 }
 
 /// Makes every map that is switched on. Answers with the reasons of those that could not be made.
@@ -246,7 +241,8 @@ fn one_line(error: &Error) -> String {
     }
 }
 
-/// The number that the kernel answered with, when that is the cause of an error.
+/// The number that the kernel answered with, when that is among the causes of an error.
 pub fn errno_of(error: &Error) -> Option<Errno> {
-    std::error::Error::source(error)?.downcast_ref::<Errno>().copied()
+    let first = std::error::Error::source(error);
+    std::iter::successors(first, |cause| cause.source()).find_map(|cause| cause.downcast_ref::<Errno>()).copied()
 }

@@ -15,15 +15,12 @@ use std::time::{Duration, Instant};
 use skep_btf::{Btf, Kind};
 use skep_engine::{Error, Link};
 use skep_insn::build::{add, atomic, branch, call, exit, load_map_fd, mov, slots, store};
-use skep_insn::{AtomicOp, Cond, Endian, Insn, RawInsn, Reg, Size, Width};
-use skep_spec::{AttachPoint, AttachType, FuncId, ProgType, Program};
+use skep_insn::{AtomicOp, Cond, Endian, Insn, RawInsn, Reg, Size, Width, helpers};
+use skep_spec::{AttachPoint, AttachType, FuncId, MapType, ProgType, Program};
 use skep_sys::Errno;
 use skep_sys::bpf::{LinkFd, LinkId, Log, LogLevel, MapCreate, MapFd, ProgFd, ProgLoad};
 
 use super::{Attachment, Options, attach};
-
-const BPF_FUNC_GET_ATTACH_COOKIE: u32 = 174;
-const BPF_MAP_TYPE_ARRAY: u32 = 2;
 
 /// Says why a test does nothing here. CI allows it only for what the machine truly lacks, so callers must have looked.
 pub(super) fn skip(capability: &str) {
@@ -90,7 +87,7 @@ impl Recipe {
 
     pub(super) fn try_load(&self) -> Result<Counter, Errno> {
         let map = MapCreate {
-            map_type: BPF_MAP_TYPE_ARRAY,
+            map_type: MapType::ARRAY.0,
             key_size: 4,
             value_size: 16,
             max_entries: 1,
@@ -148,7 +145,7 @@ fn count(map: &MapFd, ret: i32, reads_cookie: bool) -> Vec<RawInsn> {
     let mut body: Vec<Insn> =
         vec![mov(Reg::R7, Reg::R0), mov(Reg::R1, 1), atomic(AtomicOp::Add, Width::W64, Reg::R7, 0, Reg::R1)];
     if reads_cookie {
-        body.extend([mov(Reg::R1, Reg::R6), call(BPF_FUNC_GET_ATTACH_COOKIE), store(Size::Dw, Reg::R7, 8, Reg::R0)]);
+        body.extend([mov(Reg::R1, Reg::R6), call(helpers::GET_ATTACH_COOKIE), store(Size::Dw, Reg::R7, 8, Reg::R0)]);
     }
     let skip = i16::try_from(slots(&body).len()).unwrap();
     let mut insns = vec![
@@ -157,7 +154,7 @@ fn count(map: &MapFd, ret: i32, reads_cookie: bool) -> Vec<RawInsn> {
         load_map_fd(Reg::R1, map.as_fd().as_raw_fd()),
         mov(Reg::R2, Reg::FP),
         add(Reg::R2, -4),
-        call(1),
+        call(helpers::MAP_LOOKUP_ELEM),
         branch(Cond::Eq, Reg::R0, 0, skip),
     ];
     insns.extend(body);

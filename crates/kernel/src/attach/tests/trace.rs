@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use skep_btf::Kind;
 use skep_engine::Link;
 use skep_insn::build::{add, call, exit, load, mov, slots, store};
-use skep_insn::{Reg, Size};
+use skep_insn::{Reg, Size, helpers};
 use skep_spec::{AttachPoint, AttachType, ProgType};
 use skep_sys::bpf::LinkKind;
 use skep_sys::version::KernelVersion;
@@ -152,7 +152,7 @@ fn task_iterator() -> (skep_spec::Program, skep_sys::bpf::ProgFd) {
         mov(Reg::R2, Reg::FP),
         add(Reg::R2, -8),
         mov(Reg::R3, 2),
-        call(127), // bpf_seq_write
+        call(helpers::SEQ_WRITE),
         mov(Reg::R0, 0),
         exit(),
     ]);

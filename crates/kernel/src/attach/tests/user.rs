@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use skep_spec::program::MultiWhen;
 use skep_spec::{AttachPoint, AttachType, ProgType};
@@ -26,6 +27,12 @@ fn provoke() {
     std::hint::black_box(the_function_that_is_probed(std::hint::black_box(1)));
 }
 
+/// The right to probe the function; `None` without root. Every test here runs it, and some count how often: one at a time.
+fn alone() -> Option<MutexGuard<'static, ()>> {
+    static PROBED: Mutex<()> = Mutex::new(());
+    root().then(|| PROBED.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
 /// The function's mangled name and place.
 fn place() -> Place {
     let places = Binary::open(Path::new(EXE)).unwrap().matching("*the_function_that_is_probed*").unwrap();
@@ -40,9 +47,7 @@ fn uprobe(function: String, off_bytes: u64, ret: bool) -> Recipe {
 
 #[test]
 fn a_uprobe_runs_at_a_function() {
-    if !root() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     let counter = uprobe(place().name, 0, false).reading_cookie().load();
     counter.runs_while_attached(&Options { cookie: 9, ..Options::default() }, provoke);
     assert_eq!(counter.cookie(), 9);
@@ -50,25 +55,19 @@ fn a_uprobe_runs_at_a_function() {
 
 #[test]
 fn a_uprobe_runs_at_an_offset_of_the_file() {
-    if !root() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     uprobe(String::new(), place().off_bytes, false).load().runs_while_attached(&Options::default(), provoke);
 }
 
 #[test]
 fn a_uretprobe_runs_at_the_return() {
-    if !root() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     uprobe(place().name, 0, true).load().runs_while_attached(&Options::default(), provoke);
 }
 
 #[test]
 fn a_uprobe_can_be_limited_to_a_process() {
-    if !root() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     let counter = uprobe(place().name, 0, false).load();
     counter.runs_while_attached(&Options { pid: Some(std::process::id()), ..Options::default() }, provoke);
     // Process 1 has this file mapped as little as it runs this function.
@@ -82,9 +81,7 @@ fn a_uprobe_can_be_limited_to_a_process() {
 
 #[test]
 fn an_absent_function_names_its_neighbours() {
-    if !root() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     let misspelt = place().name.replace("probed", "porbed");
     let error = uprobe(misspelt, 0, false).load().refused(&Options::default());
     assert!(error.hint().is_some_and(|hint| hint.contains(&place().name)), "{}", words(&error));
@@ -98,18 +95,14 @@ fn an_absent_function_names_its_neighbours() {
 
 #[test]
 fn a_place_outside_the_code_is_refused_with_a_reason() {
-    if !root() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     let error = uprobe(String::new(), 1 << 40, false).load().refused(&Options::default());
     assert!(error.hint().is_some_and(|hint| hint.contains("offset")), "{}", words(&error));
 }
 
 #[test]
 fn a_uprobe_of_an_old_kernels_kind_is_written_away() {
-    if !root() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     let tracefs = Tracefs::open().unwrap();
     let Ok(before) = tracefs.read("uprobe_events") else { return skip("uprobe events (CONFIG_UPROBE_EVENTS)") };
     assert!(!before.contains(&format!("u{}_", std::process::id())));
@@ -136,9 +129,7 @@ fn multi(when: MultiWhen, attach_type: AttachType) -> Recipe {
 
 #[test]
 fn uprobe_multi_runs_at_what_matches() {
-    if !root() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     for when in [MultiWhen::Entry, MultiWhen::Return] {
         let counter = multi(when, AttachType::TRACE_UPROBE_MULTI).reading_cookie().load();
         counter.runs_while_attached(&Options { cookie: 3, ..Options::default() }, provoke);
@@ -148,9 +139,7 @@ fn uprobe_multi_runs_at_what_matches() {
 
 #[test]
 fn a_uprobe_session_runs_at_entry_and_return() {
-    if !root() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     if KernelVersion::running() < KernelVersion::new(6, 13, 0) {
         return skip("kernel 6.13 (uprobe.session)");
     }
