@@ -1,12 +1,11 @@
 //! `skep load`.
 
-use std::error::Error as _;
 use std::io::Write;
 use std::process::ExitCode;
 
 use serde_json::json;
 use skep_engine::Error;
-use skep_kernel::{KernelEngine, LiveTarget};
+use skep_kernel::{KernelEngine, LiveTarget, errno_of};
 use skep_run::trial::{TrialOptions, Verdict, open, trial};
 use skep_sys::Errno;
 
@@ -52,7 +51,7 @@ fn to_json(object: &str, verdict: &Verdict) -> String {
         "section": verdict.section,
         "type": verdict.prog_type,
         "loads": error.is_none(),
-        "errno": error.and_then(errno),
+        "errno": error.and_then(errno_of).and_then(Errno::name),
         "reason": error.map(ToString::to_string),
         "insns": verdict.insns,
         "hash": verdict.hash.map(|hash| format!("{hash:016x}")),
@@ -66,16 +65,4 @@ fn to_text(object: &str, verdict: &Verdict) -> String {
         Ok(()) => format!("ok   {object} {program} ({section}): {} instructions", insns.unwrap_or(0)),
         Err(error) => format!("no   {object} {program} ({section}): {error}"),
     }
-}
-
-/// Name of the kernel's error number somewhere under `error`.
-fn errno(error: &Error) -> Option<&'static str> {
-    let mut cause = error.source();
-    while let Some(current) = cause {
-        if let Some(errno) = current.downcast_ref::<Errno>() {
-            return errno.name();
-        }
-        cause = current.source();
-    }
-    None
 }

@@ -46,6 +46,13 @@ impl Error {
         self
     }
 
+    /// Says before the message what it is about: a file, an object.
+    #[must_use]
+    pub fn about(mut self, what: impl fmt::Display) -> Error {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
     /// Adds what to do about it.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Error {

@@ -167,7 +167,7 @@ pub fn run(
     // Readers stand before the first program is attached: nothing is missed, and a full buffer is counted.
     let source = session.records(&buffers, formats.is_some())?;
     let signals =
-        SignalPipe::new(&[2, 15, 1]).map_err(|cause| Error::new("cannot catch signals").with_source(cause))?;
+        SignalPipe::new(SignalPipe::ENDING).map_err(|cause| Error::new("cannot catch signals").with_source(cause))?;
     let held = options.command.as_deref().map(hold).transpose()?;
     let mut attach_options = options.attach.clone();
     if let Some(held) = &held {

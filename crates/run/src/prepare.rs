@@ -69,11 +69,5 @@ fn compile(options: &Options, target: &dyn Target, notice: &mut dyn FnMut(Notice
 
 /// Opens an object, with the file's name before what is wrong.
 pub(crate) fn open(file: &Path, name: &str, bytes: &[u8]) -> Result<Spec, Error> {
-    Spec::parse(bytes, name).map_err(|cause| {
-        let error = Error::new(format!("`{}`: {cause}", file.display()));
-        match cause.hint {
-            Some(hint) => error.with_hint(hint),
-            None => error,
-        }
-    })
+    Spec::parse(bytes, name).map_err(|cause| Error::from(cause).about(format_args!("`{}`", file.display())))
 }

@@ -1,7 +1,7 @@
 //! A loaded object.
 
 use skep_engine::{MapId, Session};
-use skep_spec::AttachPoint;
+use skep_spec::{AttachPoint, MapType};
 
 use crate::{AttachOptions, Error, Events, Link, Map, Program};
 
@@ -46,19 +46,24 @@ impl Loaded {
         Program::new(&*self.session, id)
     }
 
-    /// Attaches every program whose section says where.
+    /// Attaches every program whose section says where, and registers every struct_ops map.
     ///
     /// # Errors
     ///
     /// The first failure; what was attached before it is detached again.
     pub fn attach_all(&self) -> Result<Vec<Box<dyn Link>>, Error> {
-        self.session
-            .programs()
-            .iter()
-            .filter(|loaded| loaded.result.is_ok())
-            .filter(|loaded| self.session.spec().program(loaded.program).attach != AttachPoint::None)
-            .map(|loaded| self.session.attach(loaded.program, &AttachOptions::default()))
-            .collect()
+        let spec = self.session.spec();
+        let mut links = Vec::new();
+        for loaded in self.session.programs().iter().filter(|loaded| loaded.result.is_ok()) {
+            // A member of a struct_ops map goes where its map goes.
+            if !matches!(spec.program(loaded.program).attach, AttachPoint::None | AttachPoint::StructOps) {
+                links.push(self.session.attach(loaded.program, &AttachOptions::default())?);
+            }
+        }
+        for (id, _) in spec.maps().filter(|(_, map)| map.autocreate && map.map_type == MapType::STRUCT_OPS) {
+            links.push(self.session.attach_map(id)?);
+        }
+        Ok(links)
     }
 
     /// Opens readers on ring buffers and perf event arrays, by name.

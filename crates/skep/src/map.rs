@@ -69,7 +69,7 @@ impl<'a> Map<'a> {
         let Some(bytes) = self.handle.lookup(self.key(key)?)? else { return Ok(None) };
         let size = self.facts().value_size as usize;
         let one = |bytes: &[u8]| self.value(bytes.get(..size).unwrap_or(bytes));
-        bytes.chunks(size.next_multiple_of(8)).map(one).collect::<Result<Vec<V>, _>>().map(Some)
+        bytes.chunks(size.next_multiple_of(8).max(8)).map(one).collect::<Result<Vec<V>, _>>().map(Some)
     }
 
     /// Sets the value at `key`.

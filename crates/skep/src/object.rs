@@ -36,7 +36,7 @@ impl Object {
     /// When the bytes are not a BPF object.
     pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Object, Error> {
         let spec = Spec::parse(bytes, name)
-            .map_err(|cause| Error::new(format!("cannot open object `{name}`: {cause}")).with_source(cause))?;
+            .map_err(|cause| Error::from(cause).about(format_args!("cannot open object `{name}`")))?;
         Ok(Object { spec })
     }
 

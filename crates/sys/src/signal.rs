@@ -21,6 +21,9 @@ pub struct SignalPipe {
 }
 
 impl SignalPipe {
+    /// The signals that ask a program to end: Ctrl-C, `kill`, a terminal that goes away.
+    pub const ENDING: &[i32] = &[libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+
     /// Catches `signals` for the whole process from now on. A process has one such pipe: a second one takes over.
     pub fn new(signals: &[i32]) -> io::Result<SignalPipe> {
         let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;

@@ -131,7 +131,7 @@ fn place(spec: &Spec, resolved: &ResolvedProgram, insn: InsnIdx) -> Option<Strin
 
 /// What to do about the complaints that people meet most.
 fn advice(text: &str) -> Option<&'static str> {
-    const ADVICE: [(&str, &str); 11] = [
+    const ADVICE: [(&str, &str); 14] = [
         (
             "GPL",
             "the kernel gives this to programs under the GPL only: add `char LICENSE[] SEC(\"license\") = \"GPL\";`",
@@ -142,6 +142,15 @@ fn advice(text: &str) -> Option<&'static str> {
         ),
         ("invalid mem access 'inv'", "read what it points to with bpf_probe_read_kernel or BPF_CORE_READ"),
         ("map_value_or_null", "a lookup may find nothing: compare its result with NULL before using it"),
+        (
+            "outside of the packet",
+            "compare with the packet's end first: `if ((void *)(header + 1) > (void *)(long)ctx->data_end) return ...;`",
+        ),
+        (
+            "infinite loop detected",
+            "the verifier sees no end: count with a bound that is a constant, or use `bpf_loop`",
+        ),
+        ("loop is not allowed", "loops need kernel 5.3: unroll it with `#pragma unroll`"),
         ("mem_or_null", "a reservation may fail: compare its result with NULL before using it"),
         ("unknown func", "this kernel has no such helper for programs of this type"),
         ("cannot use helper", "choose another program type, or another helper"),
@@ -189,6 +198,14 @@ mod tests {
     fn a_complaint_before_any_instruction_stands_alone() {
         let found = complaint("Attach to unsupported func x\nprocessed 0 insns (limit 1000000)\n");
         assert_eq!(found, Complaint { text: Some("Attach to unsupported func x"), insn: None });
+    }
+
+    #[test]
+    fn complaints_that_people_meet_have_advice() {
+        let advised = |text| advice(text).unwrap_or_default();
+        assert!(advised("R1 offset is outside of the packet").contains("data_end"));
+        assert!(advised("infinite loop detected at insn 3").contains("bound"));
+        assert_eq!(advice("misaligned stack access off 3"), None);
     }
 
     #[test]
