@@ -84,8 +84,8 @@ impl MapView {
         }
     }
 
-    /// Writes every entry as one line of JSON: `time`, `map`, `cpu` for per-CPU values that were not added up, `key` and
-    /// `value` (objects of members, or of one member `key`, `value`). Nothing is left out.
+    /// Writes entries as one line of JSON each: `time`, `map`, `cpu` for per-CPU values that were not added up, `key` and
+    /// `value` (objects of members, or of one member `key`, `value`). All but those that are all zero, however many.
     pub fn write_json(
         &self,
         name: &str,
