@@ -2,12 +2,14 @@
 //!
 //! `bpf_ringbuf_reserve` gives NULL and `bpf_ringbuf_output` an error when a ring buffer is full, and most programs then
 //! return without a word: the event is gone and nobody knows. Nothing in the kernel counts it. So a few instructions are put
-//! behind each such call, which add 1 to a counter of our own when it failed. r1 to r5 are free there (a call clobbers
-//! them), and r0 stays as it is.
+//! behind each such call, or on the way that the program itself takes when it failed, which add 1 to a counter of our own.
+//! r1 to r5 are free there (a call clobbers them), and r0 stays as it is.
 //!
 //! Perf buffers need nothing: the kernel counts for them and puts a record with the number into the buffer.
 
 use skep_insn::build::{atomic, branch, load_imm64, mov, slots};
+use skep_insn::consts::{BPF_ALU, BPF_ALU64, BPF_JEQ, BPF_JMP, BPF_JNE, BPF_LD, BPF_LD_IMM64, BPF_LDX};
+use skep_insn::consts::{BPF_ST, BPF_STX, BPF_X};
 use skep_insn::{AtomicOp, Cond, InsnIdx, RawInsn, Reg, Width, helpers};
 use skep_spec::function::{RefTarget, Reference};
 use skep_spec::{FuncId, Map, MapId, MapType, Spec};
@@ -73,14 +75,77 @@ fn instrument(spec: &mut Spec, id: FuncId, map: MapId, off_bytes: u32) {
         .filter_map(|(index, insn)| Some((index as u32, success_test(*insn)?)))
         .collect();
     for (call, kept) in calls.into_iter().rev() {
-        let code = slots(&[
-            branch(kept, Reg::R0, 0, 4),
-            load_imm64(Reg::R1, 0),
-            mov(Reg::R2, 1),
-            atomic(AtomicOp::Add, Width::W64, Reg::R1, 0, Reg::R2),
-        ]);
-        let counter = Reference { insn: InsnIdx(1), target: RefTarget::MapValue { map, off_bytes } };
+        // The program's own check of a reserved place, if it is found: see `own_check`.
+        let check = (kept == Cond::Ne).then(|| own_check(&spec.function(id).insns, call)).flatten();
+        let (at, mut code) = match check {
+            // On the way to the program's jump, over which the others go.
+            Some(Check { at, register, null_jumps: true, .. }) => (at, vec![branch(Cond::Ne, register, 0, 5)]),
+            // Behind the program's jump, which the others have taken.
+            Some(Check { at, null_jumps: false, .. }) => (at + 1, vec![]),
+            None => (call + 1, vec![branch(kept, Reg::R0, 0, 4)]),
+        };
+        let (address, one) = check.map_or((Reg::R1, Reg::R2), |check| check.free);
+        let before = code.len() as u32;
+        code.extend([load_imm64(address, 0), mov(one, 1), atomic(AtomicOp::Add, Width::W64, address, 0, one)]);
+        let counter = Reference { insn: InsnIdx(before), target: RefTarget::MapValue { map, off_bytes } };
         // A call is never a function's last instruction; a jump that gets too long leaves this one call uncounted.
-        let _ = spec.insert(id, InsnIdx(call + 1), &code, &[counter]);
+        let _ = spec.insert(id, InsnIdx(at), &slots(&code), &[counter]);
     }
+}
+
+/// The place where a program looks whether it got a place in the buffer.
+#[derive(Clone, Copy)]
+struct Check {
+    /// Its jump.
+    at: u32,
+    /// What it compares with 0: r0 or a copy of it.
+    register: Reg,
+    /// It jumps when there is none; else it goes on.
+    null_jumps: bool,
+    /// Two registers that nothing uses there: a call leaves r1 to r5 without a value.
+    free: (Reg, Reg),
+}
+
+/// Finds the program's own check behind the call at `call`.
+///
+/// Verifiers before 6.4 do not know that a place which was found is still there when it is compared again
+/// (`reg_type_not_null`, kernel/bpf/verifier.c): a second check would give them a way out on which the place is never handed
+/// back. So the program's own check is used where it follows the call in a straight line, as it does in compiled C.
+fn own_check(insns: &[RawInsn], call: u32) -> Option<Check> {
+    const LOAD_OR_COPY: u8 = 0xbf; // r = r, 64 bits
+    let mut copies = 1u16; // of r0, one bit each
+    let mut written = 0u16;
+    let mut at = call as usize + 1;
+    while let Some(insn) = insns.get(at) {
+        let dst = 1u16 << insn.dst_reg;
+        match insn.class() {
+            BPF_JMP => {
+                let null_jumps = match insn.code & 0xf0 {
+                    BPF_JEQ => true,
+                    BPF_JNE => false,
+                    _ => return None,
+                };
+                if insn.code & BPF_X != 0 || insn.imm != 0 || copies & dst == 0 {
+                    return None;
+                }
+                let mut free = [Reg::R1, Reg::R2, Reg::R3, Reg::R4, Reg::R5]
+                    .into_iter()
+                    .enumerate()
+                    .filter(|(index, _)| written & (2 << index) == 0)
+                    .map(|(_, register)| register);
+                let free = (free.next()?, free.next()?);
+                let register = Reg::new(insn.dst_reg)?;
+                return Some(Check { at: at as u32, register, null_jumps, free });
+            }
+            BPF_LDX | BPF_ALU | BPF_ALU64 | BPF_LD => {
+                let copied = insn.code == LOAD_OR_COPY && insn.off == 0 && copies & (1 << insn.src_reg) != 0;
+                copies = if copied { copies | dst } else { copies & !dst };
+                written |= dst;
+            }
+            BPF_ST | BPF_STX => {}
+            _ => return None,
+        }
+        at += if insn.code == BPF_LD_IMM64 { 2 } else { 1 };
+    }
+    None
 }

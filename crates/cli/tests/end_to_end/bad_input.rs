@@ -72,8 +72,10 @@ fn files_that_are_no_programs() {
 
 #[test]
 fn a_file_for_another_machine() {
+    let ours = std::fs::read(env!("CARGO_BIN_EXE_skep")).unwrap();
+    let scratch = Scratch::new("program", &ours[..4096]);
     assert_eq!(
-        refused(Path::new("/proc/self/exe"), &[]).replace(machine(), "MACHINE"),
+        refused(&scratch.file, &[]).replace(machine(), "MACHINE"),
         "error: `FILE` is an ELF file, but not for BPF (machine MACHINE)\n  = help: compile it with `clang -g -O2 -target bpf -c`, or give skep the C file\n"
     );
 }

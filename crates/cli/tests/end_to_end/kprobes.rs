@@ -163,7 +163,7 @@ fn a_message_per_user_comes_from_a_map() {
     let row = skep.line("of our second process", |line| line.split_whitespace().any(|word| word == pid));
     assert!(row.ends_with("Hey root!"), "{row}");
     let header: Vec<String> = skep.lines()[0].split_whitespace().map(str::to_owned).collect();
-    assert_eq!(header, ["PID", "UID", "COMMAND", "PATH", "MESSAGE"]);
+    assert_eq!(header, ["TIME", "PID", "UID", "COMMAND", "PATH", "MESSAGE"]);
     skep.stop();
 }
 
