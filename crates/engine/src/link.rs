@@ -1,5 +1,6 @@
 //! Attachments.
 
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
 use crate::Error;
@@ -11,6 +12,13 @@ pub trait Link: Send {
 
     /// Detaches now and says whether that worked.
     fn detach(self: Box<Self>) -> Result<(), Error>;
+
+    /// Its descriptors, when the kernel makes whoever closes the last of them wait (a perf tracepoint: 50 to 140 ms for an RCU
+    /// grace period) and closing is all that detaching takes. A process in a hurry leaves them to another. Empty for
+    /// every other attachment.
+    fn slow_to_close(&self) -> Vec<BorrowedFd<'_>> {
+        Vec::new()
+    }
 
     /// Lets it outlive the process under `path`, in a bpffs.
     ///

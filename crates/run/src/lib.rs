@@ -46,6 +46,7 @@ use skep_spec::Spec;
 use skep_spec::map::MapContents;
 use skep_sys::child::HeldChild;
 use skep_sys::signal::SignalPipe;
+use skep_sys::undo::Guard;
 use skep_view::Clock;
 
 use crate::maps::MapsAtEnd;
@@ -218,7 +219,7 @@ pub fn run(
     let took = start.elapsed();
     let drained = match stopped {
         Ok(Stop::ClosedPipe) => Ok(()),
-        _ => pump.drain(options.max_events),
+        _ => pump.read(options.max_events).map(drop),
     };
     let show_maps = match options.maps {
         MapsAtEnd::Auto => silent,
@@ -228,7 +229,7 @@ pub fn run(
     if show_maps && !matches!(stopped, Ok(Stop::ClosedPipe)) {
         pump.writer.maps(&*session);
     }
-    drop(links);
+    detach(links);
     let drained = drained.and_then(|()| match stopped {
         Ok(Stop::ClosedPipe) => Ok(()),
         _ => pump.drain(options.max_events),
@@ -309,6 +310,21 @@ fn attach(
         notice(Notice::Idle { program: name, reason: error.to_string() });
     }
     Ok(links)
+}
+
+/// Detaches everything without waiting for the kernel where that would take long: a helper holds those descriptors too, and so
+/// it is the one who closes them last. It ends with that, or when this process is killed before.
+fn detach(links: Vec<Box<dyn Link>>) {
+    let (slow, others): (Vec<_>, Vec<_>) = links.into_iter().partition(|link| !link.slow_to_close().is_empty());
+    drop(others);
+    let descriptors: Vec<_> = slow.iter().flat_map(|link| link.slow_to_close()).collect();
+    // Without a helper we wait ourselves.
+    let helper = if descriptors.is_empty() { None } else { Guard::keep(&descriptors).ok() };
+    drop(descriptors);
+    drop(slow);
+    if let Some(helper) = helper {
+        helper.dismiss();
+    }
 }
 
 /// Runs an iterator and prints its text.

@@ -75,7 +75,7 @@ impl Pump<'_, '_> {
         }
     }
 
-    /// Reads everything that is in the buffers.
+    /// Reads until the buffers are empty.
     pub(crate) fn drain(&mut self, max_events: Option<u64>) -> Result<(), Error> {
         let end = Instant::now() + DRAIN;
         while self.read(max_events)? > 0 && Instant::now() < end {}
@@ -112,7 +112,8 @@ impl Pump<'_, '_> {
         }
     }
 
-    fn read(&mut self, max_events: Option<u64>) -> Result<usize, Error> {
+    /// Reads what is in the buffers now; what programs add meanwhile is left for the next time.
+    pub(crate) fn read(&mut self, max_events: Option<u64>) -> Result<usize, Error> {
         let Pump { source, writer, formats, counts } = self;
         let wall_ns = wall_ns();
         source.poll(Some(Duration::ZERO), &mut |record| {

@@ -71,8 +71,18 @@ pub struct Guard {
 impl Guard {
     /// Starts the child. The calls are made in order, each tried for up to a second while the kernel says `EBUSY`.
     pub fn spawn(undo: &[Undo<'_>]) -> Result<Guard, Errno> {
+        Guard::fork(undo, undo.iter().flat_map(Undo::descriptors).collect())
+    }
+
+    /// Starts a child that has nothing to undo, but keeps descriptors open until it is [dismissed](Guard::dismiss) or this
+    /// process ends: whoever closes them before does not close the last one, and so does not wait for what the kernel
+    /// does then.
+    pub fn keep(descriptors: &[BorrowedFd<'_>]) -> Result<Guard, Errno> {
+        Guard::fork(&[], descriptors.iter().map(AsRawFd::as_raw_fd).collect())
+    }
+
+    fn fork(undo: &[Undo<'_>], mut keep: Vec<RawFd>) -> Result<Guard, Errno> {
         let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        let mut keep: Vec<RawFd> = undo.iter().flat_map(Undo::descriptors).collect();
         keep.push(reader.as_raw_fd());
         keep.sort_unstable();
         keep.dedup();
@@ -100,7 +110,7 @@ impl Guard {
         }
     }
 
-    /// Tells the child that everything was undone already.
+    /// Tells the child that everything was undone already: it closes what it holds and ends.
     pub fn dismiss(self) {
         // A child that has gone already cannot be told, and need not be.
         let _ = rustix::io::write(&self.pipe, b"x");
@@ -118,6 +128,9 @@ fn child(undo: &[Undo<'_>], keep: &[RawFd], pipe: RawFd) -> ! {
     unsafe { libc::setsid() };
     // SAFETY: the name is a static C string.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"skep-undo".as_ptr()) };
+    // Somebody may want to unmount the folder that the owner stood in.
+    // SAFETY: the path is a static C string.
+    unsafe { libc::chdir(c"/".as_ptr()) };
     close_all_but(keep);
     let mut byte = 0u8;
     loop {

@@ -181,8 +181,12 @@ impl Cell {
             Cell::Char => write_string(data.get(off..=off)?, out),
             Cell::Text { .. } => {
                 let text = self.text_bytes(data, off, endian)?;
-                let words: Vec<u8> = text.iter().map(|&b| if b == 0 { b' ' } else { b }).collect();
-                write_string(&words, out);
+                if text.contains(&0) {
+                    let words: Vec<u8> = text.iter().map(|&b| if b == 0 { b' ' } else { b }).collect();
+                    write_string(&words, out);
+                } else {
+                    write_string(text, out);
+                }
             }
             Cell::Enum { size, signed, names } => {
                 let value = enum_value(read(data, off, *size, endian)?, *size, *signed);

@@ -16,40 +16,43 @@ pub fn write_record(layout: &Layout, source: &str, data: &[u8], wall_ns: i64, cl
 }
 
 /// Writes the columns as members of an object that is open already; `first` when nothing stands in it yet.
-pub(crate) fn write_members(layout: &Layout, data: &[u8], mut first: bool, out: &mut Vec<u8>) {
-    // Columns are in the order of the type, so that an open object is always the prefix of the next name.
-    let mut open: Vec<&str> = Vec::new();
+pub(crate) fn write_members(layout: &Layout, data: &[u8], first: bool, out: &mut Vec<u8>) {
+    if !first && !layout.columns.is_empty() {
+        out.push(b',');
+    }
     for column in &layout.columns {
-        let mut parts: Vec<&str> = column.name.split('.').collect();
+        out.extend_from_slice(&column.json_key);
+        column.cell.write_json(data, column.off, layout.endian, &layout.btf, out);
+    }
+    out.resize(out.len() + layout.json_open, b'}');
+}
+
+/// What stands before the value of each column: a comma, objects that end and begin there, its name, a colon. And how many
+/// objects are open after the last one.
+///
+/// Columns are in the order of the type, so that an open object is always the prefix of the next name.
+pub(crate) fn keys<'n>(names: impl Iterator<Item = &'n str>) -> (Vec<Vec<u8>>, usize) {
+    let mut open: Vec<&str> = Vec::new();
+    let mut keys = Vec::new();
+    for name in names {
+        let mut parts: Vec<&str> = name.split('.').collect();
         let leaf = parts.pop().unwrap_or_default();
         let shared = open.iter().zip(&parts).take_while(|(a, b)| a == b).count();
-        for _ in shared..open.len() {
-            out.push(b'}');
-            first = false;
+        let mut key = vec![b'}'; open.len() - shared];
+        if !keys.is_empty() {
+            key.push(b',');
         }
         open.truncate(shared);
         for part in &parts[shared..] {
-            comma(&mut first, out);
-            write_string(part.as_bytes(), out);
-            out.extend_from_slice(b":{");
-            first = true;
+            write_string(part.as_bytes(), &mut key);
+            key.extend_from_slice(b":{");
             open.push(part);
         }
-        comma(&mut first, out);
-        write_string(leaf.as_bytes(), out);
-        out.push(b':');
-        column.cell.write_json(data, column.off, layout.endian, &layout.btf, out);
+        write_string(leaf.as_bytes(), &mut key);
+        key.push(b':');
+        keys.push(key);
     }
-    for _ in &open {
-        out.push(b'}');
-    }
-}
-
-fn comma(first: &mut bool, out: &mut Vec<u8>) {
-    if !*first {
-        out.push(b',');
-    }
-    *first = false;
+    (keys, open.len())
 }
 
 /// Writes `text` as a JSON string.
@@ -60,6 +63,11 @@ pub fn json_string(text: &str, out: &mut Vec<u8>) {
 /// Writes bytes as a JSON string; what is not UTF-8 becomes U+FFFD.
 pub(crate) fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
+    if bytes.iter().all(|&byte| (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\') {
+        out.extend_from_slice(bytes);
+        out.push(b'"');
+        return;
+    }
     for chunk in bytes.utf8_chunks() {
         for &byte in chunk.valid().as_bytes() {
             match byte {

@@ -4,11 +4,14 @@ use skep_btf::{Btf, Error, Type, TypeId};
 use skep_insn::Endian;
 
 use crate::cell::{Cell, enum_names};
+use crate::json::keys;
 
 /// The columns of an event type, found once.
 #[derive(Clone, Debug)]
 pub struct Layout {
     pub(crate) columns: Vec<Column>,
+    /// Objects that are open after the last column in JSON.
+    pub(crate) json_open: usize,
     pub(crate) endian: Endian,
     /// What [`Cell::Other`] values are printed with.
     pub(crate) btf: Btf,
@@ -21,6 +24,8 @@ pub struct Layout {
 pub(crate) struct Column {
     /// Member name; members of structs within are `outer.inner`.
     pub(crate) name: String,
+    /// What stands before its value in JSON; see [`crate::json::keys`].
+    pub(crate) json_key: Vec<u8>,
     /// Title in text: upper case, the last part of the name unless that is ambiguous.
     pub(crate) title: String,
     /// Offset in the event, in bytes.
@@ -72,6 +77,7 @@ impl Layout {
             columns.push(Column {
                 width: cell.width(title.len()),
                 name: leaf.name.clone(),
+                json_key: Vec::new(),
                 title,
                 off: leaf.off_bits as usize / 8,
                 cell,
@@ -83,8 +89,12 @@ impl Layout {
                 columns[index].title = columns[index].name.to_ascii_uppercase();
             }
         }
+        let (keys, json_open) = keys(columns.iter().map(|column| column.name.as_str()));
+        for (column, key) in columns.iter_mut().zip(keys) {
+            column.json_key = key;
+        }
         let has_time = columns.iter().any(|c| matches!(c.cell, Cell::Time));
-        Ok(Layout { columns, endian: btf.endian(), btf: btf.clone(), size_bytes, has_time })
+        Ok(Layout { columns, json_open, endian: btf.endian(), btf: btf.clone(), size_bytes, has_time })
     }
 
     /// Size of the type, in bytes. Events may be longer (kernel padding) or shorter (a trimmed tail).

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use skep_engine::{Error, Link};
-use skep_sys::bpf::{LinkFd, LinkInfo, obj_pin};
+use skep_sys::bpf::{LinkFd, LinkInfo, LinkType, obj_pin};
 use skep_sys::perf_event::PerfEvent;
 use skep_sys::undo::Guard;
 use skep_sys::{Errno, bpffs};
@@ -224,6 +224,21 @@ impl Link for Attachment {
             }
         }
         result
+    }
+
+    fn slow_to_close(&self) -> Vec<BorrowedFd<'_>> {
+        let mut descriptors = Vec::new();
+        for hold in &self.holds {
+            match hold {
+                Hold::Link(link) if link.info().is_ok_and(|info| info.link_type == LinkType::PERF_EVENT) => {
+                    descriptors.push(link.as_fd());
+                }
+                Hold::Event(event) => descriptors.push(event.as_fd()),
+                // What is given back after the closing (an event in `kprobe_events`) must see it done.
+                _ => return Vec::new(),
+            }
+        }
+        descriptors
     }
 
     fn pin(&mut self, path: &Path) -> Result<(), Error> {

@@ -13,11 +13,11 @@ use super::request::Request;
 
 pub(super) fn attach(request: &Request<'_>, category: &str, name: &str) -> Result<Attachment, Error> {
     let what = format!("tracepoint {category}:{name}");
-    let tracefs = Tracefs::open()
+    let tracefs = Tracefs::shared()
         .map_err(|errno| request.refused("cannot look at tracefs for its number", errno, &[Cap::SYS_ADMIN]))?;
     let id = match tracefs.id(category, name) {
         Ok(id) => id,
-        Err(Errno::ENOENT) => return Err(absent(request, &tracefs, category, name)),
+        Err(Errno::ENOENT) => return Err(absent(request, tracefs, category, name)),
         Err(errno) => return Err(request.refused(format_args!("cannot read the number of {what}"), errno, &[])),
     };
     let event = PerfEvent::tracepoint(id)

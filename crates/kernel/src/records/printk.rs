@@ -48,7 +48,7 @@ pub(super) struct Printk {
 /// A trace instance of our own.
 #[derive(Debug)]
 struct Instance {
-    tracefs: Tracefs,
+    tracefs: &'static Tracefs,
     path: String,
     guard: Option<Guard>,
 }
@@ -66,7 +66,7 @@ impl Drop for Instance {
 impl Printk {
     /// Makes an instance and opens its pipe.
     pub(super) fn open() -> Result<Printk, Error> {
-        let tracefs = Tracefs::open().map_err(|errno| {
+        let tracefs = Tracefs::shared().map_err(|errno| {
             let error = failed("cannot reach tracefs, where bpf_printk's text comes from", errno);
             match errno {
                 Errno::EPERM | Errno::EACCES => error.with_hint("CAP_SYS_ADMIN is missing: run it with sudo"),
@@ -85,7 +85,7 @@ impl Printk {
             // Without a guard it is the next start that cleans up after a SIGKILL.
             let undo = CString::new(format!("instances/{path}")).map(|path| Undo::RemoveDir(tracefs.as_fd(), path));
             let guard = undo.ok().and_then(|undo| Guard::spawn(&[undo]).ok());
-            match Printk::instance(&tracefs, &path) {
+            match Printk::instance(tracefs, &path) {
                 Ok(Some(pipe)) => {
                     let instance = Instance { tracefs, path, guard };
                     return Ok(Printk { pipe, _instance: Some(instance), buffer: Vec::new(), told: 0 });

@@ -316,6 +316,9 @@ impl BtfInfo {
 pub struct LinkType(pub u32);
 
 impl LinkType {
+    /// `BPF_LINK_TYPE_PERF_EVENT`: a program on a perf event, be it a tracepoint, a probe or a sample.
+    pub const PERF_EVENT: LinkType = LinkType(7);
+
     const NAMES: [&'static str; 15] = [
         "unspec",
         "raw_tracepoint",

@@ -1,50 +1,20 @@
-//! `cargo xtask bench [NAME]`: the measurements that the project promises something about.
-//!
-//! Machines differ and are shared, so what counts is a ratio of two programs measured in the same minute, in turns, by
-//! their medians. Limits are printed beside the numbers; a number beyond its limit fails the task.
+//! Load an object and exit: a static program on our library beside a static C program on libbpf.
 
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::{oracle, paths, setup, sh};
 
-/// One measurement.
-struct Bench {
-    name: &'static str,
-    run: fn() -> Result<bool>,
-    help: &'static str,
-}
-
-const BENCHES: &[Bench] = &[Bench { name: "load", run: load, help: "load an object and exit, beside libbpf" }];
-
-/// Runs the named measurement, or all.
-pub(crate) fn run(args: &[String]) -> Result<()> {
-    if let Some(unknown) = args.iter().find(|arg| BENCHES.iter().all(|bench| bench.name != **arg)) {
-        let known: Vec<String> = BENCHES.iter().map(|bench| format!("  {:8} {}", bench.name, bench.help)).collect();
-        bail!("no measurement is called `{unknown}`:\n{}", known.join("\n"));
-    }
-    setup::run(&[])?;
-    let mut good = true;
-    for bench in BENCHES.iter().filter(|bench| args.is_empty() || args.iter().any(|arg| arg == bench.name)) {
-        println!("== bench {}: {}", bench.name, bench.help);
-        good &= (bench.run)()?;
-    }
-    if !good {
-        bail!("a measurement is beyond its limit");
-    }
-    Ok(())
-}
-
-/// Objects for [`load`]: without CO-RE, with some, and a tool as people write them.
+/// Objects for [`bench`]: without CO-RE, with some, and a tool as people write them.
 const LOADED: &[&str] = &["tp_minimal", "core_arrays", "mixed"];
 /// Of libbpf's processor time.
 const LOAD_RATIO: f64 = 0.5;
 const LOAD_RSS_KB: u64 = 4096;
 
-/// Load and exit: a static program on our library beside a static C program on libbpf.
-fn load() -> Result<bool> {
+/// Measures, prints, and says whether the limits hold.
+pub(super) fn bench() -> Result<bool> {
     let theirs = oracle::libbpf()?.program("tests/bench/load_libbpf.c", true)?;
     let ours = example("load")?;
     let mut good = true;
