@@ -233,6 +233,8 @@ mod tests {
     use std::io::Read;
     use std::os::fd::AsFd;
 
+    use rustix::pipe::PipeFlags;
+
     /// Runs a guard with one write into a pipe and gives back what arrived until all writers were gone.
     fn outcome(end: impl FnOnce(Guard)) -> Vec<u8> {
         let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
@@ -247,6 +249,22 @@ mod tests {
     #[test]
     fn the_undo_happens_when_the_owner_ends() {
         assert_eq!(outcome(drop), b"undone");
+    }
+
+    #[test]
+    fn kept_descriptors_are_closed_at_dismissal() {
+        let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
+        let guard = Guard::keep(&[writer.as_fd()]).unwrap();
+        drop(writer);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        // Nothing to read, but no end either: somebody still holds the other end.
+        assert_eq!(rustix::io::read(&reader, &mut [0u8; 1]), Err(rustix::io::Errno::AGAIN));
+        guard.dismiss();
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        while rustix::io::read(&reader, &mut [0u8; 1]) != Ok(0) {
+            assert!(std::time::Instant::now() < end, "the helper still holds it");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
     }
 
     #[test]
