@@ -47,10 +47,8 @@ pub fn identify(path: &Path) -> Result<Input, Error> {
         });
         return match machine {
             Some(EM_BPF) => Ok(Input::Object { name: object_name(path), bytes }),
-            Some(machine) => {
-                Err(Error::new(format!("`{shown}` is an ELF file, but not for BPF ({})", machine_name(machine)))
-                    .with_hint("compile it with `clang -g -O2 -target bpf -c`, or give skep the C file"))
-            }
+            Some(machine) => Err(Error::new(format!("`{shown}` is an ELF file, but not for BPF (machine {machine})"))
+                .with_hint("compile it with `clang -g -O2 -target bpf -c`, or give skep the C file")),
             None => Err(Error::new(format!("`{shown}` ends inside its ELF header"))),
         };
     }
@@ -100,21 +98,6 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
     if bytes.len() as u64 > LIMIT_BYTES { Err(too_large()) } else { Ok(bytes) }
 }
 
-/// `e_machine` as people call it (elf.h).
-fn machine_name(machine: u16) -> String {
-    match machine {
-        3 => "x86".into(),
-        62 => "x86-64".into(),
-        40 => "arm".into(),
-        183 => "arm64".into(),
-        243 => "risc-v".into(),
-        22 => "s390".into(),
-        21 => "ppc64".into(),
-        258 => "loongarch".into(),
-        other => format!("machine {other}"),
-    }
-}
-
 /// The file's stem up to the first dot, as libbpf names objects: `execsnoop` for `dir/execsnoop.bpf.o`.
 pub fn object_name(path: &Path) -> String {
     let file = path.file_name().unwrap_or_default().to_string_lossy();
@@ -152,7 +135,7 @@ mod tests {
         assert!(matches!(identify_bytes(&elf), Ok(Input::Object { .. })));
         elf[18] = 62;
         elf[19] = 0;
-        assert!(identify_bytes(&elf).unwrap_err().contains("not for BPF (x86-64)"));
+        assert!(identify_bytes(&elf).unwrap_err().contains("not for BPF (machine 62)"));
         assert!(identify_bytes(&elf[..12]).unwrap_err().contains("ends inside its ELF header"));
         assert!(matches!(identify_bytes(b"SEC(\"xdp\") int f() {}"), Ok(Input::C { .. })));
         assert!(identify_bytes(b"").unwrap_err().contains("is empty"));

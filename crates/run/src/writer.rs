@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use skep_engine::{MapId, Record, Session};
-use skep_view::{Clock, json_string, write_header, write_json, write_row};
+use skep_view::{Clock, json_string, write_header, write_json, write_row, write_text};
 
 use crate::events::Shapes;
 use crate::options::Format;
@@ -141,11 +141,29 @@ impl<'a> Writer<'a> {
             }
             Format::Text => {
                 self.clock.write_time(wall_ns, &mut self.buffer);
-                let task = format!("{comm}-{tid}");
-                let _ = writeln!(self.buffer, "  {task:<22}  {text}");
+                write_printed(comm, tid, text, &mut self.buffer);
             }
         }
     }
+}
+
+/// A printed line. Any process may have put control characters into its name or its data, and the terminal is root's.
+fn write_printed(comm: &str, tid: u32, text: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"  ");
+    let start = out.len();
+    write_text(comm.as_bytes(), out);
+    let _ = write!(out, "-{tid}");
+    let width = out.len() - start;
+    out.extend(std::iter::repeat_n(b' ', 22usize.saturating_sub(width)));
+    out.extend_from_slice(b"  ");
+    // Tabs are how programs make columns, and harm nobody.
+    for (index, part) in text.split('\t').enumerate() {
+        if index > 0 {
+            out.push(b'\t');
+        }
+        write_text(part.as_bytes(), out);
+    }
+    out.push(b'\n');
 }
 
 fn json_start(source: &str, wall_ns: i64, clock: &mut Clock, out: &mut Vec<u8>) {
@@ -167,5 +185,25 @@ fn write_hex(data: &[u8], between: &[u8], out: &mut Vec<u8>) {
         }
         out.push(DIGITS[usize::from(byte >> 4)]);
         out.push(DIGITS[usize::from(byte & 15)]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn printed_lines_cannot_command_the_terminal() {
+        let printed = |comm: &str, text: &str| {
+            let mut out = Vec::new();
+            write_printed(comm, 7, text, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let task = format!("{:<22}", "evil\\x1b[2J-7");
+        assert_eq!(
+            printed("evil\x1b[2J", "a\tb\x1b]0;title\x07\nfake"),
+            format!("  {task}  a\tb\\x1b]0;title\\x07\\nfake\n")
+        );
+        assert_eq!(printed("sh", "plain \u{fc}"), format!("  {:<22}  plain \u{fc}\n", "sh-7"));
     }
 }

@@ -330,7 +330,7 @@ fn write_words(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Text from a program, made safe for a terminal and a line: control characters are shown, not obeyed.
-pub(crate) fn write_text(bytes: &[u8], out: &mut Vec<u8>) {
+pub fn write_text(bytes: &[u8], out: &mut Vec<u8>) {
     if bytes.iter().all(|&b| (0x20..0x7f).contains(&b)) {
         out.extend_from_slice(bytes);
         return;

@@ -34,6 +34,7 @@ mod layout;
 mod map;
 mod text;
 
+pub use cell::write_text;
 pub use clock::Clock;
 pub use json::{json_string, write_record as write_json};
 pub use layout::Layout;
