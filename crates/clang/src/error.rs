@@ -62,6 +62,24 @@ pub enum Error {
 }
 
 impl Error {
+    /// What to do about it; `None` when skep knows no more than the message.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::NoCompiler { install, .. } => Some(format!("install one with `{install}`")),
+            Error::Cache { cause, .. } => match cause.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    Some("free some space, or set XDG_CACHE_HOME to a folder on another disk".to_owned())
+                }
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                    Some("set XDG_CACHE_HOME to a folder that you can write to".to_owned())
+                }
+                _ => None,
+            },
+            Error::Compile { hint, .. } => hint.clone(),
+            _ => None,
+        }
+    }
+
     pub(crate) fn cache(path: impl Into<PathBuf>, doing: &'static str) -> impl FnOnce(io::Error) -> Error {
         let path = path.into();
         move |cause| Error::Cache { path, doing, cause }
@@ -71,34 +89,19 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::NoCompiler { install, refused } => {
+            Error::NoCompiler { refused, .. } => {
                 write!(f, "no clang that compiles for BPF was found")?;
                 for reason in refused {
                     write!(f, "; {reason}")?;
                 }
-                write!(f, "; install one with `{install}`")
+                Ok(())
             }
             Error::BadCompiler { wanted, reason } => write!(f, "$SKEP_CLANG is `{wanted}`, which {reason}"),
             Error::Source { path, cause } => write!(f, "cannot read {}: {cause}", path.display()),
-            Error::Cache { path, doing, cause } => {
-                write!(f, "cannot {doing} {}: {cause}", path.display())?;
-                match cause.kind() {
-                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                        write!(f, "; free some space, or set XDG_CACHE_HOME to a folder on another disk")
-                    }
-                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                        write!(f, "; set XDG_CACHE_HOME to a folder that you can write to")
-                    }
-                    _ => Ok(()),
-                }
-            }
+            Error::Cache { path, doing, cause } => write!(f, "cannot {doing} {}: {cause}", path.display()),
             Error::Start { command, cause } => write!(f, "cannot start `{command}`: {cause}"),
-            Error::Compile { path, text, hint } => {
-                write!(f, "{} does not compile\n{}", path.display(), text.trim_end())?;
-                match hint {
-                    Some(hint) => write!(f, "\n{hint}"),
-                    None => Ok(()),
-                }
+            Error::Compile { path, text, .. } => {
+                write!(f, "{} does not compile\n{}", path.display(), text.trim_end())
             }
             Error::Vmlinux { reason } => write!(f, "cannot make vmlinux.h: {reason}"),
         }

@@ -146,8 +146,8 @@ fn a_crash_of_the_compiler_is_one_sentence() {
     let file = folder.write("prog.bpf.c", "int f(int a, int b) { return a / b; }\n");
     for compiler in COMPILERS {
         let error = clang_in(&common::shared_cache(), compiler).compile(&Request::new(&file)).unwrap_err();
-        let text = error.to_string();
-        assert!(text.contains("make the operands unsigned"), "{compiler}: {text}");
+        let (text, hint) = (error.to_string(), error.hint().unwrap_or_default());
+        assert!(hint.contains("make the operands unsigned"), "{compiler}: {text}: {hint}");
         assert!(!text.contains("Stack dump") && !text.contains("bug report"), "{compiler}: {text}");
     }
 }
@@ -232,7 +232,8 @@ fn a_full_disk_is_said_to_be_full() {
         std::fs::write(&source, "#include <bpf/bpf_helpers.h>\nint x[100000] = { 1 };\n").unwrap();
         let error = Clang::new(cache, compiler).compile(&Request::new(&source)).unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("free some space, or set XDG_CACHE_HOME"), "{text}");
+        let hint = error.hint().unwrap_or_default();
+        assert!(hint.contains("free some space, or set XDG_CACHE_HOME"), "{text}: {hint}");
         println!("said: {text}");
         return;
     }

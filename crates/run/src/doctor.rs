@@ -204,7 +204,10 @@ pub fn examine(engine: &dyn Engine, target: &dyn Target) -> Report {
 }
 
 fn clang() -> Result<String, String> {
-    let clang = skep_clang::Clang::find().map_err(|error| error.to_string())?;
+    let clang = skep_clang::Clang::find().map_err(|error| match error.hint() {
+        Some(hint) => format!("{error}; {hint}"),
+        None => error.to_string(),
+    })?;
     Ok(format!("{} {}", clang.compiler().command(), clang.compiler().version()))
 }
 

@@ -58,8 +58,13 @@ fn compile(options: &Options, target: &dyn Target, notice: &mut dyn FnMut(Notice
         color: std::io::stderr().is_terminal(),
         ..Request::new(&options.file)
     };
-    let object =
-        Clang::find().and_then(|clang| clang.compile(&request)).map_err(|cause| Error::new(cause.to_string()))?;
+    let object = Clang::find().and_then(|clang| clang.compile(&request)).map_err(|cause| {
+        let error = Error::new(cause.to_string());
+        match cause.hint() {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
+    })?;
     if !object.warnings.is_empty() {
         notice(Notice::CompilerText { text: &object.warnings });
     }
