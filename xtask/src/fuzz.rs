@@ -93,7 +93,15 @@ fn hunt(program: &Path, target: &str, work: &Path, seconds: u64) -> Result<Optio
         return Ok(None);
     }
     let find = text.lines().find_map(|line| line.rsplit_once("Test unit written to ").map(|(_, file)| file.trim()));
-    let Some(find) = find else { bail!("{target} failed before it started: see {}", log.display()) };
+    let Some(find) = find else {
+        bail!(
+            "{target} ended with {status} and left no input behind (a stack overflow does that): see {}, and run \
+             `SKEP_FUZZ_TARGET={target} gdb --args {} {}`",
+            log.display(),
+            program.display(),
+            grown.display()
+        );
+    };
     for line in text.lines().filter(|line| line.contains("panicked at") || line.contains("ERROR: libFuzzer")) {
         println!("  {line}");
     }

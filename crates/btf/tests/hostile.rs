@@ -5,7 +5,8 @@
 mod common;
 
 use common::*;
-use skep_btf::{Btf, BtfExt, Builder, Endian, Error, Kind, Type, TypeDef, TypeId, fuzz};
+use skep_btf::value::{Value, to_text};
+use skep_btf::{Btf, BtfExt, Builder, Endian, Error, Kind, Type, TypeDef, TypeId, VarLinkage, fuzz};
 
 /// A small generator, so that a failure can be repeated.
 struct Random(u64);
@@ -111,6 +112,15 @@ fn circles_end() {
     assert_eq!(btf.size_of(TypeId(3)).unwrap_err(), Error::TooDeep { id: TypeId(3) });
     assert!(btf.validate().is_err());
     fuzz::btf(btf.as_bytes());
+}
+
+#[test]
+fn a_variable_of_a_const_of_itself_has_no_value() {
+    let btf = parsed(|it| {
+        it.add(TypeDef::Var { name: "v", type_id: TypeId(2), linkage: VarLinkage::GLOBAL }).unwrap();
+        it.add(TypeDef::Const(TypeId(1))).unwrap();
+    });
+    assert!(to_text(Value::new(&btf, TypeId(1), &[0; 8])).is_err());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use skep_insn::Endian;
 use super::bits;
 use super::{Chars, IntValue, Leaf, Place, Shape, Site, Value, Visitor, WalkError};
 use crate::types::{Array, Composite, Enum, Type};
-use crate::{Btf, Error, Kind};
+use crate::{Btf, Error};
 
 /// How deep structs may nest. The kernel's own limit for what it follows is 32.
 const MAX_LEVELS: u32 = 64;
@@ -101,7 +101,8 @@ impl<'a, V: Visitor> Walk<'a, '_, V> {
             Type::Array(array) => self.array(&site, array, is_tail),
             Type::Var(var) => {
                 let inner = Site { place: Place::Variable(var.name()), type_id: var.type_id(), ..site };
-                if matches!(self.btf.kind_of(var.type_id())?, Kind::VAR) {
+                // Behind qualifiers too: a variable of a `const` of itself would never end.
+                if let (_, Type::Var(_)) = self.btf.resolve(var.type_id())? {
                     return Err(Error::BadType { id: var.id(), what: "a variable of a variable" }.into());
                 }
                 self.value(inner, is_tail)
