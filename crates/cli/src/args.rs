@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use skep_engine::{NetfilterFamily, NetfilterHook, NetfilterStage};
 use skep_run::options::parse_duration;
 
 /// Write, compile, check, run and watch eBPF programs.
@@ -51,6 +52,21 @@ pub(crate) struct RunArgs {
     /// Network namespace for sk_lookup and flow dissector programs.
     #[arg(long, value_name = "PATH")]
     pub(crate) netns: Option<PathBuf>,
+    /// Where programs go whose section does not say, such as `SEC("kprobe")`: what would stand behind its slash.
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) attach_to: Option<String>,
+    /// Id of the loaded program whose functions freplace programs replace.
+    #[arg(long, value_name = "PROG_ID")]
+    pub(crate) replace_in: Option<u32>,
+    /// Hook of netfilter programs: `[ip|ip6:]prerouting`, `input`, `forward`, `output` or `postrouting`.
+    #[arg(long, value_name = "HOOK", value_parser = parse_hook)]
+    pub(crate) hook: Option<NetfilterHook>,
+    /// Priority of netfilter programs, or of tc programs before kernel 6.6: lower numbers run first.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, allow_negative_numbers = true)]
+    pub(crate) priority: i32,
+    /// Map of the object whose sockets sk_skb and sk_msg programs are for, or that an iterator walks.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) map: Option<String>,
     /// Samples per second of perf_event programs.
     #[arg(
         long,
@@ -82,6 +98,27 @@ pub(crate) struct RunArgs {
     /// Say what is attached, compiled and left out.
     #[arg(short, long)]
     pub(crate) verbose: bool,
+}
+
+/// Reads a netfilter hook as `nft` spells it.
+fn parse_hook(text: &str) -> Result<NetfilterHook, String> {
+    let (family, stage) = text.split_once(':').unwrap_or(("ip", text));
+    let family = match family {
+        "ip" => NetfilterFamily::Ipv4,
+        "ip6" => NetfilterFamily::Ipv6,
+        other => return Err(format!("`{other}` is not a family; use ip or ip6")),
+    };
+    let hook = match stage {
+        "prerouting" => NetfilterStage::Prerouting,
+        "input" => NetfilterStage::Input,
+        "forward" => NetfilterStage::Forward,
+        "output" => NetfilterStage::Output,
+        "postrouting" => NetfilterStage::Postrouting,
+        other => {
+            return Err(format!("`{other}` is not a hook; use prerouting, input, forward, output or postrouting"));
+        }
+    };
+    Ok(NetfilterHook { family, hook })
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -147,6 +184,22 @@ mod tests {
             let error = Args::try_parse_from(words).unwrap_err().to_string();
             assert!(error.contains("is not a whole number in range") || error.contains("is not a "), "{error}");
         }
+    }
+
+    #[test]
+    fn hooks_are_spelt_as_in_nft() {
+        let hook = |family, hook| Ok(NetfilterHook { family, hook });
+        assert_eq!(parse_hook("input"), hook(NetfilterFamily::Ipv4, NetfilterStage::Input));
+        assert_eq!(parse_hook("ip6:postrouting"), hook(NetfilterFamily::Ipv6, NetfilterStage::Postrouting));
+        assert!(parse_hook("arp:input").unwrap_err().contains("`arp`"));
+        assert!(parse_hook("ip:inptu").unwrap_err().contains("`inptu`"));
+    }
+
+    #[test]
+    fn a_priority_may_be_negative() {
+        let args = Args::try_parse_from(["skep", "run", "x.o", "--hook", "ip6:input", "--priority", "-100"]).unwrap();
+        let Command::Run(run) = args.command else { panic!("{args:?}") };
+        assert_eq!(run.priority, -100);
     }
 
     #[test]

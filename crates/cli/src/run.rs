@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use skep_engine::{AttachOptions, Error};
+use skep_engine::{AttachOptions, Error, LoadOptions};
 use skep_kernel::{KernelEngine, LiveTarget};
 use skep_run::maps::MapsAtEnd;
 use skep_run::options::{Format, Options};
@@ -42,8 +42,13 @@ fn meant(args: RunArgs, globals: Vec<Global>) -> Options {
             cgroup: args.cgroup,
             net_namespace: args.netns,
             sample_hz: args.hz,
+            netfilter: args.hook,
+            priority: args.priority,
+            map: args.map,
             ..AttachOptions::default()
         },
+        attach_to: args.attach_to,
+        load: LoadOptions { replace: args.replace_in, ..LoadOptions::default() },
         command: args.command,
         duration: args.duration,
         max_events: args.max_events,

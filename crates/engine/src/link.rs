@@ -26,11 +26,20 @@ pub trait Link: Send {
     ///
     /// When this kind of attachment cannot be pinned (it has no kernel link), or the path is not in a bpffs.
     fn pin(&mut self, path: &std::path::Path) -> Result<(), Error>;
+
+    /// What a person should know about it though it is attached, such as a probe's argument that cannot be read.
+    fn notes(&self) -> &[String] {
+        &[]
+    }
 }
 
 /// What a section leaves open about an attachment. Each attach point uses what it needs and ignores the rest.
 #[derive(Clone, Debug, Default)]
 pub struct AttachOptions {
+    /// What a bare section (`SEC("kprobe")`) leaves out: a function, a pattern, `CATEGORY:NAME`, `PROVIDER:NAME`. Sections
+    /// whose place the kernel wants to know at load (`fentry`, `lsm`, `tp_btf`, `iter`) are completed before, by
+    /// [`Program::attach_to`](skep_spec::Program::attach_to).
+    pub target: Option<String>,
     /// Network interface, by name.
     pub interface: Option<String>,
     /// XDP mode.
@@ -49,6 +58,49 @@ pub struct AttachOptions {
     pub cookie: u64,
     /// Sampling frequency of perf events, in hertz; 0 means 99.
     pub sample_hz: u64,
+    /// Hook of a netfilter program; `None` means IPv4 packets for this machine (kernel 6.4).
+    pub netfilter: Option<NetfilterHook>,
+    /// Place of a netfilter program among the others at its hook, or of a tc filter where there is no tcx (before kernel
+    /// 6.6): lower numbers run first. 0 leaves the choice to the engine.
+    pub priority: i32,
+    /// Name of the object's map whose sockets an sk_skb or sk_msg program is for, or that an iterator walks; `None` means
+    /// the only one of the right type.
+    pub map: Option<String>,
+}
+
+/// A hook of the packet filter (`include/uapi/linux/netfilter.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetfilterHook {
+    /// Whose packets.
+    pub family: NetfilterFamily,
+    /// Where on their way.
+    pub hook: NetfilterStage,
+}
+
+/// Protocol of the packets at a netfilter hook.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NetfilterFamily {
+    /// `NFPROTO_IPV4`.
+    #[default]
+    Ipv4,
+    /// `NFPROTO_IPV6`.
+    Ipv6,
+}
+
+/// Where on its way a packet meets a netfilter hook. The names are those of `nft`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NetfilterStage {
+    /// `NF_INET_PRE_ROUTING`: every packet that comes in.
+    Prerouting,
+    /// `NF_INET_LOCAL_IN`: for this machine.
+    #[default]
+    Input,
+    /// `NF_INET_FORWARD`: passing through.
+    Forward,
+    /// `NF_INET_LOCAL_OUT`: from this machine.
+    Output,
+    /// `NF_INET_POST_ROUTING`: every packet that goes out.
+    Postrouting,
 }
 
 /// How an XDP program sits on an interface.

@@ -31,6 +31,9 @@ pub struct LoadOptions {
     pub replace_pinned: bool,
     /// Keep the verifier's log of programs that load, too.
     pub keep_logs: bool,
+    /// Id of the loaded program whose functions the object's freplace programs replace (kernel 5.6). It must have been
+    /// loaded with types (BTF), since the function is found by its name there.
+    pub replace: Option<u32>,
 }
 
 /// What became of one program.

@@ -8,7 +8,8 @@ use skep_engine::{
     AttachOptions, Engine, Error, Link, LoadOptions, Loaded, MapHandle, RecordSource, Session, TestRun, TestRunOutput,
 };
 use skep_spec::map::{MapContents, Slot};
-use skep_spec::{AttachPoint, MapId, ProgId, ProgType, Spec};
+use skep_spec::nearest::did_you_mean;
+use skep_spec::{AttachPoint, MapId, MapType, ProgId, ProgType, Spec};
 use skep_sys::Errno;
 use skep_sys::bpf::{self, ProgFd, flags};
 
@@ -115,6 +116,33 @@ impl KernelSession {
         attach::attach(&program, fd.as_fd(), &options)
     }
 
+    /// The engine's options as the kernel's own, with the map that a program is for looked up among the object's.
+    fn chosen<'a>(&'a self, id: ProgId, options: &'a AttachOptions) -> Result<attach::Options<'a>, Error> {
+        let map = match &options.map {
+            Some(name) => Some(self.made(self.map_called(name)?)?),
+            None if matches!(self.spec.program(id).attach, AttachPoint::SockMap) => self.only_socket_map(),
+            None => None,
+        };
+        Ok(attach::Options { map: map.map(AsFd::as_fd), ..attach::Options::from_engine(options) })
+    }
+
+    fn map_called(&self, name: &str) -> Result<MapId, Error> {
+        self.spec.map_named(name).ok_or_else(|| {
+            let error = Error::new(format!("the object has no map `{name}`"));
+            match did_you_mean(name, self.spec.maps.iter().map(|map| map.name.as_str())) {
+                Some(hint) => error.with_hint(hint),
+                None => error,
+            }
+        })
+    }
+
+    fn only_socket_map(&self) -> Option<&KernelMap> {
+        let holds_sockets = |of: MapType| of == MapType::SOCKMAP || of == MapType::SOCKHASH;
+        let mut all = self.spec.maps().filter(|(_, map)| holds_sockets(map.map_type)).map(|(id, _)| id);
+        let first = all.next();
+        first.filter(|_| all.next().is_none()).and_then(|id| self.kernel_map(id))
+    }
+
     fn made(&self, id: MapId) -> Result<&KernelMap, Error> {
         self.kernel_map(id).ok_or_else(|| Error::new(format!("map `{}` was not created", self.spec.map(id).name)))
     }
@@ -147,7 +175,7 @@ impl Session for KernelSession {
     }
 
     fn attach(&self, id: ProgId, options: &AttachOptions) -> Result<Box<dyn Link>, Error> {
-        Ok(Box::new(self.attach_with(id, attach::Options::from_engine(options))?))
+        Ok(Box::new(self.attach_with(id, self.chosen(id, options)?)?))
     }
 
     fn attach_map(&self, id: MapId) -> Result<Box<dyn Link>, Error> {
@@ -172,7 +200,7 @@ impl Session for KernelSession {
     }
 
     fn iterate(&self, id: ProgId, options: &AttachOptions) -> Result<Box<dyn Read>, Error> {
-        Ok(Box::new(self.attach_with(id, attach::Options::from_engine(options))?.iterate()?))
+        Ok(Box::new(self.attach_with(id, self.chosen(id, options)?)?.iterate()?))
     }
 
     fn test_run(&self, id: ProgId, input: &TestRun<'_>) -> Result<TestRunOutput, Error> {

@@ -41,7 +41,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub use prepare::{Prepared, prepare};
 pub use skep_engine::{Error, ErrorKind};
 
-use skep_engine::{Engine, Link, LoadOptions, MapId, ProgId, Session};
+use skep_engine::{Engine, Link, MapId, ProgId, Session};
 use skep_spec::Spec;
 use skep_spec::map::MapContents;
 use skep_sys::child::HeldChild;
@@ -162,7 +162,7 @@ pub fn run(
     let counters = losses::count(&mut spec);
     let buffers: Vec<MapId> = shapes.keys().copied().collect();
 
-    let session = engine.load(spec, &LoadOptions::default())?;
+    let session = engine.load(spec, &options.load)?;
     refuse_failed(&*session, &jobs, notice)?;
 
     // Readers stand before the first program is attached: nothing is missed, and a full buffer is counted.
@@ -286,6 +286,9 @@ fn attach(
             match session.attach(*id, options) {
                 Ok(link) => {
                     notice(Notice::Attached { program: name, place: link.describe() });
+                    for note in link.notes() {
+                        notice(Notice::Warning { message: format!("`{name}`: {note}"), hint: None });
+                    }
                     links.push(link);
                     refused = None;
                     break;

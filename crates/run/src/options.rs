@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use skep_engine::AttachOptions;
+use skep_engine::{AttachOptions, LoadOptions};
 
 use crate::maps::MapsAtEnd;
 
@@ -14,6 +14,10 @@ pub struct Options {
     pub file: PathBuf,
     /// Where to attach what the sections leave open. A process id here also limits observing programs to that process.
     pub attach: AttachOptions,
+    /// Where programs go whose sections leave that open, such as `SEC("kprobe")`.
+    pub attach_to: Option<String>,
+    /// How the object is loaded.
+    pub load: LoadOptions,
     /// Command to run while attached; the run ends with it.
     pub command: Option<String>,
     /// Ends the run.

@@ -37,6 +37,9 @@ pub fn prepare(options: &Options, target: &dyn Target, notice: &mut dyn FnMut(No
         let message = format!("{shown}: `{}`: {}", warning.subject, warning.message);
         notice(Notice::Warning { message, hint: warning.hint.clone() });
     }
+    if let Some(place) = &options.attach_to {
+        attach_bare(&mut spec, place)?;
+    }
     for (name, value) in &options.globals {
         spec.set_variable_text(name, value)?;
     }
@@ -72,7 +75,43 @@ fn compile(options: &Options, target: &dyn Target, notice: &mut dyn FnMut(Notice
     Ok(object.bytes)
 }
 
+/// Says where the programs with bare sections go.
+fn attach_bare(spec: &mut Spec, place: &str) -> Result<(), Error> {
+    let mut bare = spec.programs.iter_mut().filter(|program| program.is_bare()).peekable();
+    if bare.peek().is_none() {
+        return Err(Error::new("the section of every program says where it goes already")
+            .with_hint("`--attach-to` is for bare sections, such as `SEC(\"kprobe\")`"));
+    }
+    for program in bare {
+        program.attach_to(place)?;
+    }
+    Ok(())
+}
+
 /// Opens an object, with the file's name before what is wrong.
 pub(crate) fn open(file: &Path, name: &str, bytes: &[u8]) -> Result<Spec, Error> {
     Spec::parse(bytes, name).map_err(|cause| Error::from(cause).about(format_args!("`{}`", file.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use skep_spec::section::SectionTable;
+    use skep_spec::{FuncId, Program};
+
+    use super::*;
+
+    #[test]
+    fn only_bare_sections_are_told_where_to_go() {
+        let program = |name: &str, section: &str| {
+            let meaning = SectionTable::new().lookup(section);
+            Program { attach: meaning.attach, ..Program::new(name, FuncId(0), section, meaning.prog_type) }
+        };
+        let whole = program("whole", "kprobe/vfs_write");
+        let mut spec = Spec { programs: vec![program("bare", "kprobe"), whole.clone()], ..Spec::new("x") };
+        attach_bare(&mut spec, "vfs_read").unwrap();
+        assert_eq!(spec.programs[0].attach, program("it", "kprobe/vfs_read").attach);
+        assert_eq!(spec.programs[1].attach, whole.attach);
+        let error = attach_bare(&mut spec, "vfs_read").unwrap_err();
+        assert!(error.hint().is_some_and(|hint| hint.contains("bare sections")));
+    }
 }

@@ -22,6 +22,7 @@ use crate::map::{DataKind, MapContents, Variable};
 use crate::nearest::did_you_mean;
 use crate::{Error, Map, MapId, MapType, ProgId, Spec};
 
+mod attach;
 mod text;
 
 impl Spec {

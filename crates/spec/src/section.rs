@@ -24,7 +24,7 @@ use crate::nearest::nearest;
 use crate::program::{AttachPoint, AttachType, Direction, ProgType};
 
 mod builtin;
-mod place;
+pub(crate) mod place;
 
 pub use builtin::BUILTIN;
 

@@ -244,6 +244,10 @@ impl Link for Attachment {
     fn pin(&mut self, path: &Path) -> Result<(), Error> {
         self.pin_all(path)
     }
+
+    fn notes(&self) -> &[String] {
+        Attachment::notes(self)
+    }
 }
 
 impl fmt::Debug for Attachment {

@@ -47,7 +47,7 @@ pub(super) fn attach(request: &Request<'_>) -> Result<Attachment, Error> {
         Err(errno @ Errno::EBUSY) => Err(request
             .error(format_args!("{what}: a program is there with the same priority"))
             .with_source(errno)
-            .with_hint("give another priority")),
+            .with_hint("give another one with `--priority N`")),
         Err(errno) => Err(request.refused_since(what, errno, &[Cap::BPF, Cap::NET_ADMIN], KernelVersion::new(6, 4, 0))),
     }
 }

@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
-use skep_engine::{AttachOptions, TcDirection, XdpMode};
+use skep_engine::{AttachOptions, NetfilterFamily, NetfilterHook, NetfilterStage, TcDirection, XdpMode};
 use skep_sys::bpf::MapFd;
 use skep_sys::perf_event;
 
@@ -58,18 +58,37 @@ impl<'a> Options<'a> {
             sample.rate = Rate::Hz(options.sample_hz);
         }
         Options {
+            target: options.target.as_deref(),
             interface: options.interface.as_deref(),
             xdp_mode: options.xdp_mode,
             tc_direction: options.tc_direction,
+            priority: options.priority,
             binary: path(&options.binary),
             pid: options.pid,
             cgroup: path(&options.cgroup),
             net_namespace: path(&options.net_namespace),
             cookie: options.cookie,
             sample,
+            netfilter: options.netfilter.map(numbers),
             ..Options::default()
         }
     }
+}
+
+/// Protocol family and hook number (`include/uapi/linux/netfilter.h`).
+fn numbers(at: NetfilterHook) -> (u32, u32) {
+    let family = match at.family {
+        NetfilterFamily::Ipv4 => 2,
+        NetfilterFamily::Ipv6 => 10,
+    };
+    let hook = match at.hook {
+        NetfilterStage::Prerouting => 0,
+        NetfilterStage::Input => 1,
+        NetfilterStage::Forward => 2,
+        NetfilterStage::Output => 3,
+        NetfilterStage::Postrouting => 4,
+    };
+    (family, hook)
 }
 
 /// A place in a hook's list.

@@ -71,7 +71,7 @@ impl Request<'_> {
                 let word = self.program.section.split('/').next().unwrap_or_default();
                 Err(self
                     .needs(format_args!("its section names no {what}"))
-                    .with_hint(format!("write it as `SEC(\"{word}/{form}\")`")))
+                    .with_hint(format!("write it as `SEC(\"{word}/{form}\")`, or name it with `--attach-to {form}`")))
             }
             (name, _) => Ok(name.to_owned()),
         }

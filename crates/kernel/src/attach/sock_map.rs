@@ -15,7 +15,7 @@ pub(super) fn attach(request: &Request<'_>) -> Result<Attachment, Error> {
     let map = request.options.map.ok_or_else(|| {
         request
             .needs("it needs the socket map whose sockets it is for")
-            .with_hint("define a BPF_MAP_TYPE_SOCKMAP or SOCKHASH")
+            .with_hint("define a BPF_MAP_TYPE_SOCKMAP or SOCKHASH; where there are several, name one with `--map NAME`")
     })?;
     let attach_type = request.program.attach_type.unwrap_or(match request.program.prog_type {
         ProgType::SK_MSG => AttachType::SK_MSG_VERDICT,

@@ -9,6 +9,7 @@
 
 mod maps;
 mod programs;
+mod replace;
 mod shape;
 mod types;
 mod verdict;
@@ -78,6 +79,7 @@ pub(crate) fn load(
     }
     let missing = make_maps(spec, &resolved, target, options, &mut objects)?;
 
+    let replaced = replace::Target::find(spec, options.replace)?;
     let ready: Vec<(ProgId, &ResolvedProgram)> =
         resolved.programs.iter().filter_map(|(id, it)| it.as_ref().ok().map(|it| (*id, it))).collect();
     let loader = programs::Loader {
@@ -87,6 +89,7 @@ pub(crate) fn load(
         maps: &objects.maps,
         missing: &missing,
         keep_logs: options.keep_logs,
+        replaced: replaced.as_ref(),
     };
     let outcomes = loader.load_all(&ready);
 

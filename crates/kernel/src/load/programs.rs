@@ -16,6 +16,7 @@ use skep_sys::Errno;
 use skep_sys::bpf::{BtfFd, Log, LogLevel, MapCreate, MapFd, ProgFd, ProgLoad};
 use skep_sys::memlock;
 
+use super::replace;
 use super::verdict;
 use crate::map::{KernelMap, failed};
 use crate::target::LiveTarget;
@@ -36,6 +37,8 @@ pub(super) struct Loader<'a> {
     /// Why a map was not made.
     pub(super) missing: &'a HashMap<MapId, String>,
     pub(super) keep_logs: bool,
+    /// Whose functions the object's extensions replace.
+    pub(super) replaced: Option<&'a replace::Target>,
 }
 
 /// What became of a program.
@@ -128,6 +131,14 @@ impl Loader<'_> {
             },
             _ => None,
         };
+        let replaced = match replace::place(self.replaced, program) {
+            Ok(place) => place,
+            Err(error) => return Outcome { result: Err(error), log: None },
+        };
+        let (attach_to, attach_btf_id) = match replaced {
+            Some((target, function)) => (Some(target.fd.as_fd()), function),
+            None => (attach_module.map(AsFd::as_fd), resolved.attach_btf.as_ref().map_or(0, |of| of.type_id.0)),
+        };
         let license = CString::new(self.spec.license.as_deref().unwrap_or_default()).unwrap_or_default();
         let (func_info, line_info) = self.debug_info(resolved);
         let attempt = |log: Option<Log<'_>>| {
@@ -145,8 +156,8 @@ impl Loader<'_> {
                 func_info_rec_size: 8,
                 line_info: &line_info,
                 line_info_rec_size: 16,
-                attach_btf_id: resolved.attach_btf.as_ref().map_or(0, |of| of.type_id.0),
-                attach_to: attach_module.map(AsFd::as_fd),
+                attach_btf_id,
+                attach_to,
                 fd_array: &bound.fd_array,
                 ..ProgLoad::default()
             };

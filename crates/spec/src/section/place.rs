@@ -7,7 +7,7 @@ use crate::program::AttachPoint;
 type Read = (AttachPoint, Option<(String, Option<String>)>);
 
 /// Reads `rest`, what follows the slash after `stem`.
-pub(super) fn read(place: &Place, rest: Option<&str>, stem: &str) -> Read {
+pub(crate) fn read(place: &Place, rest: Option<&str>, stem: &str) -> Read {
     let text = rest.unwrap_or_default();
     let owned = || text.to_owned();
     let attach = match place {

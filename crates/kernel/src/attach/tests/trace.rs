@@ -55,7 +55,10 @@ fn a_bare_section_asks_for_a_name_and_takes_the_callers() {
     }
     let counter = tracepoint("", "").load();
     let error = counter.refused(&Options::default());
-    assert_eq!(error.hint(), Some("write it as `SEC(\"tp/CATEGORY/NAME\")`"));
+    assert_eq!(
+        error.hint(),
+        Some("write it as `SEC(\"tp/CATEGORY/NAME\")`, or name it with `--attach-to CATEGORY/NAME`")
+    );
     counter.runs_while_attached(
         &Options { target: Some("syscalls:sys_enter_getppid"), ..Options::default() },
         call_getppid,
