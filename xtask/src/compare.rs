@@ -114,8 +114,8 @@ fn guest(name: &str, objects: &[PathBuf]) -> Result<Outcome> {
     let oracle = oracle::libbpf()?.program("tests/oracle/libbpf_load.c", false)?;
     let line = kernels::LINES.iter().find(|line| line.name == name).context("--kernel wants 6.1 or 6.12")?;
     let kernel = kernels::get(line)?;
-    let binaries = image::compile()?;
-    let skep = binaries.program("skep").context("skep-cli has a binary called skep")?.to_owned();
+    let binaries = image::bare()?;
+    let skep = image::skep()?;
     let mut plan = String::new();
     for object in objects {
         let path = object.display();

@@ -55,14 +55,6 @@ pub(crate) struct Binaries {
     programs: Vec<PathBuf>,
 }
 
-impl Binaries {
-    /// A program that tests start, by name.
-    pub(crate) fn program(&self, name: &str) -> Option<&Path> {
-        let named = |file: &&PathBuf| file.file_name().is_some_and(|file| file == name);
-        self.programs.iter().find(named).map(PathBuf::as_path)
-    }
-}
-
 /// Compiles the tests and the guest's first process as static programs.
 pub(crate) fn compile() -> Result<Binaries> {
     let mut command = sh::cargo();
@@ -102,9 +94,14 @@ fn guest() -> Result<PathBuf> {
 }
 
 /// A machine without tests.
-#[cfg(test)]
 pub(crate) fn bare() -> Result<Binaries> {
     Ok(Binaries { guest: guest()?, suites: Vec::new(), programs: Vec::new() })
+}
+
+/// Compiles `skep` itself as a static program.
+pub(crate) fn skep() -> Result<PathBuf> {
+    sh::run(sh::cargo().args(["build", "--quiet", "--package", "skep-cli", "--target", setup::MUSL]))?;
+    Ok(paths::target().join(setup::MUSL).join("debug/skep"))
 }
 
 /// Writes the initramfs for one kernel. `extra` are further programs of this machine with the lines of the plan that run
