@@ -77,6 +77,12 @@ pub(crate) struct RunArgs {
         value_parser = whole::<u64>
     )]
     pub(crate) hz: u64,
+    /// Only this program of the object; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) prog: Vec<String>,
+    /// Set the global NAME, when skep has a flag of that name itself.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) set: Vec<String>,
     /// Stop after this time: `5s`, `500ms`, `2m`.
     #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = parse_duration)]
     pub(crate) duration: Option<Duration>,

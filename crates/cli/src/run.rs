@@ -24,7 +24,11 @@ pub(crate) fn run(args: RunArgs, globals: Vec<Global>) -> Result<ExitCode, Error
     Ok(ExitCode::SUCCESS)
 }
 
-fn meant(args: RunArgs, globals: Vec<Global>) -> Options {
+fn meant(args: RunArgs, mut globals: Vec<Global>) -> Options {
+    globals.extend(args.set.iter().map(|set| match set.split_once('=') {
+        Some((name, value)) => (name.to_owned(), value.to_owned()),
+        None => (set.clone(), "1".to_owned()),
+    }));
     let includes = args.include.iter().map(|dir| format!("-I{}", dir.display()));
     let defines = args.define.iter().map(|define| format!("-D{define}"));
     Options {
@@ -58,6 +62,7 @@ fn meant(args: RunArgs, globals: Vec<Global>) -> Options {
             Maps::Never => MapsAtEnd::Never,
             Maps::Exit => MapsAtEnd::Always,
         },
+        programs: args.prog,
         globals,
     }
 }

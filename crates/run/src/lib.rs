@@ -146,6 +146,13 @@ pub fn run(
     if jobs.is_empty() && iterators.is_empty() && ops.is_empty() {
         return Err(nothing_to_attach(&spec, &options.file));
     }
+    if let Some(names) = plan::rival_xdp(&spec, &jobs) {
+        return Err(Error::new(format!(
+            "an interface takes one xdp program, and this object has {}",
+            names.join(", ")
+        ))
+        .with_hint(format!("choose with `--prog {}`", names[0])));
+    }
     let formats = printk::formats(&spec);
     let shapes = events::shapes(&spec, &hints);
     let silent = shapes.is_empty() && formats.is_none();

@@ -108,7 +108,7 @@ struct Check {
 
 /// Finds the program's own check behind the call at `call`.
 ///
-/// Verifiers before 6.4 do not know that a place which was found is still there when it is compared again
+/// Older verifiers, 6.1's among them, do not know that a place which was found is still there when it is compared again
 /// (`reg_type_not_null`, kernel/bpf/verifier.c): a second check would give them a way out on which the place is never handed
 /// back. So the program's own check is used where it follows the call in a straight line, as it does in compiled C.
 fn own_check(insns: &[RawInsn], call: u32) -> Option<Check> {

@@ -28,6 +28,8 @@ pub struct Options {
     pub format: Format,
     /// Whether maps are shown at the end.
     pub maps: MapsAtEnd,
+    /// Programs to run, by name; empty means all that the object switches on.
+    pub programs: Vec<String>,
     /// Values for `const volatile` globals, as text.
     pub globals: Vec<(String, String)>,
     /// More flags for the compiler (`-I`, `-D`).

@@ -76,6 +76,14 @@ pub fn act_at_once(spec: &mut Spec) {
     }
 }
 
+/// The xdp programs among `jobs`, when there are several: an interface takes one.
+pub fn rival_xdp<'s>(spec: &'s Spec, jobs: &[Job]) -> Option<Vec<&'s str>> {
+    let programs = jobs.iter().map(|job| spec.program(job.alternatives[0]));
+    let names: Vec<&str> =
+        programs.filter(|program| program.attach == AttachPoint::Xdp).map(|program| program.name.as_str()).collect();
+    (names.len() > 1).then_some(names)
+}
+
 fn names_itself(program: &Program) -> bool {
     matches!(&program.attach, AttachPoint::Kprobe { function, .. } if *function == program.name)
 }
@@ -135,6 +143,15 @@ mod tests {
         let ids: Vec<Vec<u32>> = jobs.iter().map(|job| job.alternatives.iter().map(|id| id.0).collect()).collect();
         assert_eq!(ids, [vec![1, 0], vec![2]]);
         assert!(idle.is_empty());
+    }
+
+    #[test]
+    fn several_xdp_programs_are_rivals() {
+        let xdp = |name| program(name, "xdp", AttachPoint::Xdp);
+        let two = spec(vec![xdp("drop"), xdp("pass")], vec![]);
+        assert_eq!(rival_xdp(&two, &plan(&two).jobs), Some(vec!["drop", "pass"]));
+        let one = spec(vec![xdp("drop"), kprobe("k", "vfs_read")], vec![]);
+        assert_eq!(rival_xdp(&one, &plan(&one).jobs), None);
     }
 
     #[test]

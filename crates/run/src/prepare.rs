@@ -25,7 +25,7 @@ pub struct Prepared {
 ///
 /// # Errors
 ///
-/// When the file cannot be read or compiled, is not an object, or has no such global.
+/// When the file cannot be read or compiled, is not an object, or has no such global or program.
 pub fn prepare(options: &Options, target: &dyn Target, notice: &mut dyn FnMut(Notice<'_>)) -> Result<Prepared, Error> {
     let (name, bytes) = match identify(&options.file)? {
         Input::Object { name, bytes } => (name, bytes),
@@ -36,6 +36,10 @@ pub fn prepare(options: &Options, target: &dyn Target, notice: &mut dyn FnMut(No
     for warning in &spec.warnings {
         let message = format!("{shown}: `{}`: {}", warning.subject, warning.message);
         notice(Notice::Warning { message, hint: warning.hint.clone() });
+    }
+    if !options.programs.is_empty() {
+        let names: Vec<&str> = options.programs.iter().map(String::as_str).collect();
+        spec.only(&names)?;
     }
     if let Some(place) = &options.attach_to {
         attach_bare(&mut spec, place)?;
