@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::{oracle, paths, setup, sh};
 
-/// Objects for [`bench`]: without CO-RE, with some, and a tool as people write them.
+/// Objects for [`bench()`]: without CO-RE, with some, and a tool as people write them.
 const LOADED: &[&str] = &["tp_minimal", "core_arrays", "mixed"];
 /// Of libbpf's processor time.
 const LOAD_RATIO: f64 = 0.5;

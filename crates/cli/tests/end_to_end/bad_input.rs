@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::support::needs::Need::{Clang, Kprobes, Program, Root, Veth};
 use crate::support::network::{Cable, INTERFACE};
 use crate::support::programs::{case, corpus};
-use crate::support::{Outcome, Skep, example, needs, scratch, skep};
+use crate::support::{Outcome, Skep, example, needs, scratch, skep, writer};
 
 /// Runs `skep run` with a file, which must fail; what it said, with `FILE` for the file's path.
 fn refused(file: &Path, args: &[&str]) -> String {
@@ -126,7 +126,8 @@ fn an_object_without_types_still_runs() {
     let args = [object.as_os_str(), "--iface".as_ref(), INTERFACE.as_ref()];
     let skep = Skep::run_within(&cable.near.enter(), &args);
     assert_eq!(skep.held().programs.len(), 2);
-    skep.line("of a write", |line| line.contains("write by "));
+    let pid = writer();
+    skep.line("of a write", |line| line.ends_with(&format!("write by {pid}")));
     skep.stop();
 }
 

@@ -5,16 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::needs::Need::{Cgroup, Clang, Program, Root};
 use crate::support::programs::both;
-use crate::support::{Skep, cgroup, document, example, needs, scratch, skep};
-
-/// A process that writes once, and its id.
-fn writer() -> u32 {
-    let mut child =
-        Command::new("/bin/sh").args(["-c", "echo x"]).stdout(Stdio::null()).spawn().expect("there is a shell");
-    let pid = child.id();
-    child.wait().expect("our own child can be waited for");
-    pid
-}
+use crate::support::{Skep, cgroup, document, example, needs, scratch, skep, writer};
 
 /// Runs a program to its end; its process id.
 fn start(path: &str, args: &[&str]) -> u32 {

@@ -7,6 +7,7 @@ pub(crate) mod network;
 pub(crate) mod programs;
 pub(crate) mod skep;
 
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,15 @@ pub(crate) fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// A process that writes once, and its id.
+pub(crate) fn writer() -> u32 {
+    let mut child =
+        Command::new("/bin/sh").args(["-c", "echo x"]).stdout(Stdio::null()).spawn().expect("there is a shell");
+    let pid = child.id();
+    child.wait().expect("our own child can be waited for");
+    pid
 }
 
 /// A folder of this test binary's own, `name` in it, empty at the start.
