@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use skep_btf::Kind;
 use skep_spec::{AttachPoint, AttachType, ProgType};
+use skep_sys::Errno;
 use skep_sys::bpf::{LinkKind, LinkTarget, ProgQuery, prog_query};
 use skep_sys::mount;
 
@@ -130,6 +131,41 @@ fn without_a_link_the_program_is_taken_back() {
     assert_eq!(there(), 1);
     drop(Attachment::new("cgroup", hold));
     assert_eq!(there(), 0);
+}
+
+#[test]
+fn an_lsm_hook_runs_for_the_processes_of_a_cgroup() {
+    if !root() {
+        return;
+    }
+    let point = AttachPoint::Lsm { hook: "socket_post_create".to_owned() };
+    // For programs of this kind 1 means yes.
+    let recipe = Recipe::new("lsm_cgroup/socket_post_create", ProgType::LSM, point)
+        .attach_type(AttachType::LSM_CGROUP)
+        .returning(1);
+    if skep_sys::version::KernelVersion::running() < skep_sys::version::KernelVersion::new(6, 0, 0) {
+        return skip("kernel 6.0 (lsm_cgroup)");
+    }
+    let folder = Folder::new("lsm");
+    let counter = match recipe.against("bpf_lsm_socket_post_create", Kind::FUNC).try_load() {
+        Ok(counter) => counter,
+        Err(Errno::EPERM | Errno::ENOTSUPP | Errno::EINVAL) => return skip("lsm_cgroup (CONFIG_BPF_LSM)"),
+        Err(errno) => panic!("{errno}"),
+    };
+    let attachment = match counter.attach(&folder.options()) {
+        Ok(attachment) => attachment,
+        Err(error) if words(&error).contains("ENOTSUPP") => return skip("lsm_cgroup (trampolines)"),
+        Err(error) => panic!("{}", words(&error)),
+    };
+    // A socket of this process, which is in another cgroup, is none of its business.
+    drop(UdpSocket::bind("127.0.0.1:0"));
+    assert_eq!(counter.runs(), 0);
+    folder.make_socket();
+    assert!(counter.runs() > 0);
+    let runs = counter.runs();
+    detached(attachment);
+    folder.make_socket();
+    assert_eq!(counter.runs(), runs);
 }
 
 #[test]

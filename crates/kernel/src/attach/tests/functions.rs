@@ -6,6 +6,7 @@ use skep_btf::Kind;
 use skep_spec::program::MultiWhen;
 use skep_spec::{AttachPoint, AttachType, ProgType};
 use skep_sys::Errno;
+use skep_sys::bpf::TestRun;
 use skep_sys::perf_event::ProbePmu;
 use skep_sys::tracefs::Tracefs;
 use skep_sys::version::KernelVersion;
@@ -142,6 +143,66 @@ fn kprobe_multi_runs_at_what_matches() {
     let point = AttachPoint::KprobeMulti { pattern: "no_such_function_*".to_owned(), when: MultiWhen::Entry };
     let recipe = Recipe::new("kprobe.multi/x", ProgType::KPROBE, point).attach_type(AttachType::TRACE_KPROBE_MULTI);
     assert!(recipe.load().refused(&Options::default()).to_string().contains("no_such_function_*"));
+}
+
+#[test]
+fn a_kprobe_session_runs_at_entry_and_return() {
+    if !kprobes() {
+        return;
+    }
+    if KernelVersion::running() < KernelVersion::new(6, 10, 0) {
+        return skip("kernel 6.10 (kprobe.session)");
+    }
+    let path = "/sys/kernel/skep_no_such_file";
+    let point = AttachPoint::KprobeMulti { pattern: "do_sys_openat2".to_owned(), when: MultiWhen::Session };
+    let recipe = Recipe::new("kprobe.session/x", ProgType::KPROBE, point).attach_type(AttachType::TRACE_KPROBE_SESSION);
+    let counter = recipe.load();
+    let attachment = match counter.attach(&Options::default()) {
+        Ok(attachment) => attachment,
+        Err(error) if words(&error).contains("CONFIG_FPROBE") => return skip("kprobe.session (CONFIG_FPROBE)"),
+        Err(error) => panic!("{}", words(&error)),
+    };
+    // Every call counts twice. Other processes open files as well, so one of many calls must be undisturbed.
+    let twice = (0..200).any(|_| {
+        let before = counter.runs();
+        let _ = std::fs::File::open(path);
+        counter.runs() == before + 2
+    });
+    assert!(twice, "{} runs", counter.runs());
+    super::detached(attachment);
+}
+
+#[test]
+fn fmod_ret_takes_the_place_of_a_function() {
+    if !root() {
+        return;
+    }
+    // `bpf_modify_return_test` (net/bpf/test_run.c) exists to be modified, and the kernel calls it in test runs of tracing
+    // programs: with 1 and a pointer to 2 it leaves 3 behind the pointer and returns 4. A program that returns anything but
+    // zero keeps it from being called.
+    let point = AttachPoint::Function { module: None, function: "bpf_modify_return_test".to_owned() };
+    let recipe = Recipe::new("fmod_ret/x", ProgType::TRACING, point)
+        .attach_type(AttachType::MODIFY_RETURN)
+        .against("bpf_modify_return_test", Kind::FUNC)
+        .returning(77);
+    let counter = match recipe.try_load() {
+        Ok(counter) => counter,
+        // Debian's 6.1 says that the function is not modifiable.
+        Err(Errno::EPERM | Errno::ENOTSUPP | Errno::EINVAL) => return skip("fmod_ret"),
+        Err(errno) => panic!("{errno}"),
+    };
+    let run = || counter.fd.test_run(&mut TestRun::default()).unwrap().retval;
+    let (side_effect, returned) = (|of: u32| of >> 16, |of: u32| of & 0xffff);
+    let before = run();
+    let attachment = counter.attached(&Options::default());
+    let during = run();
+    assert_eq!(counter.runs(), 1);
+    assert_eq!(side_effect(during), side_effect(before) - 1);
+    // 77 instead of 4. Later kernels add what a second function makes of the number behind the pointer, one less now.
+    assert!([73, 72].contains(&(returned(during) - returned(before))), "{before:#x} {during:#x}");
+    super::detached(attachment);
+    assert_eq!(run(), before);
+    assert_eq!(counter.runs(), 1);
 }
 
 #[test]
