@@ -1,0 +1,40 @@
+//! How to compile a script.
+
+use std::path::PathBuf;
+
+/// What comes with a script from outside: parameters, settings, filters.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// `$1`, `$2` ...
+    pub params: Vec<String>,
+    /// `--name=value` and bare `--name` behind `--`, for `getopt`.
+    pub named: Vec<(String, Option<String>)>,
+    /// Only this process (`-p`).
+    pub pid: Option<u32>,
+    /// A process will be started with `-c`: `uprobe:*` and USDT without a path mean its executable.
+    pub command: Option<String>,
+    /// `system`, `signal`, `override` and the like are allowed (`--unsafe`).
+    pub allow_unsafe: bool,
+    /// Settings that win over the config block, as key (lower case) and value: the environment's `BPFTRACE_<KEY>`.
+    pub config: Vec<(String, String)>,
+    /// Folders for `#include` (`-I`).
+    pub include_dirs: Vec<PathBuf>,
+    /// Files included before the script (`--include`).
+    pub includes: Vec<PathBuf>,
+    /// Keep `test:` and `bench:` probes and drop all others, or the reverse.
+    pub mode: Mode,
+    /// Messages and defaults are bpftrace's to the letter.
+    pub bpftrace: bool,
+}
+
+/// Which probes of a script run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// All but `test:` and `bench:`.
+    #[default]
+    Trace,
+    /// `test:` only.
+    Test,
+    /// `bench:` only.
+    Bench,
+}

@@ -1,0 +1,73 @@
+//! What a script may ask of a machine, beyond what an object asks.
+
+use std::path::{Path, PathBuf};
+
+use skep_spec::target::TargetError;
+
+/// A machine that scripts can be compiled for. Answers are lazy; `Ok(None)` or an empty list means "this machine has none",
+/// `Err` that it would not say.
+pub trait Target: skep_spec::Target {
+    /// Text of a tracepoint's `format` file in tracefs; `None` when there is no such tracepoint.
+    fn tracepoint_format(&self, category: &str, event: &str) -> Result<Option<String>, TargetError>;
+
+    /// Every tracepoint, as `category:event`, sorted. Asked only for patterns and for near names.
+    fn tracepoints(&self) -> Result<Vec<String>, TargetError>;
+
+    /// Every function that a kprobe may be placed at, with its module (`vmlinux` for the kernel's own), sorted. Asked
+    /// only for patterns and for near names.
+    fn kernel_functions(&self) -> Result<Vec<KernelFunction>, TargetError>;
+
+    /// Functions of an executable or library: its symbols, with their file offsets.
+    fn user_functions(&self, binary: &Path) -> Result<Vec<UserFunction>, TargetError>;
+
+    /// USDT probes of an executable or library, as (provider, name), sorted, without repeats.
+    fn usdt_probes(&self, binary: &Path) -> Result<Vec<(String, String)>, TargetError>;
+
+    /// The file that `name` in a uprobe means: a path, or a library found as the dynamic linker finds it, or an executable
+    /// found in `$PATH`; as seen by `pid` when there is one. `*` is the caller's business.
+    fn binary(&self, name: &str, pid: Option<u32>) -> Result<Option<PathBuf>, TargetError>;
+
+    /// Value of a symbol of an executable or library, with its size, for `uaddr`.
+    fn user_symbol(&self, binary: &Path, name: &str) -> Result<Option<UserSymbol>, TargetError>;
+
+    /// Number of a cgroup (inode of its folder in the cgroup v2 mount), for `cgroupid`.
+    fn cgroup_id(&self, path: &Path) -> Result<u64, TargetError>;
+
+    /// Text of a file, for `#include` and `import`.
+    fn read_file(&self, path: &Path) -> Result<String, TargetError>;
+
+    /// Number of processors that the kernel may ever use.
+    fn possible_cpus(&self) -> u32;
+
+    /// Whether the kernel has this helper for tracing programs, found out by trying.
+    fn has_helper(&self, helper: u32) -> bool;
+}
+
+/// A kernel function.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KernelFunction {
+    /// Module, `vmlinux` for the kernel's own.
+    pub module: String,
+    /// Name.
+    pub name: String,
+}
+
+/// A function of an executable or library.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UserFunction {
+    /// Name, as in the symbol table (mangled).
+    pub name: String,
+    /// Place in the file, in bytes.
+    pub off_bytes: u64,
+}
+
+/// A symbol of an executable or library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserSymbol {
+    /// Address as linked.
+    pub address: u64,
+    /// Size, in bytes.
+    pub size_bytes: u64,
+    /// The file is position independent: the address counts from where it is loaded.
+    pub relative: bool,
+}
