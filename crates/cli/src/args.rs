@@ -40,7 +40,7 @@ pub(crate) struct RunArgs {
     /// Binary or library for uprobes and USDT probes.
     #[arg(long, value_name = "PATH")]
     pub(crate) bin: Option<PathBuf>,
-    /// Only this process.
+    /// Only this process; the run ends when it does.
     #[arg(short, long, value_name = "PID", allow_negative_numbers = true, value_parser = whole::<u32>)]
     pub(crate) pid: Option<u32>,
     /// Run a command, and stop when it ends.

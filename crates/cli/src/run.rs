@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use skep_engine::{AttachOptions, Error, LoadOptions};
 use skep_kernel::{KernelEngine, LiveTarget};
-use skep_run::maps::MapsAtEnd;
-use skep_run::options::{Format, Options};
+use skep_run::options::{Format, MapsAtEnd, Options};
 use skep_run::{Notice, Summary, prepare};
 
 use crate::args::{Maps, RunArgs, XdpMode};
@@ -98,6 +97,9 @@ fn sum_up(summary: &Summary) {
     }
     if let Some(status) = summary.command.filter(|status| !status.success()) {
         text.push_str(&format!("; the command ended with {status}"));
+    }
+    if let Some(pid) = summary.ended_process {
+        text.push_str(&format!("; process {pid} has ended"));
     }
     report::line(&text);
 }

@@ -3,7 +3,7 @@
 //! The kernel gives one number for a missing capability, for lockdown, for a switched-off feature and, before 5.11, for too
 //! little locked memory. What this process holds and what the machine forbids is looked up when an error needs it.
 
-use skep_engine::Error;
+use skep_engine::{Error, ErrorKind};
 use skep_spec::ProgType;
 use skep_sys::caps::{self, Cap, Caps, Lockdown};
 use skep_sys::memlock;
@@ -31,8 +31,9 @@ pub(crate) fn hint(tried: Tried) -> Option<String> {
     explain(tried, &state)
 }
 
-/// Adds the hint to an error.
+/// Says of an error that the rights are missing, and which.
 pub(crate) fn explained(error: Error, tried: Tried) -> Error {
+    let error = error.with_kind(ErrorKind::Denied);
     match hint(tried) {
         Some(hint) => error.with_hint(hint),
         None => error,

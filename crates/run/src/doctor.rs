@@ -4,7 +4,7 @@
 //! happens, and detached. Kinds that need a place of the user's (an interface, a cgroup) are only loaded. Nothing is read
 //! from a table of kernel versions: what the kernel answers is the truth, whatever was ported back or locked down.
 
-use skep_engine::{AttachOptions, Engine, ErrorKind, LoadOptions};
+use skep_engine::{AttachOptions, Engine, Error, ErrorKind, LoadOptions};
 use skep_insn::Reg;
 use skep_insn::build::{exit, mov, slots};
 use skep_spec::{AttachPoint, AttachType, FuncId, Function, ProgId, ProgType, Program, Spec, Target};
@@ -212,18 +212,29 @@ fn clang() -> Result<String, String> {
 }
 
 fn try_kind(engine: &dyn Engine, kind: &Kind, config: Option<&Kconfig>) -> Finding {
-    let result = attempt(engine, kind).map_err(|error| match (kind.config, config) {
-        (Some(name), Some(config)) if !config.enabled(name) => format!("{name} is not set"),
-        _ if error.kind() == ErrorKind::Denied && error.hint().is_some() => {
-            format!("{error}: {}", error.hint().unwrap_or_default())
+    match attempt(engine, kind) {
+        Ok(attached) => Finding { name: kind.name, result: Ok(attached), hint: None },
+        Err(error) => {
+            let (reason, hint) = explain(kind, &error, config);
+            Finding { name: kind.name, result: Err(reason), hint }
         }
-        _ => error.to_string(),
-    });
-    let hint = if result.is_err() { kind.hint } else { None };
-    Finding { name: kind.name, result, hint }
+    }
 }
 
-fn attempt(engine: &dyn Engine, kind: &Kind) -> Result<bool, skep_engine::Error> {
+/// The reason of a failure, and what to do about it: the kind's own hint only when the machine lacks the kind, and the
+/// error's where the rights are missing.
+fn explain(kind: &Kind, error: &Error, config: Option<&Kconfig>) -> (String, Option<&'static str>) {
+    match (kind.config, config) {
+        (Some(name), Some(config)) if !config.enabled(name) => (format!("{name} is not set"), kind.hint),
+        _ if error.kind() == ErrorKind::Denied => match error.hint() {
+            Some(hint) => (format!("{error}: {hint}"), None),
+            None => (error.to_string(), None),
+        },
+        _ => (error.to_string(), kind.hint),
+    }
+}
+
+fn attempt(engine: &dyn Engine, kind: &Kind) -> Result<bool, Error> {
     let session = engine.load(two_instructions(kind), &LoadOptions::default())?;
     if let Some(loaded) = session.programs().first()
         && let Err(error) = &loaded.result
@@ -247,4 +258,19 @@ fn two_instructions(kind: &Kind) -> Spec {
         ..Program::new("doctor", FuncId(0), kind.name, kind.prog_type)
     };
     Spec { license: Some("GPL".into()), functions: vec![function], programs: vec![program], ..Spec::new("doctor") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_that_was_denied_is_not_called_missing() {
+        let kinds = kinds(String::new());
+        let tcx = kinds.iter().find(|kind| kind.name == "tcx").unwrap();
+        let denied = Error::new("no").with_kind(ErrorKind::Denied).with_hint("run it with sudo");
+        assert_eq!(explain(tcx, &denied, None), ("no: run it with sudo".to_owned(), None));
+        let other = Error::new("no");
+        assert_eq!(explain(tcx, &other, None), ("no".to_owned(), tcx.hint));
+    }
 }

@@ -22,17 +22,17 @@ use skep_view::Layout;
 
 /// The layouts of one buffer's events.
 #[derive(Clone, Debug)]
-pub struct Shapes {
+pub(crate) struct Shapes {
     /// Name of the map.
-    pub name: String,
+    pub(crate) name: String,
     /// Most certain first; empty when nothing is known.
-    pub layouts: Vec<Layout>,
+    pub(crate) layouts: Vec<Layout>,
 }
 
 impl Shapes {
     /// The layout for a record of `len` bytes: one of exactly that size, else one that a perf buffer pads to it, else the
     /// smallest that is large enough (a trimmed tail), else the first.
-    pub fn for_len(&self, len: usize) -> Option<usize> {
+    pub(crate) fn for_len(&self, len: usize) -> Option<usize> {
         pick(&self.layouts.iter().map(|layout| layout.size_bytes() as usize).collect::<Vec<_>>(), len)
     }
 }
@@ -53,12 +53,12 @@ fn perf_padded(size: usize) -> usize {
 }
 
 /// Whether programs send events to user space through this map.
-pub fn carries_events(map: &Map) -> bool {
+pub(crate) fn carries_events(map: &Map) -> bool {
     matches!(map.map_type, MapType::RINGBUF | MapType::PERF_EVENT_ARRAY)
 }
 
 /// The shapes of all buffers of `spec`.
-pub fn shapes(spec: &Spec, hints: &[EventTypes]) -> BTreeMap<MapId, Shapes> {
+pub(crate) fn shapes(spec: &Spec, hints: &[EventTypes]) -> BTreeMap<MapId, Shapes> {
     let mut found = BTreeMap::new();
     for (id, map) in spec.maps().filter(|(_, map)| map.autocreate && carries_events(map)) {
         let mut layouts = Vec::new();

@@ -1,14 +1,15 @@
 //! What a file is, by its content.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
+
+use skep_spec::MAX_OBJECT_BYTES;
+use skep_sys::file;
 
 use crate::Error;
 
 /// Something that can become a Spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
+pub(crate) enum Input {
     /// A BPF object.
     Object {
         /// Name for messages and maps: the file's stem up to the first dot.
@@ -26,15 +27,12 @@ pub enum Input {
 /// `e_machine` of BPF (elf.h).
 const EM_BPF: u16 = 247;
 
-/// More than any object or source that people make, and little enough to read by mistake.
-const LIMIT_BYTES: u64 = 256 << 20;
-
 /// Reads `path` and tells what it is. Only for C that holds nothing but `#include` of other C the suffix counts too.
 ///
 /// # Errors
 ///
 /// When it cannot be read, or is nothing that skep runs: the message says what it looks like instead.
-pub fn identify(path: &Path) -> Result<Input, Error> {
+pub(crate) fn identify(path: &Path) -> Result<Input, Error> {
     let shown = path.display();
     let bytes = read(path)?;
     if bytes.is_empty() {
@@ -85,21 +83,17 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
         let error = Error::new(format!("cannot read `{shown}`: {}", io_text(&cause)));
         if path.is_dir() { error.with_hint("name the file inside") } else { error }
     };
-    let too_large = || {
-        Error::new(format!("`{shown}` has more than {} MB: no BPF object or source is that large", LIMIT_BYTES >> 20))
-    };
-    let file = File::open(path).map_err(cannot)?;
-    if file.metadata().map_err(cannot)?.len() > LIMIT_BYTES {
-        return Err(too_large());
-    }
-    let mut bytes = Vec::new();
-    // Devices and pipes do not tell their length.
-    file.take(LIMIT_BYTES + 1).read_to_end(&mut bytes).map_err(cannot)?;
-    if bytes.len() as u64 > LIMIT_BYTES { Err(too_large()) } else { Ok(bytes) }
+    file::read(path, MAX_OBJECT_BYTES).map_err(|cause| match cause.kind() {
+        std::io::ErrorKind::FileTooLarge => Error::new(format!(
+            "`{shown}` has more than {} MB: no BPF object or source is that large",
+            MAX_OBJECT_BYTES >> 20
+        )),
+        _ => cannot(cause),
+    })
 }
 
 /// The file's stem up to the first dot, as libbpf names objects: `execsnoop` for `dir/execsnoop.bpf.o`.
-pub fn object_name(path: &Path) -> String {
+pub(crate) fn object_name(path: &Path) -> String {
     let file = path.file_name().unwrap_or_default().to_string_lossy();
     file.split('.').next().filter(|stem| !stem.is_empty()).unwrap_or("object").to_owned()
 }

@@ -15,11 +15,9 @@ use skep_insn::build::{add, alu, branch, call, exit, load, load_imm64, mov, slot
 use skep_insn::{AluOp, Cond, InsnIdx, RawInsn, Reg, Size, helpers};
 use skep_spec::{AttachPoint, AttachType, ProgType, Program, Spec};
 
-use crate::Error;
-
 /// Whose events a program sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whose {
+pub(crate) enum Whose {
     /// Everyone's but this process's.
     Except(Process),
     /// This process's.
@@ -28,11 +26,11 @@ pub enum Whose {
 
 /// A process, as a program can recognise it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Process {
+pub(crate) struct Process {
     /// Process id (thread group id) in its namespace.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// Device and inode of the process id namespace; `None` in the machine's first one.
-    pub namespace: Option<(u64, u64)>,
+    pub(crate) namespace: Option<(u64, u64)>,
 }
 
 /// Inode of the first process id namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h, 6.18).
@@ -40,38 +38,17 @@ const INIT_PID_NAMESPACE: u64 = 0xefff_fffc;
 
 impl Process {
     /// A process of our own namespace.
-    pub fn in_our_namespace(pid: u32) -> Process {
+    pub(crate) fn in_our_namespace(pid: u32) -> Process {
         use std::os::unix::fs::MetadataExt;
         let namespace = std::fs::metadata("/proc/self/ns/pid").ok().map(|meta| (meta.dev(), meta.ino()));
         Process { pid, namespace: namespace.filter(|(_, inode)| *inode != INIT_PID_NAMESPACE) }
     }
 }
 
-/// Whether `-p PID` can match anything.
-///
-/// # Errors
-///
-/// When there is no such process, or the number is that of a thread: programs are told the process's.
-pub fn check_process(pid: u32) -> Result<(), Error> {
-    let absent = || Error::new(format!("there is no process {pid}"));
-    let number = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).ok_or_else(absent)?;
-    if rustix::process::test_kill_process(number) == Err(rustix::io::Errno::SRCH) {
-        return Err(absent());
-    }
-    // Where /proc is not to be seen, the number is taken as it is.
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let leader = status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse::<u32>().ok());
-    match leader.filter(|leader| *leader != pid) {
-        Some(leader) => Err(Error::new(format!("{pid} is a thread of process {leader}"))
-            .with_hint(format!("name the process: `-p {leader}`"))),
-        None => Ok(()),
-    }
-}
-
 /// Puts the check in front of every program of `spec` that observes processes.
 ///
 /// Gives back the names of the programs that could not take it (a jump too long): those see everyone.
-pub fn apply(spec: &mut Spec, whose: Whose) -> Vec<String> {
+pub(crate) fn apply(spec: &mut Spec, whose: Whose) -> Vec<String> {
     let prologue = prologue(whose);
     let mut missed = Vec::new();
     let programs: Vec<_> = spec.programs.iter().filter(|program| takes_filter(program)).cloned().collect();
@@ -91,16 +68,20 @@ pub fn apply(spec: &mut Spec, whose: Whose) -> Vec<String> {
 
 /// Whether returning 0 early changes nothing but what the program itself sees, and whether the current process is the one
 /// that the event is about.
-fn takes_filter(program: &Program) -> bool {
-    let observes = match program.prog_type {
+pub(crate) fn takes_filter(program: &Program) -> bool {
+    observes(program) && !runs_in_interrupts(&program.attach)
+}
+
+/// Whether returning 0 early changes nothing but what the program itself sees.
+pub(crate) fn observes(program: &Program) -> bool {
+    match program.prog_type {
         ProgType::KPROBE | ProgType::TRACEPOINT | ProgType::RAW_TRACEPOINT | ProgType::PERF_EVENT => true,
         ProgType::TRACING => matches!(
             program.attach_type,
             Some(AttachType::TRACE_RAW_TP | AttachType::TRACE_FENTRY | AttachType::TRACE_FEXIT)
         ),
         _ => false,
-    };
-    observes && !runs_in_interrupts(&program.attach)
+    }
 }
 
 fn runs_in_interrupts(attach: &AttachPoint) -> bool {
@@ -214,20 +195,4 @@ fn prologue(whose: Whose) -> Vec<RawInsn> {
     // Over `r0 = 0; exit` when the process is to be seen.
     code.extend([branch(stay, Reg::R0, process.pid as i32, 2), mov(Reg::R0, 0), exit(), mov(Reg::R1, Reg::R6)]);
     slots(&code)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_that_is_gone_or_only_a_thread_is_refused() {
-        assert!(check_process(std::process::id()).is_ok());
-        for absent in [0, u32::MAX, i32::MAX as u32] {
-            assert_eq!(check_process(absent).unwrap_err().to_string(), format!("there is no process {absent}"));
-        }
-        let thread = std::thread::spawn(|| check_process(rustix::thread::gettid().as_raw_nonzero().get() as u32));
-        let error = thread.join().unwrap().unwrap_err();
-        assert!(error.to_string().ends_with(&format!(" is a thread of process {}", std::process::id())), "{error}");
-    }
 }

@@ -16,16 +16,16 @@ use skep_spec::{FuncId, Map, MapId, MapType, Spec};
 
 /// The counters that were added to a Spec.
 #[derive(Clone, Debug)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// An array of one entry that holds all counters, 8 bytes each.
-    pub map: MapId,
+    pub(crate) map: MapId,
     /// Which function counter 0, 1, ... belongs to.
-    pub functions: Vec<FuncId>,
+    pub(crate) functions: Vec<FuncId>,
 }
 
 impl Counters {
     /// The counts in the map's value, with the names of their functions; those that are 0 left out.
-    pub fn read<'s>(&self, spec: &'s Spec, value: &[u8]) -> Vec<(&'s str, u64)> {
+    pub(crate) fn read<'s>(&self, spec: &'s Spec, value: &[u8]) -> Vec<(&'s str, u64)> {
         let counts = value.as_chunks::<8>().0.iter().map(|bytes| u64::from_ne_bytes(*bytes));
         self.functions
             .iter()
@@ -37,7 +37,7 @@ impl Counters {
 }
 
 /// Adds counters to every function of `spec` that puts something into a ring buffer; `None` when there is none.
-pub fn count(spec: &mut Spec) -> Option<Counters> {
+pub(crate) fn count(spec: &mut Spec) -> Option<Counters> {
     let functions: Vec<FuncId> = (0u32..)
         .map(FuncId)
         .zip(&spec.functions)
@@ -148,4 +148,61 @@ fn own_check(insns: &[RawInsn], call: u32) -> Option<Check> {
         at += if insn.code == BPF_LD_IMM64 { 2 } else { 1 };
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use skep_insn::build::{call, exit, load};
+    use skep_insn::{Insn, Size};
+
+    use super::*;
+
+    /// Where the check of a program is found whose call is its first instruction.
+    fn found(rest: &[Insn]) -> Option<(u32, Reg, bool)> {
+        let insns = slots(&[&[call(helpers::RINGBUF_RESERVE)], rest].concat());
+        own_check(&insns, 0).map(|check| (check.at, check.register, check.null_jumps))
+    }
+
+    #[test]
+    fn a_check_right_behind_the_call_is_found() {
+        assert_eq!(found(&[branch(Cond::Eq, Reg::R0, 0, 1), exit(), exit()]), Some((1, Reg::R0, true)));
+        assert_eq!(found(&[branch(Cond::Ne, Reg::R0, 0, 1), exit(), exit()]), Some((1, Reg::R0, false)));
+    }
+
+    #[test]
+    fn a_check_of_a_copy_counts_and_one_of_something_else_does_not() {
+        let copy = mov(Reg::R6, Reg::R0);
+        assert_eq!(found(&[copy, branch(Cond::Eq, Reg::R6, 0, 1), exit()]), Some((2, Reg::R6, true)));
+        // r0 is overwritten, and its copy still holds the place.
+        assert_eq!(found(&[copy, mov(Reg::R0, 1), branch(Cond::Eq, Reg::R6, 0, 1), exit()]), Some((3, Reg::R6, true)));
+        assert_eq!(found(&[mov(Reg::R0, 1), branch(Cond::Eq, Reg::R0, 0, 1), exit()]), None);
+        assert_eq!(found(&[branch(Cond::Eq, Reg::R7, 0, 1), exit()]), None);
+        // Not a comparison with 0.
+        assert_eq!(found(&[branch(Cond::Eq, Reg::R0, 5, 1), exit()]), None);
+        assert_eq!(found(&[branch(Cond::Gt, Reg::R0, 0, 1), exit()]), None);
+    }
+
+    #[test]
+    fn what_ends_the_straight_line_ends_the_search() {
+        assert_eq!(found(&[call(5u32), branch(Cond::Eq, Reg::R0, 0, 1), exit()]), None);
+        assert_eq!(found(&[exit()]), None);
+        assert_eq!(found(&[]), None);
+    }
+
+    /// A wide load takes two slots, of which the second is no instruction.
+    #[test]
+    fn wide_loads_are_stepped_over_whole() {
+        let wide = load_imm64(Reg::R1, 0x1_0000_0000);
+        assert_eq!(found(&[wide, branch(Cond::Eq, Reg::R0, 0, 1), exit()]), Some((3, Reg::R0, true)));
+    }
+
+    #[test]
+    fn registers_that_were_written_are_not_free() {
+        let written = [load(Size::Dw, Reg::R1, Reg::FP, -8), mov(Reg::R3, 4)];
+        let check = [&[call(helpers::RINGBUF_RESERVE)], &written[..], &[branch(Cond::Eq, Reg::R0, 0, 1), exit()]];
+        let check = own_check(&slots(&check.concat()), 0).unwrap();
+        assert_eq!(check.free, (Reg::R2, Reg::R4));
+        let all = [Reg::R1, Reg::R2, Reg::R3, Reg::R4].map(|register| mov(register, 0));
+        assert_eq!(found(&[&all[..], &[branch(Cond::Eq, Reg::R0, 0, 1), exit()]].concat()), None);
+    }
 }

@@ -1,8 +1,8 @@
 //! What the maps hold when a run ends.
 //!
 //! A program that counts into a map and sends no events says nothing while it runs; its maps are its result. So they are
-//! shown at the end, unless the run showed events or printed lines, beside which they are usually scratch space. Ring
-//! buffers, program arrays and other maps without values of their own are never shown; of the data sections the global
+//! shown at the end, unless the run showed events or printed lines, beside which they are usually scratch space. Entries of
+//! arrays that nothing was written into are counted instead of shown. Ring buffers, program arrays and other maps without values of their own are never shown; of the data sections the global
 //! variables are.
 
 use std::io::Write as _;
@@ -11,21 +11,9 @@ use skep_btf::value::{Value, to_json, to_text};
 use skep_engine::{MapId, Session};
 use skep_spec::map::{DataKind, DataSection, MapOrigin};
 use skep_spec::{Map, MapType};
-use skep_view::{Clock, MapView, json_string};
+use skep_view::{Clock, MapEntries, MapView, json_string};
 
 use crate::options::Format;
-
-/// Whether maps are shown at the end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum MapsAtEnd {
-    /// If the programs have nothing else to tell.
-    #[default]
-    Auto,
-    /// Never.
-    Never,
-    /// Always.
-    Always,
-}
 
 /// Types whose values mean something to people.
 const SHOWN: &[MapType] = &[
@@ -63,11 +51,16 @@ fn write_entries(
     let (Some(handle), Ok(view)) = (session.map(id), MapView::of(btf, key, value)) else { return };
     let Ok(entries) = handle.entries() else { return };
     let facts = handle.facts();
-    let cpu_size = (facts.values_per_key > 1).then_some(facts.value_size as usize);
+    let entries = MapEntries {
+        name: &map.name,
+        entries: &entries,
+        cpu_size: (facts.values_per_key > 1).then_some(facts.value_size as usize),
+        full: matches!(map.map_type, MapType::ARRAY | MapType::PERCPU_ARRAY),
+    };
     match format {
-        Format::Text if !entries.is_empty() => view.write_text(&map.name, &entries, cpu_size, clock, out),
+        Format::Text if !entries.entries.is_empty() => view.write_text(&entries, clock, out),
         Format::Text => {}
-        Format::Json => view.write_json(&map.name, &entries, cpu_size, wall_ns, clock, out),
+        Format::Json => view.write_json(&entries, wall_ns, clock, out),
     }
 }
 

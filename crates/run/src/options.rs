@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use skep_engine::{AttachOptions, LoadOptions};
 
-use crate::maps::MapsAtEnd;
-
 /// One run, as it was meant.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -46,6 +44,18 @@ pub enum Format {
     Json,
 }
 
+/// Whether maps are shown at the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MapsAtEnd {
+    /// If the programs have nothing else to tell.
+    #[default]
+    Auto,
+    /// Never.
+    Never,
+    /// Always.
+    Always,
+}
+
 /// Reads a time such as `500ms`, `5s`, `2m`, `1h`, or plain seconds.
 ///
 /// # Errors
@@ -65,36 +75,6 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * scale).map_err(|_| format!("`{text}` is too long"))
 }
 
-/// Splits a command into words: blanks separate, quotes and backslashes keep together.
-///
-/// # Errors
-///
-/// Text for people when a quote is not closed or there is no word at all.
-pub fn split_command(command: &str) -> Result<Vec<String>, String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote: Option<char> = None;
-    let mut rest = command.chars();
-    while let Some(c) = rest.next() {
-        match (quote, c) {
-            (Some(open), c) if c == open => quote = None,
-            (Some('"') | None, '\\') => word.get_or_insert_default().extend(rest.next()),
-            (Some(_), c) => word.get_or_insert_default().push(c),
-            (None, '\'' | '"') => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            (None, c) if c.is_whitespace() => words.extend(word.take()),
-            (None, c) => word.get_or_insert_default().push(c),
-        }
-    }
-    if let Some(quote) = quote {
-        return Err(format!("the command `{command}` ends inside a {quote} quote"));
-    }
-    words.extend(word);
-    if words.is_empty() { Err("the command is empty".into()) } else { Ok(words) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,14 +86,5 @@ mod tests {
         assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
         assert!(parse_duration("5 parsecs").is_err());
         assert!(parse_duration("-3s").is_err());
-    }
-
-    #[test]
-    fn commands_split_as_a_shell_would() {
-        let words = |text| split_command(text).unwrap();
-        assert_eq!(words("ls -l /tmp"), ["ls", "-l", "/tmp"]);
-        assert_eq!(words(r#"sh -c 'echo "a b"' c\ d """#), ["sh", "-c", "echo \"a b\"", "c d", ""]);
-        assert!(split_command("echo 'a").is_err());
-        assert!(split_command("  ").is_err());
     }
 }

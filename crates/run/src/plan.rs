@@ -1,33 +1,35 @@
 //! Which programs of an object are attached, and in which order they are tried.
 
 use skep_spec::map::{MapContents, Slot};
-use skep_spec::{AttachPoint, MapType, ProgId, ProgType, Program, Spec};
+use skep_spec::{AttachPoint, MapId, MapType, ProgId, ProgType, Program, Spec};
 
 /// Programs that do the same job by different means: the first one that attaches is the one that runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Job {
+pub(crate) struct Job {
     /// The best first.
-    pub alternatives: Vec<ProgId>,
+    pub(crate) alternatives: Vec<ProgId>,
 }
 
 /// A program that is loaded but not attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Idle {
+pub(crate) struct Idle {
     /// Which.
-    pub program: ProgId,
+    pub(crate) program: ProgId,
     /// Why, for people.
-    pub reason: &'static str,
+    pub(crate) reason: &'static str,
 }
 
 /// What to do with an object's programs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// To attach, each with its alternatives.
-    pub jobs: Vec<Job>,
+    pub(crate) jobs: Vec<Job>,
     /// Iterators: run once, and their text printed.
-    pub iterators: Vec<ProgId>,
+    pub(crate) iterators: Vec<ProgId>,
+    /// struct_ops maps, registered as a whole with the programs that are their members.
+    pub(crate) struct_ops: Vec<MapId>,
     /// Loaded only.
-    pub idle: Vec<Idle>,
+    pub(crate) idle: Vec<Idle>,
 }
 
 /// What to do with the programs of `spec` that are switched on.
@@ -37,7 +39,7 @@ pub struct Plan {
 /// - `fentry/f` and `kprobe/f`, `fexit/f` and `kretprobe/f` are alternatives: an object has both so that it runs on kernels
 ///   without the former.
 /// - A program whose section names no place (`syscall`, `sk_reuseport`, devmap programs) waits for someone to call it.
-pub fn plan(spec: &Spec) -> Plan {
+pub(crate) fn plan(spec: &Spec) -> Plan {
     let has_program_array = spec.maps.iter().any(|map| map.map_type == MapType::PROG_ARRAY);
     let in_slot = |id: ProgId| {
         spec.maps.iter().any(|map| match &map.contents {
@@ -45,7 +47,18 @@ pub fn plan(spec: &Spec) -> Plan {
             _ => false,
         })
     };
-    let Plan { mut jobs, mut iterators, mut idle } = Plan::default();
+    let struct_ops: Vec<MapId> = spec
+        .maps()
+        .filter(|(_, map)| map.autocreate && matches!(map.contents, MapContents::StructOps(_)))
+        .map(|(id, _)| id)
+        .collect();
+    let is_member = |id: ProgId| {
+        struct_ops.iter().any(|map| match &spec.map(*map).contents {
+            MapContents::StructOps(ops) => ops.programs.iter().any(|(_, program)| *program == id),
+            _ => false,
+        })
+    };
+    let Plan { mut jobs, mut iterators, mut idle, .. } = Plan::default();
     for (id, program) in spec.programs().filter(|(_, program)| program.autoload) {
         if in_slot(id) {
             idle.push(Idle { program: id, reason: "a tail-call target, called through its program array" });
@@ -56,7 +69,9 @@ pub fn plan(spec: &Spec) -> Plan {
         } else if matches!(program.attach, AttachPoint::Iter { .. }) {
             iterators.push(id);
         } else if matches!(program.attach, AttachPoint::StructOps) {
-            idle.push(Idle { program: id, reason: "a member of a struct_ops map" });
+            if !is_member(id) {
+                idle.push(Idle { program: id, reason: "a member of no struct_ops map that is switched on" });
+            }
         } else if let Some(job) = jobs.iter_mut().find(|job| same_job(spec.program(job.alternatives[0]), program)) {
             job.alternatives.push(id);
             job.alternatives.sort_by_key(|id| matches!(spec.program(*id).attach, AttachPoint::Kprobe { .. }));
@@ -64,20 +79,20 @@ pub fn plan(spec: &Spec) -> Plan {
             jobs.push(Job { alternatives: vec![id] });
         }
     }
-    Plan { jobs, iterators, idle }
+    Plan { jobs, iterators, struct_ops, idle }
 }
 
 /// Makes classifiers of tc actions, which are attached to an interface only through a filter of another program. A
 /// classifier that acts at once (`direct-action`) has the same context and the same return values, so `SEC("action/egress")`
 /// does what its author meant.
-pub fn act_at_once(spec: &mut Spec) {
+pub(crate) fn act_at_once(spec: &mut Spec) {
     for program in spec.programs.iter_mut().filter(|program| program.prog_type == ProgType::SCHED_ACT) {
         program.prog_type = ProgType::SCHED_CLS;
     }
 }
 
 /// The xdp programs among `jobs`, when there are several: an interface takes one.
-pub fn rival_xdp<'s>(spec: &'s Spec, jobs: &[Job]) -> Option<Vec<&'s str>> {
+pub(crate) fn rival_xdp<'s>(spec: &'s Spec, jobs: &[Job]) -> Option<Vec<&'s str>> {
     let programs = jobs.iter().map(|job| spec.program(job.alternatives[0]));
     let names: Vec<&str> =
         programs.filter(|program| program.attach == AttachPoint::Xdp).map(|program| program.name.as_str()).collect();
@@ -110,6 +125,8 @@ fn place(program: &Program) -> Option<(&str, bool, bool)> {
 
 #[cfg(test)]
 mod tests {
+    use skep_btf::TypeId;
+    use skep_spec::map::StructOps;
     use skep_spec::{FuncId, Map};
 
     use super::*;
@@ -152,6 +169,19 @@ mod tests {
         assert_eq!(rival_xdp(&two, &plan(&two).jobs), Some(vec!["drop", "pass"]));
         let one = spec(vec![xdp("drop"), kprobe("k", "vfs_read")], vec![]);
         assert_eq!(rival_xdp(&one, &plan(&one).jobs), None);
+    }
+
+    #[test]
+    fn members_of_a_struct_ops_map_go_where_it_goes() {
+        let member = |name| program(name, "struct_ops", AttachPoint::StructOps);
+        let ops = StructOps { type_id: TypeId(1), data: vec![0; 8], programs: vec![(0, ProgId(0))], link: true };
+        let map = Map { contents: MapContents::StructOps(ops), ..Map::new("ops", MapType::STRUCT_OPS, 4, 8, 1) };
+        let mut spec = spec(vec![member("init"), member("stray")], vec![map]);
+        let Plan { struct_ops, idle, .. } = plan(&spec);
+        assert_eq!(struct_ops, [MapId(0)]);
+        assert_eq!(idle.iter().map(|idle| idle.program).collect::<Vec<_>>(), [ProgId(1)]);
+        spec.maps[0].autocreate = false;
+        assert_eq!((plan(&spec).struct_ops.len(), plan(&spec).idle.len()), (0, 2));
     }
 
     #[test]

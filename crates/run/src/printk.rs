@@ -10,7 +10,7 @@ use skep_spec::{Function, Spec};
 
 /// The format strings of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Formats {
+pub(crate) struct Formats {
     /// Each as the literal pieces between its conversions.
     formats: Vec<Vec<String>>,
     /// Some string was built at run time (on the stack): every line may be ours.
@@ -18,7 +18,7 @@ pub struct Formats {
 }
 
 /// The formats that `spec` prints with; `None` when it prints nothing.
-pub fn formats(spec: &Spec) -> Option<Formats> {
+pub(crate) fn formats(spec: &Spec) -> Option<Formats> {
     let printing: Vec<&Function> = spec.functions.iter().filter(|function| prints(function)).collect();
     if printing.is_empty() {
         return None;
@@ -82,7 +82,7 @@ fn push(pieces: &mut [String], c: char) {
 
 impl Formats {
     /// Whether one of the formats could have made this line.
-    pub fn could_make(&self, line: &str) -> bool {
+    pub(crate) fn could_make(&self, line: &str) -> bool {
         self.any || self.formats.iter().any(|pieces| fits(pieces, line))
     }
 }

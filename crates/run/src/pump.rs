@@ -11,6 +11,7 @@ use skep_sys::signal::SignalPipe;
 
 use crate::Error;
 use crate::printk::Formats;
+use crate::process::Watched;
 use crate::writer::Writer;
 
 /// How often somebody who watches is told about losses, and how long the loop sleeps when its source has no descriptor.
@@ -26,6 +27,7 @@ pub(crate) struct Until {
     pub(crate) deadline: Option<Instant>,
     pub(crate) max_events: Option<u64>,
     pub(crate) child: Option<Child>,
+    pub(crate) watched: Option<Watched>,
     pub(crate) signals: Option<SignalPipe>,
 }
 
@@ -41,7 +43,7 @@ pub(crate) struct Counts {
 pub(crate) enum Stop {
     /// Nobody reads our output any more.
     ClosedPipe,
-    /// A signal, the deadline, the number of events, or the command's end.
+    /// A signal, the deadline, the number of events, the end of the command or of the watched process.
     Asked,
 }
 
@@ -97,11 +99,13 @@ impl Pump<'_, '_> {
             || until.deadline.is_some_and(|deadline| Instant::now() >= deadline)
             || until.max_events.is_some_and(|max| self.counts.events >= max)
             || until.child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)))
+            || until.watched.as_ref().is_some_and(Watched::ended)
     }
 
     fn wait(&self, until: &Until, child: Option<&OwnedFd>, timeout: Duration) -> Result<(), Error> {
         let source = self.source.as_fd();
-        let fds = [source, until.signals.as_ref().map(AsFd::as_fd), child.map(AsFd::as_fd)];
+        let watched = until.watched.as_ref().and_then(Watched::fd);
+        let fds = [source, until.signals.as_ref().map(AsFd::as_fd), child.map(AsFd::as_fd), watched.map(AsFd::as_fd)];
         let mut fds: Vec<PollFd<'_>> =
             fds.iter().flatten().map(|fd: &BorrowedFd<'_>| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
         let timeout =

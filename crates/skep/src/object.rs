@@ -4,7 +4,8 @@ use std::path::Path;
 
 use skep_engine::{Engine, LoadOptions};
 use skep_kernel::KernelEngine;
-use skep_spec::{Spec, map, program};
+use skep_spec::{MAX_OBJECT_BYTES, Spec, map, program};
+use skep_sys::file;
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::{Error, Loaded};
@@ -20,11 +21,11 @@ impl Object {
     ///
     /// # Errors
     ///
-    /// When the file cannot be read or is not a BPF object; the message names the section.
+    /// When the file cannot be read, has more than 256 MB or is not a BPF object; the message names the section.
     pub fn open(path: impl AsRef<Path>) -> Result<Object, Error> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path)
-            .map_err(|cause| Error::new(format!("cannot read `{}`", path.display())).with_source(cause))?;
+        let bytes = file::read(path, MAX_OBJECT_BYTES)
+            .map_err(|cause| Error::new(format!("cannot read `{}`: {cause}", path.display())).with_source(cause))?;
         let file = path.file_name().unwrap_or_default().to_string_lossy();
         Object::from_bytes(file.split('.').next().unwrap_or_default(), &bytes)
     }

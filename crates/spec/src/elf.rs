@@ -34,6 +34,10 @@ pub use self::write::write;
 use crate::section::SectionTable;
 use crate::{Diagnostic, Error, ExternId, FuncId, Map, MapId, ProgId, Spec};
 
+/// More than any object or source that people make, in bytes, and little enough to read by mistake: the limit for those who
+/// read files.
+pub const MAX_OBJECT_BYTES: u64 = 256 << 20;
+
 /// How to read an object.
 #[derive(Clone, Debug, Default)]
 pub struct Options {

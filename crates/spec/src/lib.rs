@@ -45,6 +45,7 @@ mod names;
 mod spec;
 
 pub use diagnostic::Diagnostic;
+pub use elf::MAX_OBJECT_BYTES;
 pub use error::Error;
 pub use external::{Extern, ExternId, ExternKind};
 pub use function::{FuncId, Function};

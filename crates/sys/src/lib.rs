@@ -21,6 +21,7 @@ pub mod caps;
 pub mod child;
 pub mod cpu;
 pub mod epoll;
+pub mod file;
 pub mod kallsyms;
 pub mod kconfig;
 pub mod memlock;

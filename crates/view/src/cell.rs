@@ -1,5 +1,6 @@
 //! One value: where its bytes are read and how they become text or JSON.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -250,6 +251,33 @@ impl Cell {
         } else {
             let bytes: [u8; 16] = data.get(off..off + 16)?.try_into().ok()?;
             write!(out, "{}", Ipv6Addr::from(bytes)).ok()
+        }
+    }
+
+    /// Its place among others of its kind: numbers by what they are worth, everything else by its bytes.
+    pub(crate) fn order(&self, a: &[u8], b: &[u8], off: usize, endian: Endian) -> Ordering {
+        let bytes = |size: usize| {
+            let cut = |data: &[u8]| data.get(off..).map(|rest| rest[..rest.len().min(size)].to_vec());
+            cut(a).cmp(&cut(b))
+        };
+        let number = |size: u32, signed: bool| {
+            let value = |data: &[u8]| read(data, off, size, endian).map(|raw| enum_value(raw, size, signed));
+            value(a).cmp(&value(b))
+        };
+        match self {
+            Cell::Int { size, signed } | Cell::Enum { size, signed, .. } => number(*size, *signed),
+            Cell::Errno { size } => number(*size, true),
+            Cell::Duration { size, .. } => number(*size, false),
+            Cell::Pointer | Cell::Time | Cell::PidTgid => number(8, false),
+            Cell::Bits { .. } => self.bits(a, off, endian).cmp(&self.bits(b, off, endian)),
+            Cell::Text { .. } => self.text_bytes(a, off, endian).cmp(&self.text_bytes(b, off, endian)),
+            // Addresses and ports lie in network order, in which bytes compare as the numbers do.
+            Cell::Bool | Cell::Char => bytes(1),
+            Cell::Be16 => bytes(2),
+            Cell::Ipv4 => bytes(4),
+            Cell::Mac => bytes(6),
+            Cell::Ip { .. } => bytes(16),
+            Cell::Other { size, .. } => bytes(*size as usize),
         }
     }
 

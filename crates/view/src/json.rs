@@ -15,6 +15,18 @@ pub fn write_record(layout: &Layout, source: &str, data: &[u8], wall_ns: i64, cl
     out.extend_from_slice(b"}\n");
 }
 
+/// Writes a value of its own: an object for a struct, else what it is.
+pub(crate) fn write_value(layout: &Layout, data: &[u8], out: &mut Vec<u8>) {
+    match &layout.columns[..] {
+        [column] if layout.scalar => column.cell.write_json(data, column.off, layout.endian, &layout.btf, out),
+        _ => {
+            out.push(b'{');
+            write_members(layout, data, true, out);
+            out.push(b'}');
+        }
+    }
+}
+
 /// Writes the columns as members of an object that is open already; `first` when nothing stands in it yet.
 pub(crate) fn write_members(layout: &Layout, data: &[u8], first: bool, out: &mut Vec<u8>) {
     if !first && !layout.columns.is_empty() {

@@ -15,6 +15,8 @@ pub struct Layout {
     pub(crate) endian: Endian,
     /// What [`Cell::Other`] values are printed with.
     pub(crate) btf: Btf,
+    /// It is one value and not a struct of members.
+    pub(crate) scalar: bool,
     size_bytes: u32,
     has_time: bool,
 }
@@ -62,6 +64,7 @@ impl Layout {
     pub(crate) fn of_value(btf: &Btf, id: TypeId, name: &str) -> Result<Layout, Error> {
         let (id, resolved) = btf.resolve(id)?;
         let mut leaves = Vec::new();
+        let scalar = !matches!(resolved, Type::Struct(_));
         match resolved {
             Type::Struct(_) => flatten(btf, id, "", 0, 0, &mut leaves)?,
             _ => leaves.push(Leaf { name: name.into(), member: name, off_bits: 0, bits: None, type_id: id }),
@@ -94,7 +97,7 @@ impl Layout {
             column.json_key = key;
         }
         let has_time = columns.iter().any(|c| matches!(c.cell, Cell::Time));
-        Ok(Layout { columns, json_open, endian: btf.endian(), btf: btf.clone(), size_bytes, has_time })
+        Ok(Layout { columns, json_open, endian: btf.endian(), btf: btf.clone(), scalar, size_bytes, has_time })
     }
 
     /// Size of the type, in bytes. Events may be longer (kernel padding) or shorter (a trimmed tail).

@@ -18,7 +18,7 @@
 //! | pointers | hex | number |
 //! | a struct within | its members as columns | object |
 //!
-//! Maps become tables, one row for each entry; an array called `slots` in a value is a log2 histogram, by the custom of BPF
+//! Maps become tables, one row for each entry (of those that a program wrote); an array called `slots` in a value is a log2 histogram, by the custom of BPF
 //! programs, and is drawn as one.
 //!
 //! # Invariants
@@ -38,5 +38,5 @@ pub use cell::write_text;
 pub use clock::Clock;
 pub use json::{json_string, write_record as write_json};
 pub use layout::Layout;
-pub use map::MapView;
+pub use map::{MapEntries, MapView};
 pub use text::{write_header, write_row};

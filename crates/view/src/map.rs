@@ -1,17 +1,32 @@
 //! Tables of what a map holds.
 
+use std::cmp::Ordering;
 use std::io::Write as _;
 
 use skep_btf::{Btf, Error, Type, TypeId};
 
 use crate::cell::{read, write_u64};
 use crate::histogram::write_log2;
-use crate::json::{write_members, write_string};
+use crate::json::{write_string, write_value};
 use crate::text::{write_cells, write_titles};
 use crate::{Clock, Layout};
 
 /// How many entries of a map are written as text; the rest is counted.
 const MAX_ROWS: usize = 1000;
+
+/// What a map holds, as it was read.
+#[derive(Clone, Copy, Debug)]
+pub struct MapEntries<'e> {
+    /// Name of the map.
+    pub name: &'e str,
+    /// Keys and values. A value of a per-CPU map is all CPUs' values, each rounded up to 8 bytes.
+    pub entries: &'e [(Vec<u8>, Vec<u8>)],
+    /// Size of one CPU's value, in bytes; `None` for maps that are not per CPU.
+    pub cpu_size: Option<usize>,
+    /// Every key exists from the start, as in arrays: a value that is all zero was never written, and is left out and
+    /// counted. So is that of a CPU which has none; other entries exist because a program made them, and are shown.
+    pub full: bool,
+}
 
 /// How the entries of one map are shown.
 #[derive(Clone, Debug)]
@@ -44,18 +59,17 @@ impl MapView {
     }
 
     /// Writes a map's entries as a table under its name, sorted by value if that is a number (the largest last), else by
-    /// key. `cpu_size` is the size of one CPU's value for per-CPU maps, in bytes; each CPU then has a row, except that
-    /// numbers are added up. Entries that are all zero are left out.
-    pub fn write_text(
-        &self,
-        name: &str,
-        entries: &[(Vec<u8>, Vec<u8>)],
-        cpu_size: Option<usize>,
-        clock: &mut Clock,
-        out: &mut Vec<u8>,
-    ) {
-        let rows = self.rows(entries, cpu_size);
-        let _ = writeln!(out, "\n{name}:");
+    /// key; each CPU's value has a row, except that numbers are added up. What was left out is counted on a line of its own.
+    pub fn write_text(&self, entries: &MapEntries<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
+        let (mut rows, zeros) = self.rows(entries);
+        if let Some(size) = self.number {
+            rows.sort_by_key(|row| read(&row.value, 0, size, self.value.endian));
+        }
+        let _ = writeln!(out, "\n{}:", entries.name);
+        if rows.is_empty() {
+            let _ = writeln!(out, "(only zeros: {zeros})");
+            return;
+        }
         if self.slots.is_none() {
             write_titles(&self.key, false, out);
             write_titles(&self.value, true, out);
@@ -82,40 +96,45 @@ impl MapView {
                 }
             }
         }
+        if zeros > 0 {
+            let _ = writeln!(out, "({zeros} more {} zero)", if zeros == 1 { "is" } else { "are" });
+        }
     }
 
-    /// Writes entries as one line of JSON each: `time`, `map`, `cpu` for per-CPU values that were not added up, `key` and
-    /// `value` (objects of members, or of one member `key`, `value`). All but those that are all zero, however many.
-    pub fn write_json(
-        &self,
-        name: &str,
-        entries: &[(Vec<u8>, Vec<u8>)],
-        cpu_size: Option<usize>,
-        wall_ns: i64,
-        clock: &mut Clock,
-        out: &mut Vec<u8>,
-    ) {
-        for row in self.rows(entries, cpu_size) {
+    /// Writes entries as one line of JSON each, sorted by key: `time`, `map`, `cpu` for per-CPU values that were not added
+    /// up, `key` and `value` (an object for a struct, else the value itself). All of them, however many; what was left out is
+    /// counted on a last line with `time`, `map` and `zeros`.
+    pub fn write_json(&self, entries: &MapEntries<'_>, wall_ns: i64, clock: &mut Clock, out: &mut Vec<u8>) {
+        let start = |clock: &mut Clock, out: &mut Vec<u8>| {
             out.extend_from_slice(b"{\"time\":\"");
             clock.write_rfc3339(wall_ns, out);
             out.extend_from_slice(b"\",\"map\":");
-            write_string(name.as_bytes(), out);
+            write_string(entries.name.as_bytes(), out);
+        };
+        let (rows, zeros) = self.rows(entries);
+        for row in rows {
+            start(clock, out);
             if let Some(cpu) = row.cpu {
                 out.extend_from_slice(b",\"cpu\":");
                 write_u64(cpu as u64, out);
             }
-            out.extend_from_slice(b",\"key\":{");
-            write_members(&self.key, row.key, true, out);
-            out.extend_from_slice(b"},\"value\":{");
-            write_members(&self.value, &row.value, true, out);
-            out.extend_from_slice(b"}}\n");
+            out.extend_from_slice(b",\"key\":");
+            write_value(&self.key, row.key, out);
+            out.extend_from_slice(b",\"value\":");
+            write_value(&self.value, &row.value, out);
+            out.extend_from_slice(b"}\n");
+        }
+        if zeros > 0 {
+            start(clock, out);
+            let _ = writeln!(out, ",\"zeros\":{zeros}}}");
         }
     }
 
-    fn rows<'e>(&self, entries: &'e [(Vec<u8>, Vec<u8>)], cpu_size: Option<usize>) -> Vec<Row<'e>> {
-        let mut rows = Vec::with_capacity(entries.len());
-        for (key, value) in entries {
-            match (cpu_size, self.number) {
+    /// The rows to be shown, sorted by key, and how many were left out.
+    fn rows<'e>(&self, map: &MapEntries<'e>) -> (Vec<Row<'e>>, usize) {
+        let mut rows = Vec::with_capacity(map.entries.len());
+        for (key, value) in map.entries {
+            match (map.cpu_size, self.number) {
                 (None, _) => rows.push(Row { key, cpu: None, value: value.clone() }),
                 (Some(_), Some(size)) => rows.push(Row { key, cpu: None, value: self.sum(value, size) }),
                 (Some(size), None) => {
@@ -124,12 +143,17 @@ impl MapView {
                 }
             }
         }
-        rows.retain(|row| row.value.iter().any(|&byte| byte != 0));
-        match self.number {
-            Some(size) => rows.sort_by_key(|row| read(&row.value, 0, size, self.value.endian)),
-            None => rows.sort_by(|a, b| a.key.cmp(b.key)),
-        }
-        rows
+        let all = rows.len();
+        rows.retain(|row| !(map.full || row.cpu.is_some()) || row.value.iter().any(|&byte| byte != 0));
+        let order = |a: &Row<'_>, b: &Row<'_>| {
+            let columns = self.key.columns.iter();
+            columns.fold(Ordering::Equal, |order, it| {
+                order.then_with(|| it.cell.order(a.key, b.key, it.off, self.key.endian))
+            })
+        };
+        rows.sort_by(|a, b| order(a, b).then_with(|| a.key.cmp(b.key)).then(a.cpu.cmp(&b.cpu)));
+        let zeros = all - rows.len();
+        (rows, zeros)
     }
 
     /// Adds the values of all CPUs, which lie 8 bytes apart.

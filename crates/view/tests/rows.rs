@@ -4,7 +4,7 @@
 
 use skep_btf::{Btf, Builder, IntEncoding, MemberDef, TypeDef, TypeId};
 use skep_insn::Endian;
-use skep_view::{Clock, Layout, MapView, write_header, write_json, write_row};
+use skep_view::{Clock, Layout, MapEntries, MapView, write_header, write_json, write_row};
 
 /// 2026-11-20 12:38:30 UTC.
 const WALL_NS: i64 = 1_795_178_310_000_000_005;
@@ -208,17 +208,29 @@ fn bit_fields_are_cut_out() {
     event.check_text("TIME      LOW   HIGH\n12:38:30  5     22\n");
 }
 
-/// A map of `unsigned int` to `value`, as text.
-fn map_text(entries: &[(u32, Vec<u8>)], cpu_size: Option<usize>, value: impl FnOnce(&mut Event) -> TypeId) -> String {
+/// A map of `unsigned int` to `value`, as text and as JSON.
+fn map_shown(
+    entries: &[(u32, Vec<u8>)],
+    (cpu_size, full): (Option<usize>, bool),
+    value: impl FnOnce(&mut Event) -> TypeId,
+) -> (String, String) {
     let mut event = Event::new();
     let key = event.int("unsigned int", 4, IntEncoding::default());
     let value = value(&mut event);
     let btf = Btf::parse(event.builder.finish(Endian::Little).unwrap()).unwrap();
     let view = MapView::of(&btf, key, value).unwrap();
     let entries: Vec<_> = entries.iter().map(|(key, value)| (key.to_le_bytes().to_vec(), value.clone())).collect();
-    let mut out = Vec::new();
-    view.write_text("counts", &entries, cpu_size, &mut Clock::new(0, 0), &mut out);
-    String::from_utf8(out).unwrap()
+    let entries = MapEntries { name: "counts", entries: &entries, cpu_size, full };
+    let (mut text, mut json) = (Vec::new(), Vec::new());
+    view.write_text(&entries, &mut Clock::new(0, 0), &mut text);
+    view.write_json(&entries, WALL_NS, &mut Clock::new(0, 0), &mut json);
+    let json = String::from_utf8(json).unwrap();
+    let json: Vec<&str> = json.lines().map(|line| line.split_once("\"map\":\"counts\",").unwrap().1).collect();
+    (String::from_utf8(text).unwrap(), json.join("\n"))
+}
+
+fn map_text(entries: &[(u32, Vec<u8>)], cpu_size: Option<usize>, value: impl FnOnce(&mut Event) -> TypeId) -> String {
+    map_shown(entries, (cpu_size, false), value).0
 }
 
 fn u64_type(event: &mut Event) -> TypeId {
@@ -226,10 +238,33 @@ fn u64_type(event: &mut Event) -> TypeId {
 }
 
 #[test]
-fn maps_of_numbers_are_sorted_and_zeros_left_out() {
+fn maps_of_numbers_are_sorted_by_value_in_text_and_by_key_in_json() {
     let entry = |key: u32, value: u64| (key, value.to_le_bytes().to_vec());
-    let text = map_text(&[entry(1, 30), entry(2, 0), entry(3, 4)], None, u64_type);
-    assert_eq!(text, "\ncounts:\nKEY       VALUE\n3         4\n1         30\n");
+    let (text, json) = map_shown(&[entry(256, 30), entry(2, 4), entry(1, 0)], (None, false), u64_type);
+    assert_eq!(text, "\ncounts:\nKEY       VALUE\n1         0\n2         4\n256       30\n");
+    assert_eq!(json, "\"key\":1,\"value\":0}\n\"key\":2,\"value\":4}\n\"key\":256,\"value\":30}");
+}
+
+#[test]
+fn zeros_of_arrays_are_counted() {
+    let entry = |key: u32, value: u64| (key, value.to_le_bytes().to_vec());
+    let (text, json) = map_shown(&[entry(0, 0), entry(1, 30), entry(2, 0)], (None, true), u64_type);
+    assert_eq!(text, "\ncounts:\nKEY       VALUE\n1         30\n(2 more are zero)\n");
+    assert_eq!(json, "\"key\":1,\"value\":30}\n\"zeros\":2}");
+    let (text, json) = map_shown(&[entry(0, 0)], (None, true), u64_type);
+    assert_eq!((text.as_str(), json.as_str()), ("\ncounts:\n(only zeros: 1)\n", "\"zeros\":1}"));
+}
+
+#[test]
+fn structs_in_json_stay_objects() {
+    let value = [1u32, 2].map(u32::to_le_bytes).concat();
+    let (_, json) = map_shown(&[(7, value)], (None, false), |event| {
+        let int = event.int("unsigned int", 4, IntEncoding::default());
+        let member = |name, bit_offset| MemberDef { name, type_id: int, bit_offset, bitfield_size: None };
+        let members = [member("reads", 0), member("writes", 32)];
+        event.builder.add(TypeDef::Struct { name: "stats", size: 8, members: &members }).unwrap()
+    });
+    assert_eq!(json, "\"key\":7,\"value\":{\"reads\":1,\"writes\":2}}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod bad_input;
 mod doctor;
 mod kprobes;
 mod load;
+mod maps;
 mod network;
 mod ring_buffer;
 mod stop;

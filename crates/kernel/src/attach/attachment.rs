@@ -12,6 +12,8 @@ use skep_sys::perf_event::PerfEvent;
 use skep_sys::undo::Guard;
 use skep_sys::{Errno, bpffs};
 
+use crate::map::failed;
+
 /// A program that is attached, at one place or at several. Dropping it detaches, unless it was pinned.
 pub struct Attachment {
     what: String,
@@ -102,9 +104,7 @@ impl Attachment {
     /// What the kernel says about each of its links.
     pub fn info(&self) -> Result<Vec<LinkInfo>, Error> {
         self.links()
-            .map(|link| {
-                link.info().map_err(|errno| Error::new(format!("cannot ask about {}", self.what)).with_source(errno))
-            })
+            .map(|link| link.info().map_err(|errno| failed(&format!("cannot ask about {}", self.what), errno)))
             .collect()
     }
 
@@ -129,9 +129,8 @@ impl Attachment {
     pub fn update(&self, new: BorrowedFd<'_>, old: Option<BorrowedFd<'_>>) -> Result<(), Error> {
         let mut updated = false;
         for link in self.links() {
-            link.update(new, old).map_err(|errno| {
-                Error::new(format!("cannot replace the program at {}", self.what)).with_source(errno)
-            })?;
+            link.update(new, old)
+                .map_err(|errno| failed(&format!("cannot replace the program at {}", self.what), errno))?;
             updated = true;
         }
         if updated {
@@ -145,9 +144,7 @@ impl Attachment {
     pub fn iterate(&self) -> Result<File, Error> {
         let link = self.links().next();
         let link = link.ok_or_else(|| Error::new(format!("{} is not an iterator", self.what)))?;
-        link.iter()
-            .map(File::from)
-            .map_err(|errno| Error::new(format!("cannot start {}", self.what)).with_source(errno))
+        link.iter().map(File::from).map_err(|errno| failed(&format!("cannot start {}", self.what), errno))
     }
 
     fn pin_all(&mut self, path: &Path) -> Result<(), Error> {
@@ -167,7 +164,6 @@ impl Attachment {
             return Err(cannot("that is not in a bpffs".to_owned())
                 .with_hint(format!("mount one first: `mount -t bpf bpf {}`", bpffs::DEFAULT_PATH)));
         }
-        let failed = |error: Error, errno: Errno| error.with_source(errno);
         let folder = if self.links().count() > 1 { Some(path) } else { path.parent() };
         if let Some(folder) = folder {
             std::fs::create_dir_all(folder).map_err(|error| {
@@ -189,7 +185,7 @@ impl Attachment {
                 let error = cannot(errno.to_string());
                 return Err(match errno {
                     Errno::EEXIST => error.with_hint(format!("remove it first: `rm {shown}`")),
-                    _ => failed(error, errno),
+                    _ => error.with_source(errno),
                 });
             }
             pinned.push(path);
@@ -220,7 +216,7 @@ impl Link for Attachment {
             if let Err(errno) = done
                 && result.is_ok()
             {
-                result = Err(Error::new(format!("cannot detach from {}", self.what)).with_source(errno));
+                result = Err(failed(&format!("cannot detach from {}", self.what), errno));
             }
         }
         result

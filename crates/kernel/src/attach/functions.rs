@@ -7,7 +7,7 @@ use skep_engine::Error;
 use skep_sys::kallsyms;
 use skep_sys::tracefs::Tracefs;
 
-use crate::near;
+use crate::{glob, near};
 
 /// Adds the nearest functions to an error about one that is not there.
 pub(super) fn near(function: &str, error: Error) -> Error {
@@ -50,7 +50,7 @@ pub(super) fn matching(pattern: &str) -> Result<Vec<u64>, std::io::Error> {
                 let (address, rest) = line.split_once(' ')?;
                 let name = name_of(rest)?;
                 let address = u64::from_str_radix(address, 16).ok()?;
-                near::glob(pattern, name).then_some(address)
+                glob::matches(pattern, name).then_some(address)
             })
             .collect();
         addresses.sort_unstable();
@@ -62,7 +62,7 @@ pub(super) fn matching(pattern: &str) -> Result<Vec<u64>, std::io::Error> {
     })?;
     // How often ftrace has the name, then the addresses that the kernel gives it.
     let mut names: HashMap<&str, (usize, Vec<u64>)> = HashMap::new();
-    for name in list.lines().filter_map(name_of).filter(|name| near::glob(pattern, name)) {
+    for name in list.lines().filter_map(name_of).filter(|name| glob::matches(pattern, name)) {
         names.entry(name).or_default().0 += 1;
     }
     kallsyms::for_each(|symbol| {

@@ -11,7 +11,7 @@ use skep_sys::version::KernelVersion;
 use super::attachment::{Attachment, Hold};
 use super::functions;
 use super::request::Request;
-use crate::near;
+use crate::glob;
 
 pub(super) fn attach(request: &Request<'_>, pattern: &str, when: MultiWhen) -> Result<Attachment, Error> {
     let (word, attach_type, since) = match when {
@@ -28,7 +28,7 @@ pub(super) fn attach(request: &Request<'_>, pattern: &str, when: MultiWhen) -> R
         let extra = LinkExtra::KprobeMulti { flags, syms, addrs, cookies: &cookies };
         request.link(LinkTarget::None, attach_type, 0, extra)
     };
-    let (result, count) = if near::is_glob(pattern) {
+    let (result, count) = if glob::is_pattern(pattern) {
         let addresses = functions::matching(pattern)
             .map_err(|error| request.error("cannot list the kernel's functions").with_source(error))?;
         if addresses.is_empty() {
@@ -42,7 +42,7 @@ pub(super) fn attach(request: &Request<'_>, pattern: &str, when: MultiWhen) -> R
     };
     match result {
         Ok(link) => Ok(Attachment::new(format!("{word} {pattern} ({count} functions)"), Hold::Link(link))),
-        Err(errno @ (Errno::ESRCH | Errno::ENOENT)) if !near::is_glob(pattern) => {
+        Err(errno @ (Errno::ESRCH | Errno::ENOENT)) if !glob::is_pattern(pattern) => {
             let error = request.absent(format_args!("there is no kernel function `{pattern}` that can be traced"));
             Err(functions::near(pattern, error.with_source(errno)))
         }

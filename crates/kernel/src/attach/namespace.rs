@@ -22,8 +22,7 @@ pub(super) fn attach(request: &Request<'_>) -> Result<Attachment, Error> {
     let (namespace, place) = match request.options.net_namespace {
         Some(path) => (interface::open_namespace(request, path)?, format!(" {}", path.display())),
         None => {
-            let ours = netns::current()
-                .map_err(|errno| request.error("cannot open our network namespace").with_source(errno))?;
+            let ours = netns::current().map_err(|errno| request.failed("cannot open our network namespace", errno))?;
             (ours, String::new())
         }
     };

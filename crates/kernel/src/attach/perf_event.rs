@@ -26,7 +26,7 @@ pub(super) fn attach(request: &Request<'_>) -> Result<Attachment, Error> {
         }
     };
     let what = format!("perf event {}:{} {rate}", sample.kind, sample.config);
-    let cpus = cpu::online().map_err(|errno| request.error("cannot list the CPUs").with_source(errno))?;
+    let cpus = cpu::online().map_err(|errno| request.failed("cannot list the CPUs", errno))?;
     let pid = match request.options.pid {
         None => -1,
         Some(pid) => i32::try_from(pid).map_err(|_| request.error(format_args!("there is no process {pid}")))?,

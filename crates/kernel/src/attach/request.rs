@@ -41,9 +41,14 @@ impl Request<'_> {
         self.error(why).with_kind(ErrorKind::NeedsOption)
     }
 
+    /// A system call failed: what it was for, and its error's words and name.
+    pub(super) fn failed(&self, why: impl std::fmt::Display, errno: Errno) -> Error {
+        self.error(format_args!("{why}: {errno}")).with_source(errno)
+    }
+
     /// An error of the kernel, with what can be said about a refusal for want of rights.
     pub(super) fn refused(&self, why: impl std::fmt::Display, errno: Errno, needs: &[Cap]) -> Error {
-        denied::explain(self.error(why).with_source(errno), errno, needs)
+        denied::explain(self.failed(why, errno), errno, needs)
     }
 
     /// As [`Request::refused`], or that the kernel is older than the feature.

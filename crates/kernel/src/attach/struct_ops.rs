@@ -15,6 +15,7 @@ use skep_sys::undo::{Guard, Undo};
 
 use super::attachment::{Attachment, Hold, Legacy};
 use super::denied;
+use crate::map::failed;
 
 /// `BPF_MAP_DELETE_ELEM`, for the guard.
 const BPF_MAP_DELETE_ELEM: u32 = 3;
@@ -26,8 +27,8 @@ static KEY: [u8; 4] = [0; 4];
 /// `linked` says that the map was made with `BPF_F_LINK`.
 pub fn attach(map: &MapFd, name: &str, value: &[u8], linked: bool) -> Result<Attachment, Error> {
     let what = format!("struct_ops {name}");
-    let failed = |errno: Errno| {
-        let error = Error::new(format!("cannot attach {what}")).with_source(errno);
+    let refused = |errno: Errno| {
+        let error = failed(&format!("cannot attach {what}"), errno);
         match errno {
             Errno::EEXIST => error.with_hint("one of that name is registered already"),
             _ => denied::explain(error, errno, &[Cap::BPF, Cap::PERFMON, Cap::NET_ADMIN]),
@@ -37,7 +38,7 @@ pub fn attach(map: &MapFd, name: &str, value: &[u8], linked: bool) -> Result<Att
         match map.update(&KEY, value, flags::ANY) {
             // It holds its value already: this is another link.
             Ok(()) | Err(Errno::EBUSY) => {}
-            Err(errno) => return Err(failed(errno)),
+            Err(errno) => return Err(refused(errno)),
         }
         let create = LinkCreate {
             prog: map.as_fd(),
@@ -46,18 +47,18 @@ pub fn attach(map: &MapFd, name: &str, value: &[u8], linked: bool) -> Result<Att
             flags: 0,
             extra: LinkExtra::None,
         };
-        return Ok(Attachment::new(&what, Hold::Link(create.create().map_err(failed)?)));
+        return Ok(Attachment::new(&what, Hold::Link(create.create().map_err(refused)?)));
     }
-    let own = map.try_clone().map_err(failed)?;
+    let own = map.try_clone().map_err(refused)?;
     // `map_fd`, padding, `key`, and no value.
     let mut attr = vec![0; 32];
     attr[..4].copy_from_slice(&(own.as_fd().as_raw_fd() as u32).to_ne_bytes());
     attr[8..16].copy_from_slice(&(KEY.as_ptr().expose_provenance() as u64).to_ne_bytes());
     let undo = Undo::Bpf { command: BPF_MAP_DELETE_ELEM, attr, keep: vec![own.as_fd()] };
-    let guard = Guard::spawn(&[undo]).map_err(failed)?;
+    let guard = Guard::spawn(&[undo]).map_err(refused)?;
     if let Err(errno) = map.update(&KEY, value, flags::ANY) {
         guard.dismiss();
-        return Err(failed(errno));
+        return Err(refused(errno));
     }
     Ok(Attachment::new(&what, Hold::Legacy(Legacy::new("6.4", Some(guard), move || own.delete(&KEY)))))
 }

@@ -14,7 +14,7 @@ use skep_sys::version::KernelVersion;
 use super::attachment::{Attachment, Hold};
 use super::request::Request;
 use super::uprobe::{self, Spot};
-use crate::near;
+use crate::glob;
 use crate::uprobe::elf::Binary;
 
 /// The first kernels with these links.
@@ -23,13 +23,12 @@ const SESSION: KernelVersion = KernelVersion::new(6, 13, 0);
 
 pub(super) fn attach(request: &Request<'_>, path: &str, pattern: &str, when: MultiWhen) -> Result<Attachment, Error> {
     let path = uprobe::binary(request, path)?;
-    let places = Binary::open(&path)
-        .and_then(
-            |binary| {
-                if near::is_glob(pattern) { binary.matching(pattern) } else { Ok(vec![binary.find(pattern)?]) }
-            },
-        )
-        .map_err(|error| uprobe::about(request, error))?;
+    let places =
+        Binary::open(&path)
+            .and_then(|binary| {
+                if glob::is_pattern(pattern) { binary.matching(pattern) } else { Ok(vec![binary.find(pattern)?]) }
+            })
+            .map_err(|error| uprobe::about(request, error))?;
     let cookie = request.options.cookie;
     let spots: Vec<Spot> =
         places.iter().map(|place| Spot { off_bytes: place.off_bytes, semaphore_off_bytes: None, cookie }).collect();

@@ -117,11 +117,8 @@ fn describe(
             maps.specs.value_len()
         )));
     }
-    let limit = maps
-        .specs
-        .info()
-        .map_err(|errno| request.error("cannot ask about `__bpf_usdt_specs`").with_source(errno))?
-        .max_entries;
+    let limit =
+        maps.specs.info().map_err(|errno| request.failed("cannot ask about `__bpf_usdt_specs`", errno))?.max_entries;
     let mut numbers: HashMap<&str, u32> = HashMap::new();
     let mut ids = Vec::with_capacity(sites.len());
     for site in sites {
@@ -138,7 +135,7 @@ fn describe(
         notes.extend(args.unusable.iter().map(|arg| format!("{}:{}: {arg}", site.provider, site.name)));
         maps.specs
             .update(&lease.id.to_ne_bytes(), &args.encode(request.options.cookie), flags::ANY)
-            .map_err(|errno| request.error("cannot write into `__bpf_usdt_specs`").with_source(errno))?;
+            .map_err(|errno| request.failed("cannot write into `__bpf_usdt_specs`", errno))?;
         numbers.insert(&site.args, lease.id);
         ids.push(lease.id);
         leases.push(lease);
@@ -171,7 +168,7 @@ fn tell_addresses(
         match maps.ip_to_spec_id.update(&address.to_ne_bytes(), &id.to_ne_bytes(), flags::NOEXIST) {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(errno) => {
-                return Err(request.error("cannot write into `__bpf_usdt_ip_to_spec_id`").with_source(errno));
+                return Err(request.failed("cannot write into `__bpf_usdt_ip_to_spec_id`", errno));
             }
         }
     }

@@ -11,6 +11,7 @@ use skep_spec::{AttachPoint, ProgType, Program, Spec};
 use skep_sys::Errno;
 use skep_sys::bpf::{self, BtfFd, ProgFd};
 
+use crate::map::failed;
 use crate::permission::{self, Tried};
 
 /// A loaded program with its types.
@@ -32,8 +33,8 @@ impl Target {
     }
 
     fn open(id: u32) -> Result<Target, Error> {
-        let failed = |what: &str, errno: Errno| {
-            let error = Error::new(format!("cannot {what} of program {id}")).with_source(errno);
+        let refused = |what: &str, errno: Errno| {
+            let error = failed(&format!("cannot {what} of program {id}"), errno);
             match errno {
                 Errno::EPERM => permission::explained(error, Tried::Program(ProgType::EXT)),
                 _ => error,
@@ -44,16 +45,16 @@ impl Target {
                 .with_kind(ErrorKind::Absent)
                 .with_source(errno)
                 .with_hint("`bpftool prog` lists those that are loaded"),
-            _ => failed("take hold", errno),
+            _ => refused("take hold", errno),
         })?;
-        let info = fd.info().map_err(|errno| failed("read the name", errno))?;
+        let info = fd.info().map_err(|errno| refused("read the name", errno))?;
         if info.btf_id.0 == 0 {
             return Err(Error::new(format!("program {id} (`{}`) was loaded without types", info.name))
                 .with_source(Errno::EINVAL)
                 .with_hint("its functions can be replaced when it is compiled with -g"));
         }
         let bytes = BtfFd::from_id(info.btf_id).and_then(|fd| fd.data());
-        let bytes = bytes.map_err(|errno| failed("read the types", errno))?;
+        let bytes = bytes.map_err(|errno| refused("read the types", errno))?;
         let btf = Btf::parse(bytes).map_err(|error| Error::new(format!("the types of program {id}: {error}")))?;
         Ok(Target { fd, id, name: info.name, btf })
     }

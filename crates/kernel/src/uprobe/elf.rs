@@ -11,7 +11,7 @@ use object::read::elf::{ElfFile, FileHeader, ProgramHeader, SectionHeader, Sym};
 use object::{Endianness, ReadCache, ReadRef};
 use skep_engine::Error;
 
-use crate::near;
+use crate::{glob, near};
 
 /// A function in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,7 +179,7 @@ impl Binary {
             for dynamic in [true, false] {
                 self.walk(&file, dynamic, &mut |symbol| {
                     if !symbol.is_indirect
-                        && near::glob(pattern, symbol.name)
+                        && glob::matches(pattern, symbol.name)
                         && let Ok(off_bytes) = self.offset_in(&segments, symbol.address)
                     {
                         places.push(Place {

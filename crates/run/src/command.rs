@@ -1,0 +1,66 @@
+//! The command that runs while programs are attached.
+
+use std::process::Command;
+
+use skep_sys::child::HeldChild;
+
+use crate::{Error, input};
+
+/// Starts `command`, which waits until it is released.
+pub(crate) fn hold(command: &str) -> Result<HeldChild, Error> {
+    let words = split_command(command).map_err(Error::new)?;
+    let mut child = Command::new(&words[0]);
+    child.args(&words[1..]);
+    HeldChild::spawn(child).map_err(|cause| cannot_start(command, &cause))
+}
+
+/// Names the command's program.
+pub(crate) fn cannot_start(command: &str, cause: &std::io::Error) -> Error {
+    let words = split_command(command).unwrap_or_default();
+    let program = words.first().map_or(command, String::as_str);
+    Error::new(format!("cannot start `{program}`: {}", input::io_text(cause)))
+}
+
+/// Splits a command into words: blanks separate, quotes and backslashes keep together.
+///
+/// # Errors
+///
+/// Text for people when a quote is not closed or there is no word at all.
+fn split_command(command: &str) -> Result<Vec<String>, String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote: Option<char> = None;
+    let mut rest = command.chars();
+    while let Some(c) = rest.next() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (Some('"') | None, '\\') => word.get_or_insert_default().extend(rest.next()),
+            (Some(_), c) => word.get_or_insert_default().push(c),
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None, c) if c.is_whitespace() => words.extend(word.take()),
+            (None, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    if let Some(quote) = quote {
+        return Err(format!("the command `{command}` ends inside a {quote} quote"));
+    }
+    words.extend(word);
+    if words.is_empty() { Err("the command is empty".into()) } else { Ok(words) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_split_as_a_shell_would() {
+        let words = |text| split_command(text).unwrap();
+        assert_eq!(words("ls -l /tmp"), ["ls", "-l", "/tmp"]);
+        assert_eq!(words(r#"sh -c 'echo "a b"' c\ d """#), ["sh", "-c", "echo \"a b\"", "c d", ""]);
+        assert!(split_command("echo 'a").is_err());
+        assert!(split_command("  ").is_err());
+    }
+}
