@@ -39,6 +39,8 @@
 //! }
 //! ```
 
+pub mod build;
+
 use skep_insn::{AluOp, Cond, Width};
 use skep_spec::{ExternId, MapId};
 
