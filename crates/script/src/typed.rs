@@ -59,6 +59,8 @@ pub struct Probe {
     pub index: u32,
     /// Places, at least one; their kind is the same.
     pub places: Vec<Place>,
+    /// Section of its program ([`points::section`](crate::points::section)).
+    pub section: String,
     /// What the context is, for arguments and stacks.
     pub context: Context,
     /// What it does; the predicate is part of it.
@@ -183,7 +185,7 @@ pub struct Field {
 }
 
 /// A bit-field inside its storage unit, counted from the lowest bit of the value (already right for this byte order).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Bits {
     /// First bit.
     pub shift: u8,
