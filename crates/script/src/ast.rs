@@ -3,6 +3,8 @@
 //! The tree keeps sugar (predicates, `a ?: b`, `if` as an expression, macro calls), since the formatter prints it and the
 //! messages point at it; [`crate::typed`] is what is left without it.
 
+use std::collections::HashSet;
+
 use crate::Span;
 
 /// A whole script.
@@ -18,6 +20,8 @@ pub struct Script {
     pub items: Vec<Item>,
     /// Every comment, in order. They hang on no node: the formatter places them by position.
     pub comments: Vec<Span>,
+    /// Expressions that were written in parentheses which only group; the formatter keeps these.
+    pub groups: HashSet<Span>,
 }
 
 /// A name where it stands.
@@ -34,7 +38,7 @@ pub struct Ident {
 pub struct CPart {
     /// What kind.
     pub kind: CKind,
-    /// Where, with the directive's continuation lines and the declaration's `;`.
+    /// Where, with the directive's continuation lines and the declaration's `;`, which may be missing behind a `}`.
     pub span: Span,
 }
 
@@ -45,6 +49,8 @@ pub enum CKind {
     Directive,
     /// `struct`, `union`, `enum` or `typedef` declaration.
     Declaration,
+    /// The whole text of an imported `.h` file.
+    Header,
 }
 
 /// `config = { key = value; ... }`.

@@ -14,7 +14,7 @@ pub enum Severity {
     Error,
 }
 
-/// One finding.
+/// One finding. The macro calls that led to its place are known to the [`Sources`](crate::Sources::expanded_from).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     /// How bad it is.
@@ -27,8 +27,6 @@ pub struct Diagnostic {
     pub labels: Vec<(Span, String)>,
     /// What to do about it.
     pub hints: Vec<String>,
-    /// The macro calls that led here, innermost first.
-    pub expanded_from: Vec<Span>,
 }
 
 impl Diagnostic {
@@ -40,7 +38,6 @@ impl Diagnostic {
             message: message.into(),
             labels: Vec::new(),
             hints: Vec::new(),
-            expanded_from: Vec::new(),
         }
     }
 

@@ -2,8 +2,11 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
-/// One of the texts that make a script: the script itself, or a file that it imports.
+/// One of the texts that make a script: the script itself, a file that it imports, or one expansion of a macro. An
+/// expansion has the text of the macro's file, and a number of its own, so that a span inside it tells which call made it
+/// ([`Sources::expanded_from`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceId(pub u32);
 
@@ -45,7 +48,9 @@ pub struct Source {
     /// What messages call it: a path, or `stdin` for a script from the command line.
     pub name: String,
     /// The text.
-    pub text: String,
+    pub text: Arc<str>,
+    /// The macro call that this is an expansion of.
+    pub expanded_from: Option<Span>,
 }
 
 /// A line and a column, both from 1; the column counts bytes, as bpftrace does.
@@ -66,8 +71,23 @@ impl fmt::Display for LineCol {
 impl Sources {
     /// Adds a text. At most 4 GiB, which [`Span`] can name.
     pub fn add(&mut self, name: impl Into<String>, text: impl Into<String>) -> SourceId {
-        self.0.push(Source { name: name.into(), text: text.into() });
+        self.push(Source { name: name.into(), text: text.into().into(), expanded_from: None })
+    }
+
+    /// Adds the expansion of a macro that is written in `of`, for the call at `call`.
+    pub fn add_expansion(&mut self, of: SourceId, call: Span) -> SourceId {
+        let source = Source { expanded_from: Some(call), ..self.get(of).clone() };
+        self.push(source)
+    }
+
+    fn push(&mut self, source: Source) -> SourceId {
+        self.0.push(source);
         SourceId(self.0.len() as u32 - 1)
+    }
+
+    /// The macro calls that brought the text at `span` to where it is, innermost first; empty outside macros.
+    pub fn expanded_from(&self, span: Span) -> impl Iterator<Item = Span> {
+        std::iter::successors(self.get(span.source).expanded_from, |call| self.get(call.source).expanded_from)
     }
 
     /// The text `id`.
@@ -118,5 +138,17 @@ mod tests {
         assert_eq!(sources.start(at(6, 6)), LineCol { line: 3, col: 1 });
         assert_eq!((sources.line(id, 2), sources.line(id, 9)), ("cd", ""));
         assert_eq!(sources.text(at(3, 5)), "cd");
+    }
+
+    #[test]
+    fn an_expansion_knows_its_calls() {
+        let mut sources = Sources::default();
+        let id = sources.add("a.bt", "macro m() { 1 } macro n() { m() } begin { n() }");
+        let outer = sources.add_expansion(id, Span::new(id, 42, 45));
+        let inner = sources.add_expansion(id, Span::new(outer, 28, 31));
+        let one = Span::new(inner, 12, 13);
+        assert_eq!(sources.text(one), "1");
+        let calls: Vec<&str> = sources.expanded_from(one).map(|call| sources.text(call)).collect();
+        assert_eq!(calls, ["m()", "n()"]);
     }
 }

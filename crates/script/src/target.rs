@@ -36,6 +36,9 @@ pub trait Target: skep_spec::Target {
     /// Text of a file, for `#include` and `import`.
     fn read_file(&self, path: &Path) -> Result<String, TargetError>;
 
+    /// Paths of the files in a folder, sorted, for `import`; `None` when the path is no folder.
+    fn list_dir(&self, path: &Path) -> Result<Option<Vec<PathBuf>>, TargetError>;
+
     /// Number of processors that the kernel may ever use.
     fn possible_cpus(&self) -> u32;
 
