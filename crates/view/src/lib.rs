@@ -34,6 +34,8 @@ mod layout;
 mod map;
 mod text;
 
+pub mod script;
+
 pub use cell::write_text;
 pub use clock::Clock;
 pub use json::{json_string, write_record as write_json};
