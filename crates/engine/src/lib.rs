@@ -17,7 +17,10 @@ mod record;
 mod session;
 
 pub use error::{Error, ErrorKind};
-pub use link::{AttachOptions, Link, NetfilterFamily, NetfilterHook, NetfilterStage, TcDirection, XdpMode};
+pub use link::{
+    AttachOptions, Link, NetfilterFamily, NetfilterHook, NetfilterStage, PerfEvent, SampleRate, Spot, TcDirection,
+    Watch, XdpMode,
+};
 pub use map::{Entry, MapFacts, MapHandle};
 pub use record::{Record, RecordSource, Source};
 pub use session::{Engine, LoadOptions, Loaded, Session, TestRun, TestRunOutput};

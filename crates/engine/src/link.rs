@@ -58,6 +58,13 @@ pub struct AttachOptions {
     pub cookie: u64,
     /// Sampling frequency of perf events, in hertz; 0 means 99.
     pub sample_hz: u64,
+    /// What a perf event program samples; `None` means the CPU's clock, at `sample_hz`.
+    pub perf: Option<PerfEvent>,
+    /// Offset in the binary of a uprobe whose section names no function, in bytes.
+    pub off_bytes: Option<u64>,
+    /// The places of a `kprobe.multi` or `uprobe.multi` program, each with its own cookie, in place of a pattern: one link for
+    /// all of them.
+    pub places: Vec<Spot>,
     /// Hook of a netfilter program; `None` means IPv4 packets for this machine (kernel 6.4).
     pub netfilter: Option<NetfilterHook>,
     /// Place of a netfilter program among the others at its hook, or of a tc filter where there is no tcx (before kernel
@@ -66,6 +73,58 @@ pub struct AttachOptions {
     /// Name of the object's map whose sockets an sk_skb or sk_msg program is for, or that an iterator walks; `None` means
     /// the only one of the right type.
     pub map: Option<String>,
+}
+
+/// One of several places that one link reaches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spot {
+    /// A function.
+    pub function: String,
+    /// Offset in the binary, in bytes, in place of the function (uprobes only).
+    pub off_bytes: Option<u64>,
+    /// Value that the program reads with `bpf_get_attach_cookie`.
+    pub cookie: u64,
+}
+
+/// What a perf event program samples (`struct perf_event_attr`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PerfEvent {
+    /// `PERF_TYPE_` number.
+    pub kind: u32,
+    /// `config` of that type; the address of a watchpoint (`PERF_TYPE_BREAKPOINT`).
+    pub config: u64,
+    /// How often.
+    pub rate: SampleRate,
+    /// On one CPU only, as a timer wants it, and not on each.
+    pub one_cpu: bool,
+    /// Of a watchpoint.
+    pub watch: Option<Watch>,
+}
+
+impl Default for PerfEvent {
+    /// The CPU's clock (`PERF_TYPE_SOFTWARE`, `PERF_COUNT_SW_CPU_CLOCK`), 99 times a second: not 100, so as not to run in step
+    /// with what is measured.
+    fn default() -> PerfEvent {
+        PerfEvent { kind: 1, config: 0, rate: SampleRate::Hz(99), one_cpu: false, watch: None }
+    }
+}
+
+/// What a watchpoint watches, at the address that [`PerfEvent::config`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watch {
+    /// How much memory, in bytes: 1, 2, 4 or 8.
+    pub len_bytes: u64,
+    /// `HW_BREAKPOINT_` bits: 1 read, 2 write, 4 execute.
+    pub access: u32,
+}
+
+/// How often a perf event samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SampleRate {
+    /// So many times a second.
+    Hz(u64),
+    /// Once in so many events (for a clock: nanoseconds).
+    Every(u64),
 }
 
 /// A hook of the packet filter (`include/uapi/linux/netfilter.h`).

@@ -6,9 +6,10 @@
 
 mod types;
 
+use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::AsFd;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use skep_insn::build::{add, call, call_local, exit, load as load_from, mov, slots};
 use skep_insn::{RawInsn, Reg, Size, helpers};
@@ -16,6 +17,7 @@ use skep_spec::MapType;
 use skep_spec::program::{AttachType, ProgType};
 use skep_sys::Errno;
 use skep_sys::bpf::{LinkCreate, LinkExtra, LinkTarget, MapCreate, ProgFd, ProgLoad, flags};
+use skep_sys::bpf::{Log, LogLevel};
 use skep_sys::version::KernelVersion;
 
 pub use types::BtfKinds;
@@ -30,6 +32,7 @@ pub struct Features {
     perf_link: OnceLock<bool>,
     array_mmap: OnceLock<bool>,
     btf_kinds: OnceLock<BtfKinds>,
+    helpers: Mutex<HashMap<u32, bool>>,
 }
 
 /// `return 0`.
@@ -49,6 +52,30 @@ fn load(prog_type: ProgType, insns: &[RawInsn], attach_type: u32) -> Result<Prog
     }
     .load()
     .0
+}
+
+/// Loads a call of a helper and reads what the verifier says: `invalid func`, `unknown func` and `program of this type cannot
+/// use helper` (`check_helper_call` in kernel/bpf/verifier.c) mean no.
+fn knows_helper(prog_type: ProgType, helper: u32) -> bool {
+    let bytes = skep_insn::slots_to_bytes(&slots(&[call(helper), mov(Reg::R0, 0), exit()]), skep_insn::Endian::NATIVE);
+    let mut text = vec![0; 4096];
+    let result = ProgLoad {
+        prog_type: prog_type.0,
+        insns: &bytes,
+        license: c"GPL",
+        kern_version: KernelVersion::running().code(),
+        log: Some(Log { level: LogLevel::BRIEF, buf: &mut text }),
+        ..ProgLoad::default()
+    }
+    .load()
+    .0;
+    match result {
+        Ok(_) | Err(Errno::EPERM) => true,
+        Err(_) => {
+            let text = String::from_utf8_lossy(&text);
+            !["invalid func", "unknown func", "cannot use helper"].iter().any(|words| text.contains(words))
+        }
+    }
 }
 
 /// A yes, a no, or, without the right to ask, whether the version is at least the one that brought it.
@@ -151,6 +178,18 @@ impl Features {
             // A folder is no place for probes: EBADF from a kernel that looks at the path at all. Kernels that filtered by
             // thread took any number for a process; the others say that -1 is none.
             attempt(0) == Some(Errno::EBADF) && attempt(u32::MAX) == Some(Errno::EINVAL)
+        })
+    }
+
+    /// Whether tracing programs may call a helper. A call with wrong arguments is refused either way, but in other words.
+    ///
+    /// Without the right to ask the answer is yes: the program that needs it will not load anyway.
+    pub fn has_helper(&self, helper: u32) -> bool {
+        let mut known = self.helpers.lock().unwrap_or_else(PoisonError::into_inner);
+        *known.entry(helper).or_insert_with(|| {
+            // Each of these types has a few helpers that the others lack.
+            let types = [ProgType::KPROBE, ProgType::PERF_EVENT, ProgType::RAW_TRACEPOINT];
+            types.into_iter().any(|prog_type| knows_helper(prog_type, helper))
         })
     }
 

@@ -3,6 +3,8 @@
 //! Everything is read when it is first asked for and kept for the life of the process. The kernel's types are mapped and not
 //! read where the kernel allows it (6.16): 5 MB that cost no memory of ours and no copy. A module's types are only on demand.
 
+mod script;
+
 use std::collections::HashMap;
 use std::fs;
 use std::io;
@@ -10,6 +12,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use skep_btf::Btf;
+use skep_script::target::KernelFunction;
 use skep_spec::Target;
 use skep_spec::target::{Feature, TargetError};
 use skep_sys::bpf::{BtfFd, BtfId};
@@ -34,6 +37,7 @@ struct Inner {
     kconfig: OnceLock<Result<Kconfig, String>>,
     modules: Mutex<HashMap<String, Option<Btf>>>,
     features: Features,
+    functions: OnceLock<Result<Vec<KernelFunction>, String>>,
 }
 
 impl LiveTarget {

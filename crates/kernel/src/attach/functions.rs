@@ -32,6 +32,33 @@ fn traceable() -> Option<String> {
     Tracefs::open().ok()?.read("available_filter_functions").ok()
 }
 
+/// Every function that can be probed, as (module, name), sorted and without repeats; `vmlinux` is the kernel's own module.
+/// What ftrace can stop at; without ftrace, all that the kernel's symbols call code.
+pub(crate) fn all() -> Result<Vec<(String, String)>, std::io::Error> {
+    let own = || "vmlinux".to_owned();
+    let mut functions: Vec<(String, String)> = Vec::new();
+    if let Some(list) = traceable() {
+        functions.extend(list.lines().filter_map(|line| {
+            let module = line.split_once(" [").and_then(|(_, rest)| rest.strip_suffix(']'));
+            Some((module.map_or_else(own, str::to_owned), name_of(line)?.to_owned()))
+        }));
+    } else {
+        kallsyms::for_each(|symbol| {
+            if symbol.is_code()
+                && let Ok(name) = std::str::from_utf8(symbol.name)
+                && !name.contains(['.', '$'])
+            {
+                let module = symbol.module.map(|module| String::from_utf8_lossy(module).into_owned());
+                functions.push((module.unwrap_or_else(own), name.to_owned()));
+            }
+            ControlFlow::Continue(())
+        })?;
+    }
+    functions.sort_unstable();
+    functions.dedup();
+    Ok(functions)
+}
+
 /// A line is `NAME` or `NAME [MODULE]`; functions that ftrace has forgotten the name of are `__ftrace_invalid_address___N`.
 fn name_of(line: &str) -> Option<&str> {
     let name = line.split_ascii_whitespace().next()?;

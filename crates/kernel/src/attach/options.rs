@@ -3,9 +3,9 @@
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
-use skep_engine::{AttachOptions, NetfilterFamily, NetfilterHook, NetfilterStage, TcDirection, XdpMode};
+use skep_engine::{AttachOptions, NetfilterFamily, NetfilterHook, NetfilterStage, Spot, TcDirection, XdpMode};
+pub use skep_engine::{PerfEvent as PerfSample, SampleRate as Rate};
 use skep_sys::bpf::MapFd;
-use skep_sys::perf_event;
 
 use super::UsdtIds;
 
@@ -32,6 +32,10 @@ pub struct Options<'a> {
     pub net_namespace: Option<&'a std::path::Path>,
     /// Value that the program reads with `bpf_get_attach_cookie` (kernel 5.15).
     pub cookie: u64,
+    /// Offset in the binary of a uprobe whose section names no function, in bytes.
+    pub off_bytes: Option<u64>,
+    /// The places of a multi link, each with its own cookie, in place of a pattern.
+    pub places: &'a [Spot],
     /// What a perf event program samples.
     pub sample: PerfSample,
     /// Hook of a netfilter program: protocol family and hook number; `None` means IPv4, local in.
@@ -57,6 +61,7 @@ impl<'a> Options<'a> {
         if options.sample_hz != 0 {
             sample.rate = Rate::Hz(options.sample_hz);
         }
+        let sample = options.perf.unwrap_or(sample);
         Options {
             target: options.target.as_deref(),
             interface: options.interface.as_deref(),
@@ -68,6 +73,8 @@ impl<'a> Options<'a> {
             cgroup: path(&options.cgroup),
             net_namespace: path(&options.net_namespace),
             cookie: options.cookie,
+            off_bytes: options.off_bytes,
+            places: &options.places,
             sample,
             netfilter: options.netfilter.map(numbers),
             ..Options::default()
@@ -103,37 +110,6 @@ pub enum Position {
     Before(u32),
     /// Behind the program of this id.
     After(u32),
-}
-
-/// What a perf event program samples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PerfSample {
-    /// `PERF_TYPE_` number.
-    pub kind: u32,
-    /// `config` of that type.
-    pub config: u64,
-    /// How often.
-    pub rate: Rate,
-}
-
-impl Default for PerfSample {
-    /// The CPU's clock, 99 times a second: not 100, so as not to run in step with what is measured.
-    fn default() -> PerfSample {
-        PerfSample {
-            kind: perf_event::PERF_TYPE_SOFTWARE,
-            config: perf_event::PERF_COUNT_SW_CPU_CLOCK,
-            rate: Rate::Hz(99),
-        }
-    }
-}
-
-/// How often a perf event samples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rate {
-    /// So many times a second.
-    Hz(u64),
-    /// Once in so many events (for a clock: nanoseconds).
-    Every(u64),
 }
 
 /// The two maps of `usdt.bpf.h`, and which of their places are taken.

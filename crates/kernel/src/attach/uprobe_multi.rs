@@ -21,6 +21,14 @@ use crate::uprobe::elf::Binary;
 const MULTI: KernelVersion = KernelVersion::new(6, 6, 0);
 const SESSION: KernelVersion = KernelVersion::new(6, 13, 0);
 
+fn word(when: MultiWhen) -> &'static str {
+    match when {
+        MultiWhen::Entry => "uprobe.multi",
+        MultiWhen::Return => "uretprobe.multi",
+        MultiWhen::Session => "uprobe.session",
+    }
+}
+
 pub(super) fn attach(request: &Request<'_>, path: &str, pattern: &str, when: MultiWhen) -> Result<Attachment, Error> {
     let path = uprobe::binary(request, path)?;
     let places =
@@ -32,12 +40,23 @@ pub(super) fn attach(request: &Request<'_>, path: &str, pattern: &str, when: Mul
     let cookie = request.options.cookie;
     let spots: Vec<Spot> =
         places.iter().map(|place| Spot { off_bytes: place.off_bytes, semaphore_off_bytes: None, cookie }).collect();
-    let word = match when {
-        MultiWhen::Entry => "uprobe.multi",
-        MultiWhen::Return => "uretprobe.multi",
-        MultiWhen::Session => "uprobe.session",
-    };
-    let what = format!("{word} {}:{pattern} ({} functions)", path.display(), spots.len());
+    let what = format!("{} {}:{pattern} ({} functions)", word(when), path.display(), spots.len());
+    Ok(Attachment::of(&what, at(request, &path, when, &spots, &what)?))
+}
+
+/// At functions or offsets of a file that the caller names, each with its own cookie.
+pub(super) fn at_places(request: &Request<'_>, path: &str, when: MultiWhen) -> Result<Attachment, Error> {
+    let path = uprobe::binary(request, path)?;
+    let binary = Binary::open(&path).map_err(|error| uprobe::about(request, error))?;
+    let mut spots = Vec::with_capacity(request.options.places.len());
+    for place in request.options.places {
+        let off_bytes = match place.off_bytes {
+            Some(off_bytes) => off_bytes,
+            None => binary.find(&place.function).map_err(|error| uprobe::about(request, error))?.off_bytes,
+        };
+        spots.push(Spot { off_bytes, semaphore_off_bytes: None, cookie: place.cookie });
+    }
+    let what = format!("{} {} ({} places)", word(when), path.display(), spots.len());
     Ok(Attachment::of(&what, at(request, &path, when, &spots, &what)?))
 }
 

@@ -200,6 +200,29 @@ impl Binary {
         })
     }
 
+    /// Every function under each of its names, by name.
+    pub fn functions(&self) -> Result<Vec<Place>, Error> {
+        with_elf!(self, file => {
+            let segments = self.segments_of(&file);
+            let mut places: Vec<Place> = Vec::new();
+            for dynamic in [true, false] {
+                self.walk(&file, dynamic, &mut |symbol| {
+                    if !symbol.is_indirect && let Ok(off_bytes) = self.offset_in(&segments, symbol.address) {
+                        places.push(Place { name: symbol.name.to_owned(), off_bytes, size_bytes: symbol.size_bytes });
+                    }
+                })?;
+            }
+            places.sort_by(|a, b| (&a.name, a.off_bytes).cmp(&(&b.name, b.off_bytes)));
+            places.dedup_by(|a, b| a.name == b.name && a.off_bytes == b.off_bytes);
+            Ok(places)
+        })
+    }
+
+    /// Address as linked and size of a symbol of any kind, code or data; `None` when neither table has it.
+    pub fn symbol(&self, name: &str) -> Result<Option<(u64, u64)>, Error> {
+        with_elf!(self, file => Ok(symbol_of(&file, name)))
+    }
+
     /// The loadable pieces.
     #[cfg(test)]
     pub(crate) fn segments(&self) -> Result<Vec<Segment>, Error> {
@@ -207,7 +230,7 @@ impl Binary {
     }
 
     /// Whether it is loaded anywhere (shared libraries and position-independent programs), or where it says.
-    pub(crate) fn is_relocated(&self) -> Result<bool, Error> {
+    pub fn is_relocated(&self) -> Result<bool, Error> {
         with_elf!(self, file => Ok(file.elf_header().e_type(file.endian()) == elf::ET_DYN))
     }
 
@@ -286,6 +309,22 @@ impl Binary {
         }
         Ok(())
     }
+}
+
+fn symbol_of<'d, H, R>(file: &ElfFile<'d, H, R>, name: &str) -> Option<(u64, u64)>
+where
+    H: FileHeader<Endian = Endianness>,
+    R: ReadRef<'d>,
+{
+    let endian = file.endian();
+    [file.elf_symbol_table(), file.elf_dynamic_symbol_table()].into_iter().find_map(|table| {
+        let symbol = table.iter().find(|symbol| {
+            !symbol.is_undefined(endian)
+                && matches!(symbol.st_type(), elf::STT_FUNC | elf::STT_OBJECT | elf::STT_NOTYPE)
+                && table.symbol_name(endian, symbol).is_ok_and(|found| found == name.as_bytes())
+        })?;
+        Some((symbol.st_value(endian).into(), symbol.st_size(endian).into()))
+    })
 }
 
 /// Where an address is in the file, and whether it is code.

@@ -136,7 +136,7 @@ fn a_missing_hardware_counter_says_what_else_there_is() {
         true => Recipe::new("perf_event", ProgType::PERF_EVENT, AttachPoint::PerfEvent).load(),
         false => return,
     };
-    let sample = PerfSample { kind: 0, config: 999, rate: Rate::Every(1000) };
+    let sample = PerfSample { kind: 0, config: 999, rate: Rate::Every(1000), ..PerfSample::default() };
     let error = counter.refused(&Options { sample, ..Options::default() });
     assert!(error.hint().is_some(), "{}", words(&error));
     let error = counter.refused(&Options { pid: Some(0x7fff_fff0), ..Options::default() });

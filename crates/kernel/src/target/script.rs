@@ -1,0 +1,166 @@
+//! What scripts ask of the live kernel: probes, binaries, cgroups, files.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use skep_script::target::{KernelFunction, Target, UserFunction, UserSymbol};
+use skep_spec::target::TargetError;
+use skep_sys::tracefs::Tracefs;
+use skep_sys::{Errno, cpu};
+
+use super::LiveTarget;
+use crate::attach::functions;
+use crate::uprobe::elf::Binary;
+use crate::uprobe::{search, usdt};
+
+/// The largest file that a script may include or import: nobody writes one, and `/dev/zero` has no end.
+const FILE_LEN_BYTES: u64 = 64 << 20;
+
+impl Target for LiveTarget {
+    fn tracepoint_format(&self, category: &str, event: &str) -> Result<Option<String>, TargetError> {
+        match tracefs()?.format(category, event) {
+            Ok(text) => Ok(Some(text)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(format!("cannot read the format of tracepoint {category}:{event}: {errno}").into()),
+        }
+    }
+
+    fn tracepoints(&self) -> Result<Vec<String>, TargetError> {
+        let list = tracefs()?
+            .read("available_events")
+            .map_err(|errno| format!("cannot list the kernel's tracepoints: {errno}"))?;
+        let mut names: Vec<String> = list.lines().map(str::to_owned).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn kernel_functions(&self) -> Result<Vec<KernelFunction>, TargetError> {
+        let listed = self.0.functions.get_or_init(|| match functions::all() {
+            Ok(list) => Ok(list.into_iter().map(|(module, name)| KernelFunction { module, name }).collect()),
+            Err(error) => Err(format!("cannot list the kernel's functions: {error}")),
+        });
+        listed.clone().map_err(Into::into)
+    }
+
+    fn user_functions(&self, binary: &Path) -> Result<Vec<UserFunction>, TargetError> {
+        let places = Binary::open(binary)?.functions()?;
+        Ok(places.into_iter().map(|place| UserFunction { name: place.name, off_bytes: place.off_bytes }).collect())
+    }
+
+    fn usdt_probes(&self, binary: &Path) -> Result<Vec<(String, String)>, TargetError> {
+        let sites = usdt::sites(&Binary::open(binary)?)?;
+        let mut probes: Vec<(String, String)> = sites.into_iter().map(|site| (site.provider, site.name)).collect();
+        probes.sort_unstable();
+        probes.dedup();
+        Ok(probes)
+    }
+
+    fn binary(&self, name: &str, pid: Option<u32>) -> Result<Option<PathBuf>, TargetError> {
+        Ok(search::resolve(name, pid).ok())
+    }
+
+    fn user_symbol(&self, binary: &Path, name: &str) -> Result<Option<UserSymbol>, TargetError> {
+        let binary = Binary::open(binary)?;
+        let Some((address, size_bytes)) = binary.symbol(name)? else { return Ok(None) };
+        Ok(Some(UserSymbol { address, size_bytes, relative: binary.is_relocated()? }))
+    }
+
+    fn cgroup_id(&self, path: &Path) -> Result<u64, TargetError> {
+        const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
+        let shown = path.display();
+        let folder = fs::File::open(path).map_err(|error| format!("cannot open cgroup `{shown}`: {error}"))?;
+        let kind = rustix::fs::fstatfs(&folder).map_err(|error| format!("cannot look at `{shown}`: {error}"))?;
+        if kind.f_type as i64 != CGROUP2_SUPER_MAGIC {
+            return Err(format!("`{shown}` is no folder of a cgroup v2 file system").into());
+        }
+        Ok(folder.metadata().map_err(|error| format!("cannot look at `{shown}`: {error}"))?.ino())
+    }
+
+    fn read_file(&self, path: &Path) -> Result<String, TargetError> {
+        use std::io::Read;
+        let shown = path.display();
+        let cannot = |why: &dyn std::fmt::Display| format!("cannot read `{shown}`: {why}");
+        let mut text = String::new();
+        let file = fs::File::open(path).map_err(|error| cannot(&error))?;
+        file.take(FILE_LEN_BYTES + 1).read_to_string(&mut text).map_err(|error| cannot(&error))?;
+        if text.len() as u64 > FILE_LEN_BYTES {
+            return Err(cannot(&"it has more than 64 MB").into());
+        }
+        Ok(text)
+    }
+
+    fn list_dir(&self, path: &Path) -> Result<Option<Vec<PathBuf>>, TargetError> {
+        let cannot = |error: std::io::Error| format!("cannot list `{}`: {error}", path.display());
+        let entries = match fs::read_dir(path) {
+            Ok(entries) => entries,
+            Err(error) if matches!(error.kind(), ErrorKind::NotADirectory | ErrorKind::NotFound) => return Ok(None),
+            Err(error) => return Err(cannot(error).into()),
+        };
+        let mut files = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(cannot)?.path();
+            if path.is_file() {
+                files.push(path);
+            }
+        }
+        files.sort_unstable();
+        Ok(Some(files))
+    }
+
+    fn possible_cpus(&self) -> u32 {
+        cpu::possible_count() as u32
+    }
+
+    fn has_helper(&self, helper: u32) -> bool {
+        self.features().has_helper(helper)
+    }
+}
+
+fn tracefs() -> Result<&'static Tracefs, TargetError> {
+    Tracefs::shared().map_err(|errno| format!("cannot look at tracefs: {errno}").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn binaries_tell_their_functions_and_symbols() {
+        let target = LiveTarget::shared();
+        let me = std::env::current_exe().unwrap();
+        let functions = target.user_functions(&me).unwrap();
+        assert!(functions.is_sorted());
+        assert!(functions.iter().any(|function| function.name == "main"), "{}", functions.len());
+        let main = target.user_symbol(&me, "main").unwrap().expect("every program has one");
+        assert!(main.address > 0 && main.size_bytes > 0);
+        assert_eq!(target.user_symbol(&me, "no_such_symbol").unwrap(), None);
+        assert_eq!(target.binary("no-such-binary", None).unwrap(), None);
+        assert!(target.user_functions(Path::new("/etc/passwd")).is_err());
+    }
+
+    #[test]
+    fn files_are_read_up_to_a_bound() {
+        let target = LiveTarget::shared();
+        assert!(target.read_file(Path::new("/proc/self/status")).unwrap().starts_with("Name:"));
+        assert!(target.read_file(Path::new("/no/such/file")).unwrap_err().to_string().contains("/no/such/file"));
+        assert!(target.read_file(Path::new("/dev/zero")).is_err());
+        assert!(target.list_dir(Path::new("/proc/self")).unwrap().unwrap().contains(&"/proc/self/status".into()));
+        assert_eq!(target.list_dir(Path::new("/proc/self/status")).unwrap(), None);
+        assert!(target.cgroup_id(Path::new("/")).unwrap_err().to_string().contains("no folder of a cgroup"));
+    }
+
+    #[test]
+    fn tracepoints_are_listed_and_described() {
+        let target = LiveTarget::shared();
+        let Ok(names) = target.tracepoints() else {
+            println!("skipped: needs tracefs");
+            return;
+        };
+        assert!(names.is_sorted() && names.iter().any(|name| name == "sched:sched_switch"));
+        assert!(target.tracepoint_format("sched", "sched_switch").unwrap().unwrap().contains("next_pid"));
+        assert_eq!(target.tracepoint_format("sched", "no_such_event").unwrap(), None);
+        assert!(target.kernel_functions().unwrap().iter().any(|function| function.module == "vmlinux"));
+    }
+}
