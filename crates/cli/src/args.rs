@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use skep_engine::{NetfilterFamily, NetfilterHook, NetfilterStage};
-use skep_run::options::parse_duration;
+use skep_run::options::{parse_duration, parse_size};
 
 /// Write, compile, check, run and watch eBPF programs.
 #[derive(Debug, Parser)]
@@ -77,6 +77,9 @@ pub(crate) struct RunArgs {
         value_parser = whole::<u64>
     )]
     pub(crate) hz: u64,
+    /// Size of perf buffers for each CPU: `256K` when not given, or `4M`. Ring buffers have the size of their map.
+    #[arg(long, value_name = "SIZE", default_value_t = 0, hide_default_value = true, value_parser = parse_size)]
+    pub(crate) perf_buffer: usize,
     /// Only this program of the object; may be given several times.
     #[arg(long, value_name = "NAME")]
     pub(crate) prog: Vec<String>,

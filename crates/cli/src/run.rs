@@ -51,7 +51,7 @@ fn meant(args: RunArgs, mut globals: Vec<Global>) -> Options {
             ..AttachOptions::default()
         },
         attach_to: args.attach_to,
-        load: LoadOptions { replace: args.replace_in, ..LoadOptions::default() },
+        load: LoadOptions { replace: args.replace_in, perf_buffer_bytes: args.perf_buffer, ..LoadOptions::default() },
         command: args.command,
         duration: args.duration,
         max_events: args.max_events,

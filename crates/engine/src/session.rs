@@ -29,6 +29,9 @@ pub struct LoadOptions {
     pub pin_dir: Option<std::path::PathBuf>,
     /// Replace pinned maps that do not fit instead of refusing.
     pub replace_pinned: bool,
+    /// Size of the buffers that perf event arrays are read through, in bytes per CPU, rounded up to a power of two of pages; 0
+    /// means 256 KiB. Ring buffers have the size of their map.
+    pub perf_buffer_bytes: usize,
     /// Keep the verifier's log of programs that load, too.
     pub keep_logs: bool,
     /// Id of the loaded program whose functions the object's freplace programs replace (kernel 5.6). It must have been

@@ -40,7 +40,13 @@ impl KernelEngine {
     pub fn load(&self, spec: Spec, options: &LoadOptions) -> Result<KernelSession, Error> {
         let resolved = skep_spec::resolve::resolve(&spec, &self.target);
         let objects = load::load(&spec, resolved, &self.target, options)?;
-        Ok(KernelSession { spec, target: self.target.clone(), objects, usdt_ids: UsdtIds::default() })
+        Ok(KernelSession {
+            spec,
+            target: self.target.clone(),
+            objects,
+            usdt_ids: UsdtIds::default(),
+            perf_buffer_bytes: options.perf_buffer_bytes,
+        })
     }
 }
 
@@ -67,6 +73,8 @@ pub struct KernelSession {
     target: LiveTarget,
     objects: Objects,
     usdt_ids: UsdtIds,
+    /// 0 means the usual size.
+    perf_buffer_bytes: usize,
 }
 
 impl KernelSession {
@@ -209,6 +217,9 @@ impl Session for KernelSession {
 
     fn records(&self, maps: &[MapId], printk: bool) -> Result<Box<dyn RecordSource>, Error> {
         let mut records = Records::new()?;
+        if self.perf_buffer_bytes > 0 {
+            records.set_perf_bytes(self.perf_buffer_bytes);
+        }
         for &id in maps {
             records.add_map(id, self.made(id)?)?;
         }

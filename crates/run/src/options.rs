@@ -75,9 +75,38 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * scale).map_err(|_| format!("`{text}` is too long"))
 }
 
+/// Reads a size such as `4096`, `64K`, `4M` (powers of 1024), in bytes.
+///
+/// # Errors
+///
+/// Text for people when it is not one, or is more than 1 GiB.
+pub fn parse_size(text: &str) -> Result<usize, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let scale = match unit.trim_end_matches("iB").trim_end_matches('B') {
+        "" => 1,
+        "k" | "K" => 1 << 10,
+        "M" => 1 << 20,
+        "G" => 1 << 30,
+        _ => return Err(format!("`{unit}` is not a unit of size; use K or M")),
+    };
+    let number: usize = number.parse().map_err(|_| format!("`{text}` is not a size; write it as `64K` or `4M`"))?;
+    number.checked_mul(scale).filter(|size| *size <= 1 << 30).ok_or_else(|| format!("`{text}` is too large"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(parse_size("4096"), Ok(4096));
+        assert_eq!(parse_size("64K"), Ok(65536));
+        assert_eq!(parse_size("4MiB"), Ok(4 << 20));
+        assert!(parse_size("2G").unwrap_err().contains("too large"));
+        assert!(parse_size("many").unwrap_err().contains("not a unit"));
+        assert!(parse_size("").unwrap_err().contains("not a size"));
+    }
 
     #[test]
     fn times_have_units() {

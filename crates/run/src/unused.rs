@@ -1,7 +1,7 @@
 //! Options that none of the programs takes: said, since who gives one expects it to do something.
 
 use skep_engine::XdpMode;
-use skep_spec::{AttachPoint, AttachType, ProgId, ProgType, Program, Spec};
+use skep_spec::{AttachPoint, AttachType, MapType, ProgId, ProgType, Program, Spec};
 
 use crate::leave_out;
 use crate::options::Options;
@@ -24,6 +24,9 @@ pub(crate) fn messages(spec: &Spec, plan: &Plan, options: &Options) -> Vec<Strin
         if given && !programs.iter().any(|program| takes(program)) {
             messages.push(format!("`{flag}` does nothing here: it is for {kind}, and the object has none"));
         }
+    }
+    if options.load.perf_buffer_bytes != 0 && !spec.maps.iter().any(|map| map.map_type == MapType::PERF_EVENT_ARRAY) {
+        messages.push("`--perf-buffer` does nothing here: the object has no perf event array".to_owned());
     }
     if options.attach.pid.is_some() && programs.iter().any(|program| takes_process(program)) {
         let others = programs.iter().filter(|program| leave_out::observes(program) && !takes_process(program));

@@ -38,6 +38,9 @@ pub const PERF_SAMPLE_RAW: u64 = 1 << 10;
 /// `PERF_SAMPLE_TIME`: the sample carries its time.
 pub const PERF_SAMPLE_TIME: u64 = 1 << 2;
 
+/// `PERF_FORMAT_LOST`: read(2) tells what the event's buffer could not hold (Linux 6.0; before, opening says `EINVAL`).
+pub const PERF_FORMAT_LOST: u64 = 1 << 4;
+
 const PERF_FLAG_FD_CLOEXEC: u64 = 1 << 3;
 const PERF_EVENT_IOC_ENABLE: u64 = 0x2400;
 const PERF_EVENT_IOC_DISABLE: u64 = 0x2401;
@@ -191,6 +194,19 @@ impl PerfEvent {
     /// `PERF_EVENT_IOC_DISABLE`.
     pub fn disable(&self) -> Result<(), Errno> {
         self.ioctl(PERF_EVENT_IOC_DISABLE, 0)
+    }
+
+    /// How many samples its buffer could not hold, from the start. The event must have been opened with
+    /// [`PERF_FORMAT_LOST`] and no other `PERF_FORMAT_` bit.
+    pub fn lost(&self) -> Result<u64, Errno> {
+        // `{ u64 value; u64 lost; }`.
+        let mut words = [0; 16];
+        match rustix::io::read(&self.fd, &mut words)? {
+            16 => Ok(u64::from_ne_bytes([
+                words[8], words[9], words[10], words[11], words[12], words[13], words[14], words[15],
+            ])),
+            _ => Err(Errno::EINVAL),
+        }
     }
 
     /// Gives the descriptor away.

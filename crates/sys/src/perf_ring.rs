@@ -72,6 +72,19 @@ impl PerfRing {
         self.map.u64_at(DATA_HEAD).load(Ordering::Acquire).saturating_sub(self.tail)
     }
 
+    /// How many bytes were given back, from the start.
+    pub fn position(&self) -> u64 {
+        self.tail
+    }
+
+    /// Whether everything surely fitted that was offered since the position was `position`. A record has at most 64 KiB, so
+    /// one can have been refused only when less than that was free.
+    pub fn had_room_since(&self, position: u64) -> bool {
+        const RECORD_MAX: u64 = 1 << 16;
+        let head = self.map.u64_at(DATA_HEAD).load(Ordering::Acquire);
+        head.saturating_sub(position).saturating_add(RECORD_MAX) <= self.size as u64
+    }
+
     /// Calls `each` for the records that are there when it is called, until it returns `false`. Returns how many were seen.
     /// The room is given back record by record, so a program that writes faster than we read loses as little as possible.
     pub fn consume(&mut self, mut each: impl FnMut(PerfRecord<'_>) -> bool) -> usize {

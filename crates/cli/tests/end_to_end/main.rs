@@ -7,12 +7,12 @@
 mod support;
 
 mod bad_input;
+mod buffers;
 mod doctor;
 mod kprobes;
 mod load;
 mod maps;
 mod network;
-mod ring_buffer;
 mod stop;
 mod tracepoints;
 mod uprobes;

@@ -1,7 +1,8 @@
 //! Perf buffers: one per CPU that is online, filled by `bpf_perf_event_output`.
 //!
-//! A program writes to the event in the slot of the CPU that it runs on. The kernel tells what did not fit by a record of
-//! its own, so losses are exact and per CPU.
+//! A program writes to the event in the slot of the CPU that it runs on. What did not fit the kernel tells by a record of its
+//! own, but only before the next one that fits, which may never come. So the event itself is asked too (kernel 6.0) whenever
+//! its buffer was nearly full: losses are exact and per CPU. Before 6.0 those behind the last event of a CPU stay unknown.
 
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -21,6 +22,29 @@ pub(super) struct PerfBuffer {
     cpu: u32,
     event: PerfEvent,
     ring: PerfRing,
+    losses: Losses,
+}
+
+/// What is known about the losses of one buffer.
+#[derive(Debug, Default)]
+struct Losses {
+    /// The event can be asked (kernel 6.0).
+    countable: bool,
+    /// Something may have been lost since it was asked.
+    doubtful: bool,
+    /// By the records in the buffer.
+    announced: u64,
+    /// Given to the sink.
+    told: u64,
+}
+
+impl Losses {
+    /// What the sink has not been told yet, when so many were lost from the start.
+    fn news(&mut self, total: u64) -> Option<u64> {
+        let news = total.checked_sub(self.told).filter(|news| *news > 0)?;
+        self.told = total;
+        Some(news)
+    }
 }
 
 impl PerfBuffer {
@@ -40,8 +64,8 @@ impl PerfBuffer {
             attr.sample_type = perf_event::PERF_SAMPLE_RAW;
             attr.sample_period = 1;
             attr.wakeup = 1;
-            let event = match PerfEvent::open(&attr, -1, cpu as i32) {
-                Ok(event) => event,
+            let (event, countable) = match open(attr, cpu) {
+                Ok(opened) => opened,
                 // Taken offline since.
                 Err(Errno::ENODEV) => continue,
                 Err(errno) => return Err(what(cpu, errno)),
@@ -50,7 +74,7 @@ impl PerfBuffer {
             let fd = std::os::fd::AsRawFd::as_raw_fd(&event.as_fd()) as u32;
             map.fd().update(&cpu.to_ne_bytes(), &fd.to_ne_bytes(), 0).map_err(|errno| what(cpu, errno))?;
             event.enable().map_err(|errno| what(cpu, errno))?;
-            buffers.push(PerfBuffer { map: id, cpu, event, ring });
+            buffers.push(PerfBuffer { map: id, cpu, event, ring, losses: Losses { countable, ..Losses::default() } });
         }
         Ok(buffers)
     }
@@ -58,13 +82,17 @@ impl PerfBuffer {
     /// Gives what is there.
     pub(super) fn consume(&mut self, sink: &mut dyn FnMut(Record<'_>) -> ControlFlow<()>) -> (usize, ControlFlow<()>) {
         let (map, cpu) = (self.map, self.cpu);
+        let missing = |count| Record::Lost { source: Source::Map(map), cpu: Some(cpu), count };
         let mut count = 0;
         let mut flow = ControlFlow::Continue(());
+        let losses = &mut self.losses;
+        let start = self.ring.position();
         self.ring.consume(|record| {
             let told = match record.record_type {
                 RECORD_SAMPLE => sample(record.body).map(|data| Record::Event { map, cpu: Some(cpu), data }),
                 RECORD_LOST => {
-                    lost(record.body).map(|count| Record::Lost { source: Source::Map(map), cpu: Some(cpu), count })
+                    losses.announced += lost(record.body).unwrap_or(0);
+                    losses.news(losses.announced).map(missing)
                 }
                 _ => None,
             };
@@ -74,6 +102,15 @@ impl PerfBuffer {
             }
             flow.is_continue()
         });
+        // With the position before the reading: the room that was given back came too late for what was refused meanwhile.
+        losses.doubtful |= losses.countable && !self.ring.had_room_since(start);
+        if losses.doubtful && flow.is_continue() {
+            losses.doubtful = false;
+            if let Some(told) = self.event.lost().ok().and_then(|total| losses.news(total)) {
+                count += 1;
+                flow = sink(missing(told));
+            }
+        }
         (count, flow)
     }
 }
@@ -81,6 +118,18 @@ impl PerfBuffer {
 impl AsFd for PerfBuffer {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.event.as_fd()
+    }
+}
+
+/// Opens the event of one CPU, and says whether it can be asked for its losses.
+fn open(mut attr: Attr, cpu: u32) -> Result<(PerfEvent, bool), Errno> {
+    attr.read_format = perf_event::PERF_FORMAT_LOST;
+    match PerfEvent::open(&attr, -1, cpu as i32) {
+        Err(Errno::EINVAL) => {
+            attr.read_format = 0;
+            PerfEvent::open(&attr, -1, cpu as i32).map(|event| (event, false))
+        }
+        opened => opened.map(|event| (event, true)),
     }
 }
 
