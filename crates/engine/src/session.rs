@@ -34,9 +34,25 @@ pub struct LoadOptions {
     pub perf_buffer_bytes: usize,
     /// Keep the verifier's log of programs that load, too.
     pub keep_logs: bool,
+    /// Delegated rights.
+    pub token: Token,
     /// Id of the loaded program whose functions the object's freplace programs replace (kernel 5.6). It must have been
     /// loaded with types (BTF), since the function is found by its name there.
     pub replace: Option<u32>,
+}
+
+/// Whose rights are used beside the process's own: a BPF token (kernel 6.9), by which the owner of a bpffs lets a user namespace,
+/// a container, use BPF.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Token {
+    /// That of the bpffs that `$LIBBPF_BPF_TOKEN_PATH` names; without the variable that of `/sys/fs/bpf`, if rights were
+    /// delegated there.
+    #[default]
+    Auto,
+    /// That of the bpffs at this path; it is an error if it has none.
+    At(std::path::PathBuf),
+    /// None.
+    Never,
 }
 
 /// What became of one program.

@@ -51,6 +51,11 @@ impl AsFd for Bpffs {
     }
 }
 
+/// Opens the folder of a bpffs, for [`token_create`](crate::bpf::token_create).
+pub fn open_dir(path: &Path) -> Result<OwnedFd> {
+    mount::open_dir(path)
+}
+
 /// Whether `path`, or for a path that does not exist yet its nearest existing parent, lies on a bpffs.
 pub fn contains(path: &Path) -> bool {
     let mut at = PathBuf::from(path);

@@ -34,6 +34,7 @@ pub(super) struct Maker<'a> {
     pub(super) spec: &'a Spec,
     pub(super) options: &'a LoadOptions,
     pub(super) target: &'a LiveTarget,
+    pub(super) token: Option<BorrowedFd<'a>>,
     pub(super) btf: Option<&'a BtfFd>,
     /// Values that only the target could tell.
     pub(super) contents: HashMap<MapId, &'a [u8]>,
@@ -101,6 +102,7 @@ impl Maker<'_> {
             numa_node: map.numa_node.unwrap_or(0),
             name: if KernelVersion::running() >= KernelVersion::new(4, 15, 0) { name } else { "" },
             map_extra: shape.map_extra,
+            token: self.token,
             ..MapCreate::default()
         };
         if let Some(btf) = self.btf
@@ -169,6 +171,7 @@ impl Maker<'_> {
             btf: self.btf.map(AsFd::as_fd),
             btf_vmlinux_value_type_id: ops.value_type.type_id.0,
             value_type_btf: module.as_ref().map(AsFd::as_fd),
+            token: self.token,
             ..MapCreate::default()
         };
         if let MapContents::StructOps(contents) = &map.contents
@@ -197,7 +200,7 @@ impl Maker<'_> {
             Errno::EINVAL if shape.max_entries == 0 && !shape.is_storage() => {
                 error.with_hint("its `max_entries` is 0: give it a size")
             }
-            Errno::EINVAL if self.target.features().map_type(shape.map_type).is_err() => {
+            Errno::EINVAL if self.target.features().map_type(shape.map_type) == Err(Errno::EINVAL) => {
                 error.with_hint(format!("this kernel has no maps of type {}", shape.map_type))
             }
             Errno::EINVAL if shape.value_size == 0 && shape.has_values() => {

@@ -11,11 +11,12 @@ mod maps;
 mod programs;
 mod replace;
 mod shape;
+mod token;
 mod types;
 mod verdict;
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use skep_engine::{Error, LoadOptions, Loaded};
 use skep_insn::Endian;
@@ -66,9 +67,11 @@ pub(crate) fn load(
         .with_hint("compile it with `-target bpf`, without `el` or `eb`")
         .with_source(Errno::EINVAL));
     }
+    let token = token::open(&options.token)?;
+    let token = token.as_ref().map(AsFd::as_fd);
     let mut objects = Objects::default();
     if let Some(bytes) = resolved.btf_for_load(spec) {
-        match types::upload(&bytes, || target.features().btf_kinds()) {
+        match types::upload(&bytes, token, || target.features().btf_kinds()) {
             Ok(btf) => objects.btf = Some(btf),
             Err(error) if errno_of(&error) == Some(Errno::EPERM) => {
                 return Err(permission::explained(error, Tried::Map));
@@ -77,7 +80,7 @@ pub(crate) fn load(
             Err(error) => objects.warnings.push(error),
         }
     }
-    let missing = make_maps(spec, &resolved, target, options, &mut objects)?;
+    let missing = make_maps(spec, &resolved, target, options, token, &mut objects)?;
 
     let replaced = replace::Target::find(spec, options.replace)?;
     let ready: Vec<(ProgId, &ResolvedProgram)> =
@@ -85,6 +88,7 @@ pub(crate) fn load(
     let loader = programs::Loader {
         spec,
         target,
+        token,
         btf: objects.btf.as_ref(),
         maps: &objects.maps,
         missing: &missing,
@@ -133,12 +137,14 @@ fn make_maps(
     resolved: &Resolved,
     target: &LiveTarget,
     options: &LoadOptions,
+    token: Option<BorrowedFd<'_>>,
     objects: &mut Objects,
 ) -> Result<HashMap<MapId, String>, Error> {
     let maker = maps::Maker {
         spec,
         options,
         target,
+        token,
         btf: objects.btf.as_ref(),
         contents: resolved.contents.iter().map(|(id, data)| (*id, data.as_slice())).collect(),
         struct_ops: resolved.struct_ops.iter().map(|(id, ops)| (*id, ops.as_ref().map_err(String::as_str))).collect(),

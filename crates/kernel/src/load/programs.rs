@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use skep_engine::Error;
 use skep_insn::{Endian, RawInsn};
@@ -31,6 +31,7 @@ const WORTH_THREADS: usize = 4096;
 pub(super) struct Loader<'a> {
     pub(super) spec: &'a Spec,
     pub(super) target: &'a LiveTarget,
+    pub(super) token: Option<BorrowedFd<'a>>,
     pub(super) btf: Option<&'a BtfFd>,
     /// By the map's number; `None` was not made.
     pub(super) maps: &'a [Option<KernelMap>],
@@ -159,6 +160,7 @@ impl Loader<'_> {
                 attach_btf_id,
                 attach_to,
                 fd_array: &bound.fd_array,
+                token: self.token,
                 ..ProgLoad::default()
             };
             load.load()
@@ -277,6 +279,7 @@ impl Loader<'_> {
             value_size: VALUE_SIZE,
             max_entries: targets.len() as u32,
             name,
+            token: self.token,
             ..MapCreate::default()
         }
         .create()

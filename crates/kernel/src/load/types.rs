@@ -16,6 +16,8 @@
 //! | `DATASEC` named `?...` | 6.8 | an empty struct |
 //! | `FUNC`, `FUNC_PROTO` | 4.20 | a typedef, an empty struct |
 
+use std::os::fd::BorrowedFd;
+
 use skep_btf::{Btf, Builder, FuncLinkage, IntEncoding, Type, TypeDef, TypeId};
 use skep_engine::Error;
 use skep_sys::Errno;
@@ -28,30 +30,34 @@ use crate::features::BtfKinds;
 /// # Errors
 ///
 /// With the kernel's own words about what is wrong with them.
-pub(super) fn upload(bytes: &[u8], kinds: impl FnOnce() -> BtfKinds) -> Result<BtfFd, Error> {
-    let first = match attempt(bytes) {
+pub(super) fn upload(
+    bytes: &[u8],
+    token: Option<BorrowedFd<'_>>,
+    kinds: impl FnOnce() -> BtfKinds,
+) -> Result<BtfFd, Error> {
+    let first = match attempt(bytes, token) {
         Ok(fd) => return Ok(fd),
-        Err(errno @ (Errno::EPERM | Errno::ENOMEM)) => return Err(refused(bytes, errno)),
+        Err(errno @ (Errno::EPERM | Errno::ENOMEM)) => return Err(refused(bytes, token, errno)),
         Err(errno) => errno,
     };
     let kinds = kinds();
     if kinds != BtfKinds::ALL
         && let Some(plain) = fit(bytes, kinds)
     {
-        return attempt(&plain).map_err(|errno| refused(&plain, errno));
+        return attempt(&plain, token).map_err(|errno| refused(&plain, token, errno));
     }
-    Err(refused(bytes, first))
+    Err(refused(bytes, token, first))
 }
 
-fn attempt(bytes: &[u8]) -> Result<BtfFd, Errno> {
-    BtfLoad { btf: bytes, log: None, token: None }.load().0
+fn attempt(bytes: &[u8], token: Option<BorrowedFd<'_>>) -> Result<BtfFd, Errno> {
+    BtfLoad { btf: bytes, log: None, token }.load().0
 }
 
 /// Asks again with a log, to say why.
-fn refused(bytes: &[u8], errno: Errno) -> Error {
+fn refused(bytes: &[u8], token: Option<BorrowedFd<'_>>, errno: Errno) -> Error {
     let mut buf = vec![0; 64 * 1024];
     let log = Log { level: LogLevel::BRIEF, buf: &mut buf };
-    let (_, _) = BtfLoad { btf: bytes, log: Some(log), token: None }.load();
+    let (_, _) = BtfLoad { btf: bytes, log: Some(log), token }.load();
     let end = buf.iter().position(|&b| b == 0).unwrap_or(buf.len());
     let text = String::from_utf8_lossy(&buf[..end]).into_owned();
     let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
@@ -180,7 +186,7 @@ mod tests {
     fn the_running_kernel_takes_what_was_fitted() {
         let kinds = BtfKinds { float: false, enum64: false, type_tag: false, decl_tag: false, ..BtfKinds::ALL };
         let bytes = fit(&everything(), BtfKinds { qmark_datasec: false, ..kinds }).unwrap();
-        match upload(&bytes, || BtfKinds::ALL) {
+        match upload(&bytes, None, || BtfKinds::ALL) {
             Ok(_) => {}
             Err(error) => {
                 let errno = std::error::Error::source(&error).and_then(|e| e.downcast_ref::<Errno>().copied());

@@ -255,7 +255,8 @@ pub fn obj_get(dir: Option<BorrowedFd<'_>>, path: &std::ffi::CStr, file_flags: u
     object_of(unsafe { call_fd(cmd::OBJ_GET, &mut attr)? })
 }
 
-/// `BPF_TOKEN_CREATE`: a right to use BPF that the owner of a bpffs delegates to a user namespace (kernel 6.9).
+/// `BPF_TOKEN_CREATE`: a right to use BPF that the owner of a bpffs delegates to a user namespace (kernel 6.9). `ENOENT` when
+/// nothing is delegated there, `EOPNOTSUPP` in the first user namespace.
 pub fn token_create(bpffs: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     let mut attr = attr::TokenCreate::zeroed();
     attr.bpffs_fd = raw(bpffs);
