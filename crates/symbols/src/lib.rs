@@ -1,0 +1,192 @@
+//! Addresses to names: the kernel's, and those of processes, ended ones too.
+//!
+//! Nothing is read before the first question. The kernel's symbols are then read whole, once: 40 ms and some 8 MB. Of a
+//! process only the list of its mappings is read, and kept when it is first seen, so that what it leaves behind in maps and
+//! stacks can be named after it has gone; the files themselves are read (by `blazesym`) when an address in them is asked for.
+//!
+//! # Invariants
+//!
+//! - Never fails: an address without a name is `None`, whatever the reason.
+//! - Reads, and changes nothing: no signal, no ptrace.
+
+mod files;
+mod kernel;
+mod mappings;
+mod perf_map;
+
+use std::borrow::Cow;
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use crate::files::Files;
+use crate::kernel::Kernel;
+use crate::mappings::Process;
+
+/// How much is looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Files, lines and inlined functions from DWARF, where it is there; costs time and memory for each file.
+    pub lines: bool,
+    /// C++ and Rust names as they are written.
+    pub demangle: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { lines: true, demangle: true }
+    }
+}
+
+/// A symbol, and where in it the address is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Symbol<'a> {
+    /// Its name.
+    pub name: Cow<'a, str>,
+    /// Bytes from its start.
+    pub off_bytes: u64,
+    /// Kernel module, or the file of a process's code; `None` for the kernel itself.
+    pub module: Option<Cow<'a, str>>,
+    /// Source line, when it is known.
+    pub line: Option<Line>,
+    /// Functions that were inlined here, innermost first.
+    pub inlined: Vec<Inlined>,
+}
+
+/// A line of source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// File as the compiler saw it.
+    pub file: String,
+    /// Line, from 1.
+    pub line: u32,
+}
+
+/// A function that was inlined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inlined {
+    /// Its name.
+    pub name: String,
+    /// Where in it.
+    pub line: Option<Line>,
+}
+
+/// A place in a mapped file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilePlace {
+    /// The file, by a path that opens it from here.
+    pub path: PathBuf,
+    /// What the process calls it.
+    pub shown: String,
+    /// Offset in it, in bytes.
+    pub off_bytes: u64,
+}
+
+/// Names of addresses. What was read is kept for the life of the value.
+#[derive(Debug, Default)]
+pub struct Symbols {
+    options: Options,
+    kernel: OnceCell<Kernel>,
+    processes: RefCell<HashMap<u32, Process>>,
+    files: OnceCell<Files>,
+}
+
+impl Symbols {
+    /// With nothing read yet.
+    pub fn new(options: Options) -> Symbols {
+        Symbols { options, ..Symbols::default() }
+    }
+
+    /// The kernel symbol that an address is in; `None` when there is none, or when the kernel hides its addresses.
+    pub fn kernel(&self, address: u64) -> Option<Symbol<'_>> {
+        self.kernel.get_or_init(Kernel::read).find(address)
+    }
+
+    /// The symbol that an address of a process is in. A process that has gone is known if it was [seen](Symbols::see) before.
+    pub fn user(&self, pid: u32, address: u64) -> Option<Symbol<'static>> {
+        self.see(pid);
+        let mut processes = self.processes.borrow_mut();
+        let process = processes.get_mut(&pid)?;
+        if let Some(symbol) = process.jitted(address) {
+            return Some(symbol);
+        }
+        let place = process.place(address)?;
+        self.files.get_or_init(|| Files::new(self.options)).find(&place)
+    }
+
+    /// The file that an address of a process is mapped from.
+    pub fn file(&self, pid: u32, address: u64) -> Option<FilePlace> {
+        self.see(pid);
+        self.processes.borrow_mut().get_mut(&pid)?.place(address)
+    }
+
+    /// The build id of a file, as lower case hex.
+    pub fn build_id(&self, place: &FilePlace) -> Option<String> {
+        files::build_id(&place.path)
+    }
+
+    /// Reads a process's mappings, unless that was done, so that its addresses have names when it has gone.
+    pub fn see(&self, pid: u32) {
+        let mut processes = self.processes.borrow_mut();
+        if !processes.contains_key(&pid)
+            && let Some(process) = Process::read(pid)
+        {
+            processes.insert(pid, process);
+        }
+    }
+
+    /// Adds a mapping that somebody saw being made, and with it the process.
+    pub fn mapped(&self, pid: u32, start: u64, end: u64, off_bytes: u64, path: &str) {
+        self.processes.borrow_mut().entry(pid).or_insert_with(|| Process::empty(pid)).add(start, end, off_bytes, path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_function_has_a_name() {
+        let symbols = Symbols::default();
+        let me = std::process::id();
+        let address = our_own_function_has_a_name as *const () as u64;
+        let found = symbols.user(me, address).expect("the test has symbols");
+        assert!(found.name.contains("our_own_function_has_a_name"), "{found:?}");
+        assert_eq!(found.off_bytes, 0);
+        assert!(symbols.user(me, 8).is_none());
+    }
+
+    #[test]
+    fn an_ended_process_keeps_its_names_when_it_was_seen() {
+        let symbols = Symbols::default();
+        use std::io::{Read, Write};
+        use std::process::{Command, Stdio};
+        let mut child = Command::new("/bin/cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // When it has copied a byte it has loaded everything.
+        child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", child.id())).unwrap();
+        let code = maps.lines().find(|line| line.contains(" r-xp ") && line.contains('/')).expect("it has code");
+        let start = u64::from_str_radix(code.split('-').next().unwrap(), 16).unwrap();
+        symbols.see(child.id());
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        let place = symbols.file(child.id(), start + 16).expect("it was seen");
+        assert!(code.ends_with(&place.shown), "{place:?}");
+        assert!(symbols.user(u32::MAX, start).is_none());
+    }
+
+    #[test]
+    fn kernel_addresses_have_names_where_they_may_be_read() {
+        let symbols = Symbols::default();
+        let known = skep_sys::kallsyms::addresses(["bpf_prog_put"]).unwrap_or_default();
+        match known.get("bpf_prog_put").map(Vec::as_slice) {
+            Some([address]) if *address != 0 => {
+                let found = symbols.kernel(address + 2).unwrap();
+                assert_eq!((found.name.as_ref(), found.off_bytes), ("bpf_prog_put", 2));
+                assert!(symbols.kernel(1).is_none());
+            }
+            _ => println!("skipped: needs CAP_SYSLOG"),
+        }
+    }
+}
