@@ -11,6 +11,7 @@ mod load;
 mod ringbuf;
 mod run;
 mod running;
+mod trace;
 
 /// One measurement.
 struct Bench {
@@ -23,6 +24,7 @@ const BENCHES: &[Bench] = &[
     Bench { name: "load", run: load::bench, help: "load an object and exit, beside libbpf" },
     Bench { name: "run", run: run::bench, help: "`skep run` from exec to attached, its memory, its exit" },
     Bench { name: "ringbuf", run: ringbuf::bench, help: "a burst of 2,000,000 events through `skep run`" },
+    Bench { name: "trace", run: trace::bench, help: "scripts beside bpftrace: start, cost of an event, output" },
 ];
 
 /// Runs the named measurement, or all.

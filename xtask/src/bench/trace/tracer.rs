@@ -1,0 +1,143 @@
+//! A tracer that is measured from outside.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::bench::running;
+use crate::{paths, sh};
+
+/// What both print on stdout once everything is attached, when it is in their environment.
+const ATTACHED: &str = "__BPFTRACE_NOTIFY_PROBES_ATTACHED";
+
+/// A program that answers to the name `bpftrace`.
+#[derive(Clone, Debug)]
+pub(super) struct Tracer {
+    pub(super) name: &'static str,
+    pub(super) program: PathBuf,
+}
+
+/// The distribution's bpftrace, then skep.
+pub(super) fn both() -> Result<[Tracer; 2]> {
+    let theirs = sh::find("bpftrace").context("`cargo xtask setup` installs bpftrace, but it is not there")?;
+    let skep = running::skep()?;
+    let ours = paths::build_cache().join("oracle/bpftrace");
+    std::fs::create_dir_all(ours.parent().context("it lies in a folder")?)?;
+    let _ = std::fs::remove_file(&ours);
+    std::os::unix::fs::symlink(&skep, &ours).with_context(|| format!("cannot make {}", ours.display()))?;
+    Ok([Tracer { name: "bpftrace", program: theirs }, Tracer { name: "skep", program: ours }])
+}
+
+/// A script as the command line takes it.
+pub(super) enum Script<'a> {
+    Text(&'a str),
+    File(&'a Path),
+}
+
+impl Tracer {
+    /// The command for a script.
+    pub(super) fn command(&self, script: &Script<'_>) -> Command {
+        let mut command = Command::new(&self.program);
+        match script {
+            Script::Text(text) => command.args(["-e", text]),
+            Script::File(file) => command.arg(file),
+        };
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).env(ATTACHED, "1");
+        command
+    }
+
+    /// Starts a script and waits until it is attached.
+    pub(super) fn start(&self, script: &Script<'_>) -> Result<Tracing> {
+        self.start_command(self.command(script))
+    }
+
+    /// As [`Tracer::start`], for a command that was changed.
+    pub(super) fn start_command(&self, mut command: Command) -> Result<Tracing> {
+        let start = Instant::now();
+        let mut child = command.spawn().with_context(|| format!("cannot run `{}`", sh::line(&command)))?;
+        let mut stdout = BufReader::new(child.stdout.take().context("stdout is a pipe")?);
+        let mut said = String::new();
+        loop {
+            let mut line = String::new();
+            if stdout.read_line(&mut line)? == 0 {
+                child.wait()?;
+                bail!("`{}` ended before it was attached:\n{}", sh::line(&command), said.trim_end());
+            }
+            if line.trim_end() == ATTACHED {
+                break;
+            }
+            said.push_str(&line);
+        }
+        Ok(Tracing { child, stdout: Some(stdout), attached_after: start.elapsed() })
+    }
+}
+
+/// A script whose probes are attached.
+pub(super) struct Tracing {
+    child: Child,
+    stdout: Option<BufReader<ChildStdout>>,
+    /// From the start of the process.
+    pub(super) attached_after: Duration,
+}
+
+impl Tracing {
+    /// Processor time of the process so far, user and system, in clock ticks of 10 ms at worst; all threads.
+    pub(super) fn cpu(&self) -> Result<Duration> {
+        let folder = format!("/proc/{}/task", self.child.id());
+        let mut sum = 0u64;
+        for task in std::fs::read_dir(&folder).with_context(|| format!("cannot read {folder}"))? {
+            let text = std::fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+            sum += text.split(' ').next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+        }
+        Ok(Duration::from_nanos(sum))
+    }
+
+    /// The process.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Greatest resident memory so far.
+    pub(super) fn peak_kb(&self) -> Result<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("status tells VmHWM")?;
+        line.split_ascii_whitespace().next().and_then(|word| word.parse().ok()).context("VmHWM is a number")
+    }
+
+    /// What it prints from now on, once.
+    pub(super) fn take_stdout(&mut self) -> Option<BufReader<ChildStdout>> {
+        self.stdout.take()
+    }
+
+    /// What it says beside that, when the command kept it, once.
+    pub(super) fn stderr(&mut self) -> Option<ChildStderr> {
+        self.child.stderr.take()
+    }
+
+    /// Waits until it has ended.
+    pub(super) fn wait(mut self) -> Result<()> {
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Asks it to end.
+    pub(super) fn interrupt(&self) -> Result<()> {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), rustix::process::Signal::INT)?;
+        Ok(())
+    }
+
+    /// Ctrl-C; gives back what it printed since it was attached, and how long its exit took.
+    pub(super) fn stop(mut self) -> Result<(String, Duration)> {
+        let start = Instant::now();
+        self.interrupt()?;
+        let mut said = Vec::new();
+        if let Some(mut stdout) = self.stdout.take() {
+            stdout.read_to_end(&mut said)?;
+        }
+        self.child.wait()?;
+        Ok((String::from_utf8_lossy(&said).into_owned(), start.elapsed()))
+    }
+}
