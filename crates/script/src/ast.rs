@@ -198,6 +198,44 @@ pub struct Block {
     pub span: Span,
 }
 
+impl Block {
+    /// The same as a statement, where nobody asks for its value: the tail becomes a last statement.
+    pub fn into_statements(mut self) -> Block {
+        if let Some(tail) = self.tail.take() {
+            let span = tail.span;
+            let kind = match tail.kind {
+                ExprKind::If(branch) => StmtKind::If(branch),
+                ExprKind::Block(inner) => StmtKind::Block(*inner),
+                kind => StmtKind::Expr(Expr { kind, span }),
+            };
+            self.stmts.push(Stmt { kind: kind.without_value(), span });
+        }
+        self
+    }
+}
+
+impl StmtKind {
+    /// The same without the values of its branches and blocks.
+    pub fn without_value(self) -> StmtKind {
+        match self {
+            StmtKind::If(mut branch) => {
+                branch.then = branch.then.into_statements();
+                branch.otherwise = branch.otherwise.map(Block::into_statements);
+                StmtKind::If(branch)
+            }
+            StmtKind::Block(block) => StmtKind::Block(block.into_statements()),
+            other => other,
+        }
+    }
+}
+
+impl If {
+    /// Whether it can be a value: there is an `else`, and a branch that ends with a value.
+    pub fn has_value(&self) -> bool {
+        self.otherwise.as_ref().is_some_and(|otherwise| self.then.tail.is_some() || otherwise.tail.is_some())
+    }
+}
+
 /// A statement.
 #[derive(Clone, Debug)]
 pub struct Stmt {

@@ -30,10 +30,14 @@
 
 pub mod ast;
 pub mod diagnostic;
+pub mod dump;
 pub mod ir;
+pub mod lexer;
 pub mod options;
+pub mod parser;
 pub mod plan;
 pub mod points;
+pub mod render;
 pub mod source;
 pub mod structs;
 pub mod target;
