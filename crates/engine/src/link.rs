@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
-use crate::Error;
+use crate::{Error, ErrorKind};
 
 /// An attached program. Dropping it detaches, unless it was pinned.
 pub trait Link: Send {
@@ -27,9 +27,35 @@ pub trait Link: Send {
     /// When this kind of attachment cannot be pinned (it has no kernel link), or the path is not in a bpffs.
     fn pin(&mut self, path: &std::path::Path) -> Result<(), Error>;
 
+    /// Takes away the names that were given to it, or by which it was found, in a bpffs. It stays attached until it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be removed.
+    fn unpin(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Puts another loaded program in place, without a moment in which there is none. `program` is its descriptor.
+    ///
+    /// # Errors
+    ///
+    /// When this kind of attachment cannot be updated: XDP, tc, cgroup, network namespace, netkit and iterator links can.
+    fn update(&self, program: BorrowedFd<'_>) -> Result<(), Error> {
+        let _ = program;
+        Err(Error::new(format!("the program at {} cannot be replaced", self.describe()))
+            .with_kind(ErrorKind::Unsupported))
+    }
+
     /// What a person should know about it though it is attached, such as a probe's argument that cannot be read.
     fn notes(&self) -> &[String] {
         &[]
+    }
+}
+
+impl std::fmt::Debug for dyn Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Link").field(&self.describe()).finish()
     }
 }
 

@@ -1,8 +1,11 @@
 //! Maps of a loaded object.
 
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
 use skep_spec::MapType;
 
-use crate::Error;
+use crate::{Error, ErrorKind};
 
 /// A map that exists. Keys and values are bytes in the map's layout; for per-CPU types a value is all CPUs' values one
 /// after another, each rounded up to 8 bytes.
@@ -25,6 +28,65 @@ pub trait MapHandle {
     /// Every entry, in the engine's order, by the fastest way there is. Entries that come or go meanwhile may be missed,
     /// none is given twice.
     fn entries(&self) -> Result<Vec<Entry>, Error>;
+
+    /// The value at `key`, removed in the same step; `None` when there is none. For queues and stacks, whose key is empty, the
+    /// next one out.
+    fn take(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let value = self.lookup(key)?;
+        if value.is_some() {
+            self.delete(key)?;
+        }
+        Ok(value)
+    }
+
+    /// Sets many entries, in one step where the engine can. Stops at the first that fails; the error says how many were done.
+    fn update_many(&self, entries: &[Entry], flags: u64) -> Result<(), Error> {
+        let of = entries.len();
+        entries.iter().enumerate().try_for_each(|(done, (key, value))| {
+            self.update(key, value, flags).map_err(|error| error.about(format_args!("entry {} of {of}", done + 1)))
+        })
+    }
+
+    /// Deletes many entries, as [`MapHandle::update_many`] sets them. Those that are absent are passed over.
+    fn delete_many(&self, keys: &[Vec<u8>]) -> Result<(), Error> {
+        keys.iter().try_for_each(|key| self.delete(key).map(drop))
+    }
+
+    /// Every entry, taken out while it is read: what a sampling reader wants, since nothing is counted twice and nothing is lost
+    /// between reading and clearing.
+    fn drain(&self) -> Result<Vec<Entry>, Error> {
+        let mut taken = Vec::new();
+        for (key, _) in self.entries()? {
+            if let Some(value) = self.take(&key)? {
+                taken.push((key, value));
+            }
+        }
+        Ok(taken)
+    }
+
+    /// From now on only programs may write.
+    fn freeze(&self) -> Result<(), Error> {
+        Err(unsupported(&self.facts(), "frozen"))
+    }
+
+    /// Gives it a name in a bpffs, where it outlives this process.
+    ///
+    /// # Errors
+    ///
+    /// When the path is not in a bpffs or is taken, or the engine has nothing that outlives it.
+    fn pin(&self, path: &Path) -> Result<(), Error> {
+        let _ = path;
+        Err(unsupported(&self.facts(), "pinned"))
+    }
+
+    /// Its descriptor, where it has one.
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+fn unsupported(map: &MapFacts, done: &str) -> Error {
+    Error::new(format!("map `{}` cannot be {done} in this engine", map.name)).with_kind(ErrorKind::Unsupported)
 }
 
 /// A key and its value.

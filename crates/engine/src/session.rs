@@ -1,6 +1,7 @@
 //! Engines and what they give back.
 
 use std::io::Read;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use skep_spec::map::Slot;
@@ -82,6 +83,12 @@ pub trait Session {
 
     /// Registers a struct_ops map of the object (kernel 6.0 for a link; before that, until the session is dropped).
     fn attach_map(&self, map: MapId) -> Result<Box<dyn Link>, Error>;
+
+    /// The descriptor of a loaded program, where the engine has descriptors; `None` also when it is not loaded.
+    fn program_fd(&self, program: ProgId) -> Option<BorrowedFd<'_>> {
+        let _ = program;
+        None
+    }
 
     /// Puts a program of the object into a program array, or a map into a map of maps.
     fn set_slot(&self, map: MapId, index: u32, slot: Slot) -> Result<(), Error>;

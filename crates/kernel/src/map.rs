@@ -100,98 +100,6 @@ impl KernelMap {
         })
     }
 
-    /// The value at `key`, removed in the same step. For queues and stacks, whose key is empty, the next one out. Hash maps
-    /// need kernel 5.14.
-    pub fn lookup_and_delete(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        self.check_key(key)?;
-        let mut value = vec![0; self.fd.value_len()];
-        match self.fd.lookup_and_delete(key, &mut value, 0) {
-            Ok(()) => Ok(Some(value)),
-            Err(Errno::ENOENT) => Ok(None),
-            Err(errno) => Err(self.failed("take an element out of", errno)),
-        }
-    }
-
-    /// Sets many elements, in one call where the kernel has it (5.6 for arrays and hashes), else one by one. Stops at the
-    /// first that fails; the error says how many were done.
-    pub fn update_many(&self, entries: &[Entry], elem_flags: u64) -> Result<(), Error> {
-        for (key, value) in entries {
-            self.check_key(key)?;
-            self.check_value(value)?;
-        }
-        let keys: Vec<u8> = entries.iter().flat_map(|(key, _)| key.iter().copied()).collect();
-        let values: Vec<u8> = entries.iter().flat_map(|(_, value)| value.iter().copied()).collect();
-        let mut done = 0;
-        if !entries.is_empty() && self.fd.key_len() > 0 {
-            let (count, result) = self.fd.update_batch(&keys, &values, elem_flags);
-            done = count as usize;
-            match result {
-                Ok(()) => return Ok(()),
-                Err(errno) if done == 0 && no_batches(errno) => {}
-                Err(errno) => return Err(self.partial("set", done, entries.len(), errno)),
-            }
-        }
-        for (key, value) in &entries[done..] {
-            self.fd.update(key, value, elem_flags).map_err(|errno| self.partial("set", done, entries.len(), errno))?;
-            done += 1;
-        }
-        Ok(())
-    }
-
-    /// Removes many elements, as [`KernelMap::update_many`] sets them. Those that are absent are passed over.
-    pub fn delete_many(&self, keys: &[Vec<u8>]) -> Result<(), Error> {
-        for key in keys {
-            self.check_key(key)?;
-        }
-        let mut at = 0;
-        while at < keys.len() {
-            let rest: Vec<u8> = keys[at..].iter().flatten().copied().collect();
-            let (count, result) = self.fd.delete_batch(&rest, 0);
-            match result {
-                Ok(()) => return Ok(()),
-                Err(errno) if count == 0 && no_batches(errno) => break,
-                // The batch stops at an absent key.
-                Err(Errno::ENOENT) => at += count as usize + 1,
-                Err(errno) => return Err(self.partial("delete", at + count as usize, keys.len(), errno)),
-            }
-        }
-        for (done, key) in keys.iter().enumerate().skip(at) {
-            match self.fd.delete(key) {
-                Ok(()) | Err(Errno::ENOENT) => {}
-                Err(errno) => return Err(self.partial("delete", done, keys.len(), errno)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Every element, taken out while it is read (kernel 5.6): what a sampling reader wants, since nothing is counted twice
-    /// and nothing is lost between reading and clearing.
-    pub fn drain(&self) -> Result<Vec<Entry>, Error> {
-        let (entries, result) = self.batches(true);
-        match result {
-            Ok(()) => Ok(entries),
-            Err(errno) if no_batches(errno) && entries.is_empty() => {
-                let mut entries = self.walk()?;
-                for (key, value) in &mut entries {
-                    match self.fd.lookup_and_delete(key, value, 0) {
-                        Ok(()) | Err(Errno::ENOENT) => {}
-                        Err(_) => match self.fd.delete(key) {
-                            Ok(()) | Err(Errno::ENOENT) => {}
-                            Err(errno) => return Err(self.failed("clear", errno)),
-                        },
-                    }
-                }
-                Ok(entries)
-            }
-            Err(errno) => Err(self.failed("drain", errno)),
-        }
-    }
-
-    /// From now on only programs may write.
-    pub fn freeze(&self) -> Result<(), Error> {
-        self.fd.freeze().map_err(|errno| self.failed("freeze", errno))
-    }
-
     /// The values of a map made with `BPF_F_MMAPABLE` as memory (arrays since 5.5; arenas), mapped when first asked for:
     /// writable if the map allows that, else for reading.
     pub fn memory(&self) -> Result<&SharedMap, Error> {
@@ -214,11 +122,6 @@ impl KernelMap {
                 .with_hint("give it BPF_F_MMAPABLE in `map_flags`"),
             errno => self.failed("map the memory of", errno),
         })
-    }
-
-    /// Gives the map a name in a bpffs, where it outlives this process.
-    pub fn pin(&self, path: &Path) -> Result<(), Error> {
-        pin(self.fd.as_fd(), path, &format!("map `{}`", self.facts.name))
     }
 
     fn batches(&self, delete: bool) -> (Vec<Entry>, Result<(), Errno>) {
@@ -363,6 +266,101 @@ impl MapHandle for KernelMap {
             // No batches for this type or kernel, or a bucket that never fits.
             _ => self.walk(),
         }
+    }
+
+    // Hash maps need kernel 5.14.
+    fn take(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        self.check_key(key)?;
+        let mut value = vec![0; self.fd.value_len()];
+        match self.fd.lookup_and_delete(key, &mut value, 0) {
+            Ok(()) => Ok(Some(value)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(self.failed("take an element out of", errno)),
+        }
+    }
+
+    // One call since 5.6 for arrays and hashes.
+    fn update_many(&self, entries: &[Entry], elem_flags: u64) -> Result<(), Error> {
+        for (key, value) in entries {
+            self.check_key(key)?;
+            self.check_value(value)?;
+        }
+        let keys: Vec<u8> = entries.iter().flat_map(|(key, _)| key.iter().copied()).collect();
+        let values: Vec<u8> = entries.iter().flat_map(|(_, value)| value.iter().copied()).collect();
+        let mut done = 0;
+        if !entries.is_empty() && self.fd.key_len() > 0 {
+            let (count, result) = self.fd.update_batch(&keys, &values, elem_flags);
+            done = count as usize;
+            match result {
+                Ok(()) => return Ok(()),
+                Err(errno) if done == 0 && no_batches(errno) => {}
+                Err(errno) => return Err(self.partial("set", done, entries.len(), errno)),
+            }
+        }
+        for (key, value) in &entries[done..] {
+            self.fd.update(key, value, elem_flags).map_err(|errno| self.partial("set", done, entries.len(), errno))?;
+            done += 1;
+        }
+        Ok(())
+    }
+
+    fn delete_many(&self, keys: &[Vec<u8>]) -> Result<(), Error> {
+        for key in keys {
+            self.check_key(key)?;
+        }
+        let mut at = 0;
+        while at < keys.len() {
+            let rest: Vec<u8> = keys[at..].iter().flatten().copied().collect();
+            let (count, result) = self.fd.delete_batch(&rest, 0);
+            match result {
+                Ok(()) => return Ok(()),
+                Err(errno) if count == 0 && no_batches(errno) => break,
+                // The batch stops at an absent key.
+                Err(Errno::ENOENT) => at += count as usize + 1,
+                Err(errno) => return Err(self.partial("delete", at + count as usize, keys.len(), errno)),
+            }
+        }
+        for (done, key) in keys.iter().enumerate().skip(at) {
+            match self.fd.delete(key) {
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(self.partial("delete", done, keys.len(), errno)),
+            }
+        }
+        Ok(())
+    }
+
+    // Kernel 5.6.
+    fn drain(&self) -> Result<Vec<Entry>, Error> {
+        let (entries, result) = self.batches(true);
+        match result {
+            Ok(()) => Ok(entries),
+            Err(errno) if no_batches(errno) && entries.is_empty() => {
+                let mut entries = self.walk()?;
+                for (key, value) in &mut entries {
+                    match self.fd.lookup_and_delete(key, value, 0) {
+                        Ok(()) | Err(Errno::ENOENT) => {}
+                        Err(_) => match self.fd.delete(key) {
+                            Ok(()) | Err(Errno::ENOENT) => {}
+                            Err(errno) => return Err(self.failed("clear", errno)),
+                        },
+                    }
+                }
+                Ok(entries)
+            }
+            Err(errno) => Err(self.failed("drain", errno)),
+        }
+    }
+
+    fn freeze(&self) -> Result<(), Error> {
+        self.fd.freeze().map_err(|errno| self.failed("freeze", errno))
+    }
+
+    fn pin(&self, path: &Path) -> Result<(), Error> {
+        pin(self.fd.as_fd(), path, &format!("map `{}`", self.facts.name))
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.fd.as_fd())
     }
 }
 

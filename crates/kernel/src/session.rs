@@ -2,20 +2,19 @@
 
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::time::Duration;
 
 use skep_engine::{
     AttachOptions, Engine, Error, Link, LoadOptions, Loaded, MapHandle, RecordSource, Session, TestRun, TestRunOutput,
 };
 use skep_spec::map::{MapContents, Slot};
 use skep_spec::nearest::did_you_mean;
-use skep_spec::{AttachPoint, MapId, MapType, ProgId, ProgType, Spec};
-use skep_sys::Errno;
-use skep_sys::bpf::{self, ProgFd, flags};
+use skep_spec::{AttachPoint, MapId, MapType, ProgId, Spec};
+use skep_sys::bpf::{ProgFd, flags};
 
 use crate::attach::{self, Attachment, UsdtIds};
 use crate::load::{self, Objects};
-use crate::map::{KernelMap, failed};
+use crate::map::KernelMap;
+use crate::program;
 use crate::records::Records;
 use crate::target::LiveTarget;
 
@@ -198,6 +197,10 @@ impl Session for KernelSession {
         Ok(Box::new(attach::attach_struct_ops(map.fd(), &declared.name, value, contents.link)?))
     }
 
+    fn program_fd(&self, id: ProgId) -> Option<BorrowedFd<'_>> {
+        KernelSession::program_fd(self, id).map(AsFd::as_fd)
+    }
+
     fn set_slot(&self, id: MapId, index: u32, slot: Slot) -> Result<(), Error> {
         let map = self.made(id)?;
         let fd = match slot {
@@ -212,7 +215,7 @@ impl Session for KernelSession {
     }
 
     fn test_run(&self, id: ProgId, input: &TestRun<'_>) -> Result<TestRunOutput, Error> {
-        test_run(self.program(id)?, self.spec.program(id).prog_type, &self.spec.program(id).name, input)
+        program::test_run(self.program(id)?, self.spec.program(id).prog_type, &self.spec.program(id).name, input)
     }
 
     fn records(&self, maps: &[MapId], printk: bool) -> Result<Box<dyn RecordSource>, Error> {
@@ -228,51 +231,4 @@ impl Session for KernelSession {
         }
         Ok(Box::new(records))
     }
-}
-
-/// `BPF_PROG_TEST_RUN`. Room for output is what went in and a page more, since programs may make packets longer.
-fn test_run(prog: &ProgFd, prog_type: ProgType, name: &str, input: &TestRun<'_>) -> Result<TestRunOutput, Error> {
-    let refused = |errno| {
-        let error = failed(&format!("cannot run program `{name}`"), errno);
-        match errno {
-            Errno::ENOTSUPP | Errno::EOPNOTSUPP => {
-                error.with_hint(format!("this kernel does not run programs of type {prog_type} on request"))
-            }
-            Errno::EINVAL if input.data.is_empty() && input.ctx.is_empty() => {
-                error.with_hint("programs that look at packets want at least 14 bytes of one")
-            }
-            _ => error,
-        }
-    };
-    if prog_type == ProgType::SYSCALL {
-        let mut ctx = input.ctx.to_vec();
-        let retval = prog.run_syscall(&mut ctx).map_err(refused)?;
-        return Ok(TestRunOutput { retval, data: Vec::new(), ctx, duration: Duration::ZERO });
-    }
-    let room = |given: &[u8]| if given.is_empty() { Vec::new() } else { vec![0; given.len() + 4096] };
-    let (mut data, mut ctx) = (room(input.data), room(input.ctx));
-    let outcome = prog
-        .test_run(&mut bpf::TestRun {
-            data_in: input.data,
-            data_out: &mut data,
-            ctx_in: input.ctx,
-            ctx_out: if takes_ctx_out(prog_type) { &mut ctx } else { &mut [] },
-            // Types that run on one CPU of the caller's choice refuse a count.
-            repeat: if takes_repeat(prog_type) { input.repeat } else { 0 },
-            ..bpf::TestRun::default()
-        })
-        .map_err(refused)?;
-    data.truncate(outcome.data_len);
-    ctx.truncate(if takes_ctx_out(prog_type) { outcome.ctx_len } else { 0 });
-    Ok(TestRunOutput { retval: outcome.retval, data, ctx, duration: Duration::from_nanos(outcome.duration_ns.into()) })
-}
-
-/// Types whose context comes back (`bpf_ctx_finish` in net/bpf/test_run.c).
-fn takes_ctx_out(of: ProgType) -> bool {
-    ![ProgType::RAW_TRACEPOINT, ProgType::RAW_TRACEPOINT_WRITABLE, ProgType::TRACING].contains(&of)
-}
-
-/// Types that may be run several times at once.
-fn takes_repeat(of: ProgType) -> bool {
-    takes_ctx_out(of)
 }

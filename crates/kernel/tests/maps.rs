@@ -101,9 +101,9 @@ fn queues_have_no_keys() {
     map.update(&[], &value(1), 0).unwrap();
     map.update(&[], &value(2), 0).unwrap();
     assert_eq!(map.lookup(&[]).unwrap(), Some(value(1)));
-    assert_eq!(map.lookup_and_delete(&[]).unwrap(), Some(value(1)));
-    assert_eq!(map.lookup_and_delete(&[]).unwrap(), Some(value(2)));
-    assert_eq!(map.lookup_and_delete(&[]).unwrap(), None);
+    assert_eq!(map.take(&[]).unwrap(), Some(value(1)));
+    assert_eq!(map.take(&[]).unwrap(), Some(value(2)));
+    assert_eq!(map.take(&[]).unwrap(), None);
 }
 
 #[test]

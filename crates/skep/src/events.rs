@@ -55,6 +55,21 @@ impl Events {
     }
 
     /// A descriptor that becomes readable when records are there, for event loops; `None` where there is none.
+    ///
+    /// An asynchronous runtime waits for it and then polls without waiting. With tokio's `AsyncFd`, which takes anything that is
+    /// `AsRawFd`:
+    ///
+    /// ```ignore
+    /// let mut events = loaded.events(&["events"])?;
+    /// let readable = AsyncFd::new(events.as_fd().expect("the kernel has one").try_clone_to_owned()?)?;
+    /// loop {
+    ///     let mut ready = readable.readable().await?;
+    ///     // Everything that is there; the sink must not block.
+    ///     if events.poll(Some(Duration::ZERO), |record| ControlFlow::Continue(handle(record)))? == 0 {
+    ///         ready.clear_ready();
+    ///     }
+    /// }
+    /// ```
     pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         self.source.as_fd()
     }

@@ -31,22 +31,33 @@
 //! A perf buffer that overflows gives [`Record::Lost`]. A ring buffer refuses the event in the program itself, where only
 //! the program can notice; `skep run` counts that by changing the program, this library leaves your programs alone.
 //!
+//! # What outlives the process
+//!
+//! Nothing, unless it is pinned in a bpffs: [`Map::pin`], [`Program::pin`], [`Link::pin`]. Another process takes it up with
+//! [`Map::from_pinned`], [`Program::from_pinned`] and [`link_from_pinned`].
+//!
 //! # What this crate does not do
 //!
-//! It prints nothing, starts no thread and needs no runtime. [`Events`] gives its descriptor for event loops.
+//! It prints nothing, starts no thread and needs no runtime. [`Events`] gives its descriptor for event loops, synchronous or
+//! not: see [`Events::as_fd`].
 
 mod events;
+mod link;
 mod loaded;
 mod map;
 mod object;
 mod program;
 
 pub use events::Events;
+pub use link::{link_from_id, link_from_pinned};
 pub use loaded::Loaded;
 pub use map::Map;
 pub use object::Object;
 pub use program::Program;
 
-pub use skep_engine::{AttachOptions, Error, ErrorKind, Link, LoadOptions, Record, TestRun, TestRunOutput, XdpMode};
+pub use skep_engine::{
+    AttachOptions, Error, ErrorKind, Link, LoadOptions, Record, TestRun, TestRunOutput, Token, XdpMode,
+};
+pub use skep_kernel::program::{ProgramStats, Statistics};
 pub use skep_spec as spec;
 pub use zerocopy;

@@ -1,14 +1,24 @@
 //! A loaded program.
 
-use skep_engine::{ProgId, Session};
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::sync::Arc;
 
-use crate::{AttachOptions, Error, Link, TestRun, TestRunOutput};
+use skep_engine::{ErrorKind, ProgId, Session};
+use skep_kernel::program::{self, KernelProgram};
 
-/// A program of a [`Loaded`](crate::Loaded) object.
-#[derive(Clone, Copy)]
+use crate::{AttachOptions, Error, Link, ProgramStats, TestRun, TestRunOutput};
+
+/// A program of a [`Loaded`](crate::Loaded) object, or one that is in the kernel already.
+#[derive(Clone)]
 pub struct Program<'a> {
-    session: &'a dyn Session,
-    id: ProgId,
+    place: Place<'a>,
+}
+
+#[derive(Clone)]
+enum Place<'a> {
+    Session(&'a dyn Session, ProgId),
+    Kernel(Arc<KernelProgram>),
 }
 
 impl std::fmt::Debug for Program<'_> {
@@ -17,10 +27,46 @@ impl std::fmt::Debug for Program<'_> {
     }
 }
 
+impl Program<'static> {
+    /// A program that is pinned in a bpffs.
+    ///
+    /// ```no_run
+    /// use skep::{AttachOptions, Program};
+    ///
+    /// # fn main() -> Result<(), skep::Error> {
+    /// let program = Program::from_pinned("/sys/fs/bpf/my_filter")?;
+    /// let options = AttachOptions { interface: Some("eth0".into()), ..AttachOptions::default() };
+    /// let link = program.attach_as("xdp", &options)?;
+    /// # drop(link);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When there is nothing at `path`, or something else.
+    pub fn from_pinned(path: impl AsRef<Path>) -> Result<Program<'static>, Error> {
+        KernelProgram::from_pinned(path.as_ref()).map(Program::of)
+    }
+
+    /// A program by its id, as `bpftool prog` numbers them. Needs `CAP_SYS_ADMIN`.
+    ///
+    /// # Errors
+    ///
+    /// When there is none of that id, or the right is missing.
+    pub fn from_id(id: u32) -> Result<Program<'static>, Error> {
+        KernelProgram::from_id(id).map(Program::of)
+    }
+
+    fn of(program: KernelProgram) -> Program<'static> {
+        Program { place: Place::Kernel(Arc::new(program)) }
+    }
+}
+
 impl<'a> Program<'a> {
     pub(crate) fn new(session: &'a dyn Session, id: ProgId) -> Result<Program<'a>, Error> {
         match session.programs().iter().find(|loaded| loaded.program == id).map(|loaded| &loaded.result) {
-            Some(Ok(_)) => Ok(Program { session, id }),
+            Some(Ok(_)) => Ok(Program { place: Place::Session(session, id) }),
             Some(Err(error)) => Err(error.clone()),
             None => {
                 let name = &session.spec().program(id).name;
@@ -29,21 +75,41 @@ impl<'a> Program<'a> {
         }
     }
 
-    /// Its name.
-    pub fn name(&self) -> &'a str {
-        &self.session.spec().program(self.id).name
+    /// Its name. The kernel keeps 15 bytes of it, and those are what a program has that was pinned.
+    pub fn name(&self) -> &str {
+        match &self.place {
+            Place::Session(session, id) => &session.spec().program(*id).name,
+            Place::Kernel(program) => program.name(),
+        }
     }
 
-    pub(crate) fn id(&self) -> ProgId {
-        self.id
+    /// Its number, when it is one of this session.
+    pub(crate) fn id_in(&self, session: &dyn Session) -> Option<ProgId> {
+        match &self.place {
+            Place::Session(own, id) if std::ptr::addr_eq(*own, session) => Some(*id),
+            _ => None,
+        }
+    }
+
+    /// Its descriptor.
+    ///
+    /// # Errors
+    ///
+    /// When the engine has no descriptors.
+    pub fn fd(&self) -> Result<BorrowedFd<'_>, Error> {
+        let fd = match &self.place {
+            Place::Session(session, id) => session.program_fd(*id),
+            Place::Kernel(program) => Some(std::os::fd::AsFd::as_fd(&**program)),
+        };
+        fd.ok_or_else(|| Error::new(format!("program `{}` is not in the kernel", self.name())))
     }
 
     /// Attaches it where its section says.
     ///
     /// # Errors
     ///
-    /// When the section leaves something open ([`ErrorKind::NeedsOption`](crate::ErrorKind)), the place does not exist
-    /// ([`ErrorKind::Absent`](crate::ErrorKind)) or the kernel refuses.
+    /// When the section leaves something open ([`ErrorKind::NeedsOption`]), the place does not exist ([`ErrorKind::Absent`])
+    /// or the kernel refuses.
     pub fn attach(&self) -> Result<Box<dyn Link>, Error> {
         self.attach_with(&AttachOptions::default())
     }
@@ -54,15 +120,108 @@ impl<'a> Program<'a> {
     ///
     /// As [`Program::attach`].
     pub fn attach_with(&self, options: &AttachOptions) -> Result<Box<dyn Link>, Error> {
-        self.session.attach(self.id, options)
+        match &self.place {
+            Place::Session(session, id) => session.attach(*id, options),
+            Place::Kernel(_) => Err(Error::new(format!("program `{}` does not say where it goes", self.name()))
+                .with_kind(ErrorKind::NeedsOption)
+                .with_hint("a loaded program has no section: name one with `attach_as`")),
+        }
+    }
+
+    /// Attaches a program that was pinned, or found by its id, where `section` (such as `xdp` or `tp/sched/sched_switch`) and
+    /// `options` say.
+    ///
+    /// # Errors
+    ///
+    /// When the section is for programs of another type, and as [`Program::attach`]. A program of an object has its section:
+    /// use [`Program::attach_with`].
+    pub fn attach_as(&self, section: &str, options: &AttachOptions) -> Result<Box<dyn Link>, Error> {
+        match &self.place {
+            Place::Session(session, id) => Err(Error::new(format!(
+                "program `{}` goes where its section says: {}",
+                self.name(),
+                session.spec().program(*id).section
+            ))
+            .with_hint("change that before it is loaded, with `Object::program_mut`")),
+            Place::Kernel(program) => Ok(Box::new(program.attach_as(section, options)?)),
+        }
+    }
+
+    /// Takes the place of the program that `link` holds, without a moment in which there is none.
+    ///
+    /// ```no_run
+    /// use skep::{AttachOptions, Object};
+    ///
+    /// # fn main() -> Result<(), skep::Error> {
+    /// let options = AttachOptions { interface: Some("eth0".into()), ..AttachOptions::default() };
+    /// let old = Object::open("filter.bpf.o")?.load()?;
+    /// let link = old.program("filter")?.attach_with(&options)?;
+    /// // No packet goes past both.
+    /// let new = Object::open("filter2.bpf.o")?.load()?;
+    /// new.program("filter")?.replace_at(&*link)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When this kind of attachment cannot be updated: XDP, tc, cgroup, network namespace, netkit and iterator links can.
+    pub fn replace_at(&self, link: &dyn Link) -> Result<(), Error> {
+        link.update(self.fd()?)
+    }
+
+    /// Gives it a name in a bpffs, where it outlives this process.
+    ///
+    /// # Errors
+    ///
+    /// When the path is not in a bpffs, or taken.
+    pub fn pin(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        program::pin_program(self.fd()?, self.name(), path.as_ref())
+    }
+
+    /// What the kernel counted about it. Runs and their time are counted only while statistics are on.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), skep::Error> {
+    /// # let loaded = skep::Object::open("x.bpf.o")?.load()?;
+    /// let program = loaded.program("handle")?;
+    /// let _counting = skep::Statistics::enable()?;
+    /// let _link = program.attach()?;
+    /// std::thread::sleep(std::time::Duration::from_secs(1));
+    /// let stats = program.stats()?;
+    /// println!("{} runs, {:?} in all", stats.runs, stats.run_time);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not tell.
+    pub fn stats(&self) -> Result<ProgramStats, Error> {
+        program::stats(self.fd()?, self.name())
     }
 
     /// Runs it on given input (`BPF_PROG_TEST_RUN`, kernel 4.12 for packets).
+    ///
+    /// ```no_run
+    /// use skep::{Object, TestRun};
+    ///
+    /// # fn main() -> Result<(), skep::Error> {
+    /// let loaded = Object::open("xdp.bpf.o")?.load()?;
+    /// let packet = [0; 64];
+    /// let output = loaded.program("drop")?.test_run(&TestRun { data: &packet, repeat: 1000, ..TestRun::default() })?;
+    /// println!("returned {}, {:?} a run", output.retval, output.duration);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
     /// When the kernel has no test run for its type, or the input does not fit.
     pub fn test_run(&self, input: &TestRun<'_>) -> Result<TestRunOutput, Error> {
-        self.session.test_run(self.id, input)
+        match &self.place {
+            Place::Session(session, id) => session.test_run(*id, input),
+            Place::Kernel(program) => program.test_run(input),
+        }
     }
 }

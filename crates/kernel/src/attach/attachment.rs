@@ -4,21 +4,23 @@ use std::fmt;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use skep_engine::{Error, Link};
-use skep_sys::bpf::{LinkFd, LinkInfo, LinkType, obj_pin};
+use skep_sys::bpf::{LinkFd, LinkId, LinkInfo, LinkType, Object, obj_get, obj_pin};
 use skep_sys::perf_event::PerfEvent;
 use skep_sys::undo::Guard;
 use skep_sys::{Errno, bpffs};
 
-use crate::map::failed;
+use crate::map::{failed, path_string};
 
 /// A program that is attached, at one place or at several. Dropping it detaches, unless it was pinned.
 pub struct Attachment {
     what: String,
     holds: Vec<Hold>,
     notes: Vec<String>,
+    /// Its names in a bpffs.
+    pins: Vec<PathBuf>,
 }
 
 /// What keeps a program attached.
@@ -80,7 +82,47 @@ impl Attachment {
     }
 
     pub(super) fn of(what: impl Into<String>, holds: Vec<Hold>) -> Attachment {
-        Attachment { what: what.into(), holds, notes: Vec::new() }
+        Attachment { what: what.into(), holds, notes: Vec::new(), pins: Vec::new() }
+    }
+
+    /// An attachment by its pinned link. It stays when this value is dropped; [`Link::detach`] and [`Link::unpin`] take the name
+    /// away.
+    ///
+    /// # Errors
+    ///
+    /// When there is nothing at `path`, or something else.
+    pub fn from_pinned(path: &Path) -> Result<Attachment, Error> {
+        match obj_get(None, &path_string(path)?, 0) {
+            Ok(Object::Link(link)) => {
+                let mut attachment = Attachment::known(link)?;
+                attachment.pins.push(path.to_owned());
+                Ok(attachment)
+            }
+            Ok(_) => Err(Error::new(format!("{} is pinned, but is not a link", path.display()))),
+            Err(errno) => Err(failed(&format!("cannot open the pinned link {}", path.display()), errno)),
+        }
+    }
+
+    /// An attachment by its link's id, as `bpftool link` numbers them. Needs `CAP_SYS_ADMIN`.
+    ///
+    /// # Errors
+    ///
+    /// When there is none of that id, or the right is missing.
+    pub fn from_id(id: u32) -> Result<Attachment, Error> {
+        let link = LinkFd::from_id(LinkId(id)).map_err(|errno| match errno {
+            Errno::ENOENT => Error::new(format!("there is no link with id {id}")).with_source(errno),
+            _ => failed(&format!("cannot open the link with id {id}"), errno),
+        })?;
+        Attachment::known(link)
+    }
+
+    fn known(link: LinkFd) -> Result<Attachment, Error> {
+        let info = link.info().map_err(|errno| failed("the kernel does not tell about the link", errno))?;
+        let what = match info.link_type.name() {
+            Some(name) => format!("{name} link {}", info.id),
+            None => format!("link {}", info.id),
+        };
+        Ok(Attachment::new(what, Hold::Link(link)))
     }
 
     pub(super) fn note(mut self, note: impl Into<String>) -> Attachment {
@@ -190,6 +232,7 @@ impl Attachment {
             }
             pinned.push(path);
         }
+        self.pins.extend(pinned);
         Ok(())
     }
 }
@@ -200,7 +243,7 @@ impl Link for Attachment {
     }
 
     fn detach(mut self: Box<Self>) -> Result<(), Error> {
-        let mut result = Ok(());
+        let mut result = self.unpin();
         // One after another: an event can be written away only when its link has been closed.
         for mut hold in self.holds.drain(..) {
             let done = match &mut hold {
@@ -239,6 +282,26 @@ impl Link for Attachment {
 
     fn pin(&mut self, path: &Path) -> Result<(), Error> {
         self.pin_all(path)
+    }
+
+    fn unpin(&mut self) -> Result<(), Error> {
+        let mut result = Ok(());
+        for path in std::mem::take(&mut self.pins) {
+            match std::fs::remove_file(&path) {
+                // Somebody was faster.
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    let what = format!("cannot remove {}, by which {} is pinned", path.display(), self.what);
+                    result = Err(Error::new(what).with_source(error));
+                    self.pins.push(path);
+                }
+                _ => {}
+            }
+        }
+        result
+    }
+
+    fn update(&self, program: BorrowedFd<'_>) -> Result<(), Error> {
+        Attachment::update(self, program, None)
     }
 
     fn notes(&self) -> &[String] {
