@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use skep_insn::Endian;
 
 use crate::raw::{Info, u32_at};
-use crate::{Btf, Kind, TypeId};
+use crate::{Btf, Kind, Type, TypeId};
 
 /// After this many scans for single names, the next question builds the index.
 const SCANS_BEFORE_INDEX: u32 = 4;
@@ -210,6 +210,48 @@ impl Btf {
                 true
             },
         );
+    }
+
+    /// The first enumeration that has a constant of this name, the base's before the own ones, and the constant's value.
+    ///
+    /// The name is found once among the strings; then every enumeration's constants are compared by offset. About a
+    /// millisecond for a kernel's BTF.
+    pub fn find_enumerator(&self, name: &str) -> Option<(TypeId, i128)> {
+        if let Some(found) = self.base().and_then(|base| base.find_enumerator(name)) {
+            return Some(found);
+        }
+        let (own, shared) = (self.string_offsets(name), self.base().map(|base| base.string_offsets(name)));
+        let shared = shared.unwrap_or_default();
+        if own.is_empty() && shared.is_empty() {
+            return None;
+        }
+        (0..self.offsets().len()).filter(|at| matches!(self.own_kind(*at), Kind::ENUM | Kind::ENUM64)).find_map(|at| {
+            let id = TypeId(self.first_id().0 + at as u32);
+            let (Type::Enum(it) | Type::Enum64(it)) = self.type_by_id(id).ok()? else { return None };
+            let width = if it.is_64() { 12 } else { 8 };
+            let mut names = it.0.body.chunks_exact(width).map(|value| u32_at(value, 0, self.endian()));
+            let found = names.position(|off| off.is_some_and(|off| own.contains(&off) || shared.contains(&off)))?;
+            Some((id, it.values().nth(found)?.value))
+        })
+    }
+
+    /// Where this name begins among the own strings: whole, and so short of a few ends of longer ones that linkers shared.
+    fn string_offsets(&self, name: &str) -> Vec<u32> {
+        let strings = self.string_bytes_own();
+        let wanted = name.as_bytes();
+        if wanted.is_empty() || wanted.contains(&0) {
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        let mut at = 0;
+        while let Some(string) = strings.get(at..) {
+            let Some(end) = string.iter().position(|byte| *byte == 0) else { break };
+            if string[..end].ends_with(wanted) {
+                found.push(self.first_string() + (at + end - wanted.len()) as u32);
+            }
+            at += end + 1;
+        }
+        found
     }
 
     /// Builds the full index of names now, for callers that know they will ask often. Takes 8 bytes per type.

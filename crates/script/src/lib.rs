@@ -29,6 +29,7 @@
 //!   function.
 
 pub mod ast;
+mod cpart;
 pub mod diagnostic;
 pub mod dump;
 pub mod ir;

@@ -118,7 +118,7 @@ pub enum Attach {
         target: Option<String>,
         /// Executable or library.
         binary: Option<std::path::PathBuf>,
-        /// File offset in the binary instead of a name.
+        /// Instead of a name: file offset in the binary, or for a kprobe without one the address in the kernel.
         off_bytes: Option<u64>,
     },
     /// An event of perf.

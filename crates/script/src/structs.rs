@@ -5,20 +5,83 @@
 //!
 //! # Whose memory
 //!
-//! A pointer's [`Space`](crate::types::Space) comes from its type tag: `__user` is `User`; `__percpu`, `__rcu` and other tags
-//! of the kernel are `Kernel`. Compilers of many distributions leave tags out, so a pointer without one is `None`: it points
-//! into the memory that it was itself read from, and the checker says so when it reads one through another.
+//! A pointer's [`Space`](crate::types::Space) comes from its type tag: `__user` is `User`; `__percpu` and `__rcu` are `Kernel`.
+//! Compilers of many distributions leave tags out, so a pointer without one is `None`: it points into the memory that it was
+//! itself read from, and the checker says so when it reads one through another.
+//!
+//! # What becomes what
+//!
+//! `char[n]` is a string, `char[]` an array of `int8` with 0 elements, as every flexible array. Typedefs and qualifiers are gone.
+//! A struct of which only the name is known has size 0. Functions and floating point are `Void`.
 
+mod convert;
+mod layout;
+mod machine;
+mod members;
+mod words;
+
+pub(crate) use self::convert::array_of;
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use skep_btf::{Btf, Endian, Kind, NeededNames, TypeId};
+
+use self::machine::{Machine, Place};
+use crate::cpart::CPart;
 use crate::diagnostic::Diagnostic;
 use crate::options::Options;
 use crate::source::Sources;
 use crate::target::Target;
-use crate::types::{StructRef, Type};
-use crate::{Span, ast, typed};
+use crate::types::{Enum, StructRef, Type};
+use crate::{Span, ast, cpart, typed};
 
 /// Types by name, and the structs that were met.
 pub struct Structs<'t> {
-    target: &'t dyn Target,
+    machine: Machine<'t>,
+    script: CPart,
+    #[expect(dead_code, reason = "the C part comes next")]
+    layouts: RefCell<HashMap<usize, Rc<layout::Layout>>>,
+    table: RefCell<Table>,
+    enums: RefCell<HashMap<Place, Arc<Enum>>>,
+    /// Alignments of the machine's structs; the first number tells the BTFs apart.
+    aligns: RefCell<HashMap<(TypeId, TypeId), u32>>,
+    constants: RefCell<HashMap<String, Option<Constant>>>,
+    /// Format files of tracepoints, by `category:event`.
+    formats: RefCell<HashMap<String, Option<Rc<str>>>>,
+}
+
+/// What is behind each [`StructRef::id`].
+#[derive(Default)]
+struct Table {
+    entries: Vec<Entry>,
+    by_origin: HashMap<Key, u32>,
+    by_name: HashMap<Arc<str>, Vec<u32>>,
+}
+
+struct Entry {
+    reference: StructRef,
+    origin: Origin,
+    shown: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Origin {
+    Machine(Place),
+    /// In the script's C part.
+    #[expect(dead_code, reason = "the C part comes next")]
+    Script(usize),
+    Made(Rc<typed::Struct>),
+    Unknown,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    Machine(Place),
+    Script(usize),
+    Unknown(String),
 }
 
 /// A named number of C: an enum's constant, or a constant of a header.
@@ -30,6 +93,17 @@ pub struct Constant {
     pub ty: Type,
 }
 
+/// A function of the machine, as its types tell it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prototype {
+    /// The module that it is in; `vmlinux` for the kernel's own.
+    pub module: String,
+    /// Names and types of its parameters. A variadic function's end is left out.
+    pub params: Vec<(String, Type)>,
+    /// What it returns.
+    pub ret: Type,
+}
+
 impl<'t> Structs<'t> {
     /// The types of `target` and of a script's C part.
     pub fn new(
@@ -38,47 +112,188 @@ impl<'t> Structs<'t> {
         sources: &Sources,
         c_parts: &[ast::CPart],
     ) -> (Structs<'t>, Vec<Diagnostic>) {
-        let _ = (options, sources, c_parts);
-        (Structs { target }, Vec::new())
+        let machine = Machine::new(target);
+        let (script, mut diagnostics) = cpart::read(c_parts, sources, options, target);
+        let mut structs = Structs {
+            machine,
+            script,
+            layouts: RefCell::default(),
+            table: RefCell::default(),
+            enums: RefCell::default(),
+            aligns: RefCell::default(),
+            constants: RefCell::default(),
+            formats: RefCell::default(),
+        };
+        structs.number_enums(&mut diagnostics);
+        (structs, diagnostics)
+    }
+
+    /// Whether the machine tells its types.
+    pub fn has_btf(&self) -> bool {
+        self.machine.vmlinux().is_some()
     }
 
     /// `struct name`, `union name`, `enum name`.
     pub fn tagged(&self, tag: ast::Tag, name: &str) -> Option<Type> {
-        let _ = (self.target, tag, name);
-        None
+        if let Some(found) = self.script_tagged(tag, name) {
+            return Some(found);
+        }
+        let kinds: &[Kind] = match tag {
+            ast::Tag::Struct => &[Kind::STRUCT],
+            ast::Tag::Union => &[Kind::UNION],
+            ast::Tag::Enum => &[Kind::ENUM, Kind::ENUM64],
+        };
+        self.machine.find(name, kinds).map(|place| self.convert(place))
     }
 
-    /// A type by one word or several: `int`, `unsigned long`, `uint64_t`, `pid_t`, `sector_t`, `struct task_struct`. The
-    /// language's own names (`int32`, `string`) are the checker's.
+    /// A type in C's words: `int`, `unsigned long`, `uint64_t`, `pid_t`, `struct task_struct`, `const char *`. The language's own
+    /// names (`int32`, `string`) are the checker's.
     pub fn type_name(&self, name: &str) -> Option<Type> {
-        let _ = name;
-        None
+        self.type_of_words(name)
     }
 
     /// The member `name` of a struct or union, its own or one of an anonymous member inside; offsets count from the start of
     /// `of`.
     pub fn field(&self, of: &StructRef, name: &str) -> Option<typed::Field> {
-        let _ = (of, name);
-        None
+        self.find_member(of, name)
     }
 
     /// Names of all members, those of anonymous members included, in order: for hints.
     pub fn field_names(&self, of: &StructRef) -> Vec<String> {
-        let _ = of;
-        Vec::new()
+        self.member_names(of)
     }
 
-    /// What stands behind a pointer's or array's struct when the pointer was declared before the struct was known; `ty`
-    /// itself otherwise. A struct that is known by name only has size 0.
-    pub fn complete(&self, ty: &Type) -> Type {
-        ty.clone()
+    /// A function of the kernel (`module` is `None` or `vmlinux`) or of a module. Without a module, the modules are searched
+    /// when the kernel has no such function.
+    pub fn function(&self, module: Option<&str>, name: &str) -> Option<Prototype> {
+        let found = match module {
+            None => self.machine.find(name, &[Kind::FUNC])?,
+            Some(module) => {
+                let (no, btf) = self.machine.module(module)?;
+                let own = btf.find_by_name(name).into_iter().filter(|id| *id >= btf.first_id());
+                (no, own.into_iter().find(|id| btf.kind_of(*id) == Ok(Kind::FUNC))?)
+            }
+        };
+        self.prototype(found)
     }
 
-    /// An enum's constant or a constant of a UAPI header (`EPERM`, `AF_INET`) by name. The kernel's BTF is searched once, when
-    /// a name is first asked that is nowhere else.
+    /// A function of a BPF program, whose types `btf` holds and `name` identifies.
+    pub(crate) fn function_of(&self, name: &str, btf: Btf, function: &str) -> Option<Prototype> {
+        let no = self.machine.add(name, btf);
+        let id = self.machine.btf(no)?.find(function, Kind::FUNC)?;
+        self.prototype((no, id))
+    }
+
+    /// The arguments of a raw tracepoint, of the kernel (`module` is `None` or `vmlinux`) or of a module. Without a module, the
+    /// modules are searched when the kernel has no such event.
+    pub(crate) fn raw_tracepoint(&self, module: Option<&str>, event: &str) -> Option<Prototype> {
+        let typed = format!("btf_trace_{event}");
+        let (no, id) = match module {
+            None => self.machine.find(&typed, &[Kind::TYPEDEF])?,
+            Some(module) => {
+                let (no, btf) = self.machine.module(module)?;
+                let own = btf.find_by_name(&typed).into_iter().filter(|id| *id >= btf.first_id());
+                (no, own.into_iter().next()?)
+            }
+        };
+        let btf = self.machine.btf(no)?;
+        let (_, skep_btf::Type::Ptr(pointer)) = btf.resolve(id).ok()? else { return None };
+        let mut found = self.parameters((no, pointer.type_id()))?;
+        let twins = ["__traceiter_", "__probestub_", "__bpf_trace_"].map(|prefix| format!("{prefix}{event}"));
+        let names: NeededNames = twins.iter().collect();
+        let named = btf.find_all(&names).into_iter().flatten();
+        let named = named.filter_map(|id| self.prototype((no, id)));
+        let named =
+            named.filter(|it| it.params.len() == found.params.len() && it.params.iter().all(|(n, _)| !n.is_empty()));
+        if let Some(named) = named.into_iter().next() {
+            found.params = named.params;
+        }
+        // The tracepoint's own data, which no program sees.
+        if !found.params.is_empty() {
+            found.params.remove(0);
+        }
+        Some(Prototype { module: self.machine.name(no), ..found })
+    }
+
+    /// Every raw tracepoint as (module, event), the kernel's first, and those of modules if wanted.
+    pub(crate) fn raw_tracepoints(&self, of_modules: bool) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        let mut list = |module: &str, btf: &Btf| {
+            for (_, ty) in btf.own_types() {
+                if let skep_btf::Type::Typedef(it) = ty
+                    && let Some(event) = it.name().strip_prefix("btf_trace_")
+                {
+                    found.push((module.to_owned(), event.to_owned()));
+                }
+            }
+        };
+        if let Some(btf) = self.machine.vmlinux() {
+            list("vmlinux", btf);
+        }
+        if of_modules {
+            self.machine.every_module().iter().for_each(|(name, _, btf)| list(name, btf));
+        }
+        found
+    }
+
+    /// Names of the machine's structs that begin with `prefix`, without it.
+    pub(crate) fn struct_names(&self, prefix: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut list = |btf: &Btf| {
+            for (_, ty) in btf.own_types() {
+                if let skep_btf::Type::Struct(it) = ty
+                    && let Some(rest) = it.name().strip_prefix(prefix)
+                {
+                    found.push(rest.to_owned());
+                }
+            }
+        };
+        self.machine.vmlinux().into_iter().for_each(&mut list);
+        self.machine.every_module().iter().for_each(|(_, _, btf)| list(btf));
+        found
+    }
+
+    /// Text of a tracepoint's format file, read once.
+    pub(crate) fn format(&self, category: &str, event: &str) -> Result<Option<Rc<str>>, String> {
+        let key = format!("{category}:{event}");
+        if let Some(known) = self.formats.borrow().get(&key) {
+            return Ok(known.clone());
+        }
+        let text = self.machine.target().tracepoint_format(category, event).map_err(|error| error.to_string())?;
+        let text: Option<Rc<str>> = text.map(Rc::from);
+        self.formats.borrow_mut().insert(key, text.clone());
+        Ok(text)
+    }
+
+    pub(crate) fn big_endian(&self) -> bool {
+        self.machine.endian() == Endian::Big
+    }
+
+    /// An enum's constant or a constant of a UAPI header (`EPERM`, `AF_INET`) by name. The kernel's BTF is searched once for
+    /// each name that is nowhere else.
     pub fn constant(&self, name: &str) -> Option<Constant> {
-        let _ = name;
-        None
+        if let Some(found) = self.script_constant(name) {
+            return Some(found);
+        }
+        if let Some(known) = self.constants.borrow().get(name) {
+            return known.clone();
+        }
+        let number = |value: i64| {
+            let ty = match i32::try_from(value) {
+                Ok(_) => Type::Int { size: 4, signed: true },
+                Err(_) => Type::I64,
+            };
+            Constant { value: value.into(), ty }
+        };
+        let found = cpart::uapi::number(name).map(number).or_else(|| {
+            let of_enum = self.machine.enumerator(name).map(|(place, value)| {
+                let ty = self.convert(place);
+                Constant { value, ty }
+            });
+            of_enum.or_else(|| cpart::uapi::enumerator(name).map(number))
+        });
+        self.constants.borrow_mut().insert(name.to_owned(), found.clone());
+        found
     }
 
     /// What `#define name` of the script's C part stands for, with `args` put in for the parameters of a macro like a
@@ -89,23 +304,158 @@ impl<'t> Structs<'t> {
         args: Option<&[ast::Expr]>,
         span: Span,
     ) -> Option<Result<ast::Expr, Box<Diagnostic>>> {
-        let _ = (name, args, span);
-        None
+        self.script.macros.expression(name, args, span)
     }
 
     /// Adds a struct that is nobody's C: a tracepoint's record, so that `args` can be stored and printed.
     pub fn add(&self, made: typed::Struct, align: u32) -> StructRef {
-        StructRef { id: 0, name: made.name.clone(), size: made.size, align }
+        let name = made.name.clone();
+        let size = made.size;
+        self.table.borrow_mut().insert(None, Origin::Made(Rc::new(made)), name, size, align)
     }
 
     /// Notes that values of `ty` are shown to people, so that [`Structs::into_structs`] knows the members of the structs
     /// inside.
     pub fn shown(&self, ty: &Type) {
-        let _ = ty;
+        mark(&mut self.table.borrow_mut(), ty);
     }
 
-    /// Everything that was met, by [`StructRef::id`]. Those that are shown have all their members, others none.
+    /// Everything that was met, by [`StructRef::id`]. Those that are shown have all their members, others none. Pointers in
+    /// members are `void *`: they are shown as addresses.
     pub fn into_structs(self) -> Vec<typed::Struct> {
-        Vec::new()
+        let mut made = Vec::new();
+        // Members by value may be of structs that were not met before: the table grows while it is walked. A struct that
+        // is first shown by a later one is filled in the next round.
+        let mut done = HashSet::new();
+        loop {
+            let next = {
+                let table = self.table.borrow();
+                (0..table.entries.len()).find(|at| table.entries[*at].shown && !done.contains(at))
+            };
+            let Some(at) = next else { break };
+            done.insert(at);
+            let reference = self.table.borrow().entries[at].reference.clone();
+            let fields = self.all_members(&reference);
+            for field in &fields {
+                self.shown(&field.ty);
+            }
+            made.push((at, fields));
+        }
+        let table = self.table.into_inner();
+        let mut structs: Vec<typed::Struct> = table
+            .entries
+            .iter()
+            .map(|entry| typed::Struct {
+                name: entry.reference.name.clone(),
+                union: entry.reference.name.starts_with("union"),
+                size: entry.reference.size,
+                fields: Vec::new(),
+            })
+            .collect();
+        for (at, fields) in made {
+            structs[at].fields = fields;
+        }
+        structs
+    }
+
+    fn prototype(&self, (no, id): Place) -> Option<Prototype> {
+        let btf = self.machine.btf(no)?;
+        let skep_btf::Type::Func(func) = btf.type_by_id(id).ok()? else { return None };
+        let proto = self.parameters((no, func.proto()))?;
+        Some(Prototype { module: self.machine.name(no), ..proto })
+    }
+
+    /// A function's type: parameters and result, of no module.
+    fn parameters(&self, (no, id): Place) -> Option<Prototype> {
+        let btf = self.machine.btf(no)?;
+        let (_, skep_btf::Type::FuncProto(proto)) = btf.resolve(id).ok()? else { return None };
+        let params = proto
+            .params()
+            .filter(|param| param.type_id != TypeId::VOID)
+            .map(|param| (param.name.to_owned(), self.convert((no, param.type_id))))
+            .collect();
+        Some(Prototype { module: String::new(), params, ret: self.convert((no, proto.result())) })
+    }
+
+    fn origin(&self, of: &StructRef) -> Option<Origin> {
+        self.table.borrow().entries.get(of.id as usize).map(|entry| entry.origin.clone())
+    }
+
+    /// The reference to a struct, the same one each time.
+    fn reference(&self, origin: Origin, tag: &str, name: &str, layout: impl FnOnce() -> (u32, u32)) -> StructRef {
+        let key = match &origin {
+            Origin::Machine(place) => Some(Key::Machine(*place)),
+            Origin::Script(no) => Some(Key::Script(*no)),
+            Origin::Made(_) | Origin::Unknown => None,
+        };
+        if let Some(known) = key.as_ref().and_then(|key| self.table.borrow().get(key)) {
+            return known;
+        }
+        let (size, align) = layout();
+        let full: Arc<str> = if name.is_empty() { Arc::from("") } else { Arc::from(format!("{tag} {name}")) };
+        // The kernel's types hold some structs twice, when two files disagree about something far inside.
+        if let (Some(key), false) = (&key, name.is_empty())
+            && matches!(origin, Origin::Machine(_))
+            && let Some(twin) = self.twin(&origin, &full, size)
+        {
+            self.table.borrow_mut().by_origin.insert(key.clone(), twin.id);
+            return twin;
+        }
+        self.table.borrow_mut().insert(key, origin, full, size, align)
+    }
+
+    /// A struct of the machine with the same name, size and members.
+    fn twin(&self, origin: &Origin, name: &str, size: u32) -> Option<StructRef> {
+        let same: Vec<(StructRef, Origin)> = {
+            let table = self.table.borrow();
+            let ids = table.by_name.get(name)?;
+            let entries = ids.iter().map(|id| &table.entries[*id as usize]);
+            entries
+                .filter(|entry| entry.reference.size == size && matches!(entry.origin, Origin::Machine(_)))
+                .map(|entry| (entry.reference.clone(), entry.origin.clone()))
+                .collect()
+        };
+        let own = self.own_names(origin);
+        same.into_iter().find(|(_, other)| self.own_names(other) == own).map(|(reference, _)| reference)
+    }
+
+    /// A struct of which only the name is known.
+    fn unknown(&self, tag: &str, name: &str) -> StructRef {
+        let key = Key::Unknown(format!("{tag} {name}"));
+        if let Some(known) = self.table.borrow().get(&key) {
+            return known;
+        }
+        let full = Arc::from(format!("{tag} {name}"));
+        self.table.borrow_mut().insert(Some(key), Origin::Unknown, full, 0, 1)
+    }
+}
+
+impl Table {
+    fn get(&self, key: &Key) -> Option<StructRef> {
+        self.by_origin.get(key).map(|id| self.entries[*id as usize].reference.clone())
+    }
+
+    fn insert(&mut self, key: Option<Key>, origin: Origin, name: Arc<str>, size: u32, align: u32) -> StructRef {
+        let id = self.entries.len() as u32;
+        let reference = StructRef { id, name: name.clone(), size, align };
+        self.by_origin.extend(key.map(|key| (key, id)));
+        self.by_name.entry(name).or_default().push(id);
+        self.entries.push(Entry { reference: reference.clone(), origin, shown: false });
+        reference
+    }
+}
+
+/// Marks the structs that a value of `ty` holds as shown.
+fn mark(table: &mut Table, ty: &Type) {
+    match ty {
+        Type::Struct(of) => {
+            if let Some(entry) = table.entries.get_mut(of.id as usize) {
+                entry.shown = true;
+            }
+        }
+        Type::Array { elem, .. } => mark(table, elem),
+        Type::Tuple(elems) => elems.iter().for_each(|elem| mark(table, elem)),
+        Type::Record(elems) => elems.iter().for_each(|(_, elem)| mark(table, elem)),
+        _ => {}
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use skep_btf::Btf;
 use skep_spec::target::TargetError;
 
 /// A machine that scripts can be compiled for. Answers are lazy; `Ok(None)` or an empty list means "this machine has none",
@@ -30,6 +31,23 @@ pub trait Target: skep_spec::Target {
     /// Value of a symbol of an executable or library, with its size, for `uaddr`.
     fn user_symbol(&self, binary: &Path, name: &str) -> Result<Option<UserSymbol>, TargetError>;
 
+    /// Place in the file of an executable or library that is loaded at `address` (as linked); `None` when nothing is.
+    fn file_offset(&self, binary: &Path, address: u64) -> Result<Option<u64>, TargetError> {
+        let _ = (binary, address);
+        Ok(None)
+    }
+
+    /// Functions of the BPF programs that are loaded, sorted, for `fentry:bpf:name`.
+    fn bpf_functions(&self) -> Result<Vec<BpfFunction>, TargetError> {
+        Ok(Vec::new())
+    }
+
+    /// Types of a loaded BPF program.
+    fn bpf_program_btf(&self, program: u32) -> Result<Option<Btf>, TargetError> {
+        let _ = program;
+        Ok(None)
+    }
+
     /// Number of a cgroup (inode of its folder in the cgroup v2 mount), for `cgroupid`.
     fn cgroup_id(&self, path: &Path) -> Result<u64, TargetError>;
 
@@ -52,6 +70,15 @@ pub struct KernelFunction {
     /// Module, `vmlinux` for the kernel's own.
     pub module: String,
     /// Name.
+    pub name: String,
+}
+
+/// A function of a BPF program, or the program itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BpfFunction {
+    /// Number of the program.
+    pub program: u32,
+    /// Name, in full as its types have it.
     pub name: String,
 }
 

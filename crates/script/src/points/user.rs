@@ -1,0 +1,279 @@
+//! Functions and marked places of processes: uprobe, uretprobe, USDT.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use super::mangled::{Language, matches_demangled};
+use super::pattern::{number, split_offset};
+use super::{Asked, Found, Point, Provider, is_pattern, matches};
+use crate::diagnostic::Diagnostic;
+use crate::plan::Attach;
+use crate::points::Resolver;
+use crate::target::UserFunction;
+use crate::typed::{Context, Place};
+use skep_spec::nearest::did_you_mean;
+
+impl Resolver<'_> {
+    pub(super) fn uprobe(&self, asked: Asked<'_>, out: &mut Vec<Diagnostic>) -> Found {
+        let (binary, language, function) = match *asked.parts {
+            [function] => (None, None, function),
+            [binary, function] => (Some(binary), None, function),
+            [binary, language, function] => {
+                let known = Language::of(language).ok_or_else(|| {
+                    let error = asked.error(format!("Invalid language: {language}"));
+                    Box::new(error.with_hint("write cpp or rust before a demangled name"))
+                })?;
+                (Some(binary), Some(known), function)
+            }
+            _ => return Err(super::wrong_count(asked.provider, asked.span, asked.parts.len()).into()),
+        };
+        if asked.provider == Provider::Uretprobe && function.contains('+') {
+            return Err(asked.error("Offset not allowed"));
+        }
+        let mut found = Vec::new();
+        for path in self.binaries(asked, binary, out)? {
+            self.functions(asked, &path, language, function, &mut found)?;
+        }
+        if found.is_empty() && !out.iter().any(|it| it.span == Some(asked.span)) {
+            let hint = self.near_function(asked, binary, function);
+            let name = asked.parts.join(":");
+            self.missing(asked, format!("No matches for {} probe {name}", asked.provider.name()), hint, out);
+        }
+        Ok(found)
+    }
+
+    /// The places of one binary that `function` means.
+    fn functions(
+        &self,
+        asked: Asked<'_>,
+        path: &Path,
+        language: Option<Language>,
+        function: &str,
+        found: &mut Vec<Point>,
+    ) -> Result<(), Box<Diagnostic>> {
+        let unreadable = |error: &dyn std::fmt::Display| {
+            asked.error(format!("cannot read the functions of {}: {error}", path.display()))
+        };
+        if language.is_some() || is_pattern(function) {
+            if function.contains('+') && language.is_none() {
+                return Err(asked.error("No wildcards allowed with an offset"));
+            }
+            let is_it = |it: &UserFunction| match language {
+                Some(language) => matches_demangled(language, function, &it.name),
+                None => matches(function, &it.name),
+            };
+            let all = self.target.user_functions(path).map_err(|error| unreadable(&error))?;
+            // Several names of one place are one place.
+            let mut seen = HashSet::new();
+            let matching = all.iter().filter(|it| is_it(it)).filter(|it| seen.insert(it.off_bytes));
+            found.extend(matching.map(|it| uprobe_point(asked.provider, path, &it.name, 0)));
+            return Ok(());
+        }
+        if function.starts_with(|c: char| c.is_ascii_digit()) {
+            let address = number(function)
+                .ok_or_else(|| asked.error(format!("Invalid function/address argument: {function}")))?;
+            let off = self.target.file_offset(path, address).map_err(|error| unreadable(&error))?;
+            let Some(off) = off else {
+                return Err(asked.error(format!("{} has no code at {address:#x}", path.display())));
+            };
+            found.push(offset_point(asked.provider, path, address, off));
+            return Ok(());
+        }
+        let (name, off) = split_offset(function);
+        let off = match off {
+            None => 0,
+            Some(Ok(off)) => off,
+            Some(Err(text)) => return Err(asked.error(format!("Invalid offset: {text}"))),
+        };
+        if self.target.user_symbol(path, name).map_err(|error| unreadable(&error))?.is_some() {
+            found.push(uprobe_point(asked.provider, path, name, off));
+        }
+        Ok(())
+    }
+
+    fn near_function(&self, asked: Asked<'_>, binary: Option<&str>, function: &str) -> Option<String> {
+        if is_pattern(function) {
+            return None;
+        }
+        let path = self.binaries(asked, binary, &mut Vec::new()).ok()?.into_iter().next()?;
+        let all = self.target.user_functions(&path).ok()?;
+        let (name, _) = split_offset(function);
+        // A C++ name is asked for in the words of its source.
+        let mangled = all.iter().any(|it| matches_demangled(Language::Cpp, name, &it.name));
+        if mangled {
+            return Some(format!(
+                "for a C++ function, write {}:{}:cpp:\"{name}\"",
+                asked.provider.name(),
+                path.display()
+            ));
+        }
+        did_you_mean(name, all.iter().map(|it| it.name.as_str()))
+    }
+
+    pub(super) fn usdt(&self, asked: Asked<'_>, out: &mut Vec<Diagnostic>) -> Found {
+        let (binary, provider, name) = match *asked.parts {
+            [name] => (None, None, name),
+            [binary, name] => (Some(binary), None, name),
+            [binary, provider, name] => (Some(binary), Some(provider), name),
+            _ => return Err(super::wrong_count(asked.provider, asked.span, asked.parts.len()).into()),
+        };
+        let mut found = Vec::new();
+        let mut near = Vec::new();
+        for path in self.binaries(asked, binary, out)? {
+            let all = match self.target.usdt_probes(&path) {
+                Ok(all) => all,
+                // Of many files, some may be none.
+                Err(_) if binary.is_none_or(is_pattern) => continue,
+                Err(error) => {
+                    return Err(asked.error(format!("cannot read the probes of {}: {error}", path.display())));
+                }
+            };
+            let is_it = |(of, it): &&(String, String)| {
+                matches(name, it) && provider.is_none_or(|provider| matches(provider, of))
+            };
+            found.extend(all.iter().filter(is_it).map(|(of, it)| usdt_point(&path, of, it)));
+            near.extend(all);
+        }
+        if found.is_empty() && !out.iter().any(|it| it.span == Some(asked.span)) {
+            let names: Vec<String> = near.iter().map(|(of, it)| format!("{of}:{it}")).collect();
+            let wanted = provider.map_or_else(|| name.to_owned(), |provider| format!("{provider}:{name}"));
+            let elsewhere = near.iter().find(|(_, it)| it == name).map(|(of, it)| format!("did you mean `{of}:{it}`?"));
+            let hint = elsewhere
+                .or_else(|| did_you_mean(&wanted, names.iter().map(String::as_str)))
+                .or_else(|| did_you_mean(name, near.iter().map(|(_, it)| it.as_str())));
+            let shown = asked.parts.join(":");
+            self.missing(asked, format!("No matches for usdt probe {shown}"), hint, out);
+        }
+        Ok(found)
+    }
+
+    /// The files that the binary's part means: one, those of a pattern, or all that a process has mapped.
+    fn binaries(
+        &self,
+        asked: Asked<'_>,
+        binary: Option<&str>,
+        out: &mut Vec<Diagnostic>,
+    ) -> Result<Vec<PathBuf>, Box<Diagnostic>> {
+        let unreadable =
+            |name: &str, error: &dyn std::fmt::Display| asked.error(format!("cannot look for {name}: {error}"));
+        let kind = asked.provider.name();
+        let name = match (binary, self.options.pid, &self.options.command) {
+            (Some("*"), Some(pid), _) => return self.mapped(pid).map_err(|error| unreadable("*", &error)),
+            (Some("*"), None, None) => {
+                let error = asked.error(format!("{kind} probe with `*` for the binary needs a process"));
+                return Err(Box::new(error.with_hint("name the process with -p, or start it with -c")));
+            }
+            (Some("*") | None, None, Some(command)) => {
+                command.split_ascii_whitespace().next().unwrap_or_default().to_owned()
+            }
+            (Some(name), ..) => name.to_owned(),
+            (None, Some(pid), _) => format!("/proc/{pid}/exe"),
+            (None, None, None) => {
+                return Err(Box::new(super::wrong_count(asked.provider, asked.span, asked.parts.len())));
+            }
+        };
+        if is_pattern(&name) {
+            let (folder, file) = name.rsplit_once('/').unwrap_or((".", &name));
+            if is_pattern(folder) {
+                let error = asked.error(format!("`*` in a folder's name is not supported: {folder}"));
+                return Err(Box::new(error.with_hint("write the folder, and `*` only in the file's name")));
+            }
+            let files = self.target.list_dir(Path::new(if folder.is_empty() { "/" } else { folder }));
+            let files = files.map_err(|error| unreadable(&name, &error))?.unwrap_or_default();
+            let is_it = |path: &PathBuf| path.file_name().is_some_and(|it| matches(file, &it.to_string_lossy()));
+            return Ok(files.into_iter().filter(is_it).collect());
+        }
+        if let Some((file, line)) = name.split_once('@')
+            && self.target.binary(file, self.options.pid).is_ok_and(|found| found.is_some())
+        {
+            let error = asked.error(format!("{kind} at a source line ({line}) is not supported"));
+            return Err(Box::new(error.with_hint("write a function, function+OFFSET or an address")));
+        }
+        match self.target.binary(&name, self.options.pid).map_err(|error| unreadable(&name, &error))? {
+            Some(path) => Ok(vec![path]),
+            None => {
+                let message = format!("{kind} target file '{name}' does not exist or is not executable");
+                self.missing(asked, message, None, out);
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// Executable files in the memory of a process, as `/proc/PID/maps` lists them, sorted.
+    fn mapped(&self, pid: u32) -> Result<Vec<PathBuf>, String> {
+        let maps = self.target.read_file(Path::new(&format!("/proc/{pid}/maps"))).map_err(|error| error.to_string())?;
+        let mut files: Vec<PathBuf> = maps.lines().filter_map(mapped_file).collect();
+        files.sort_unstable();
+        files.dedup();
+        Ok(files)
+    }
+}
+
+/// The file of a line such as `7f00-7f10 r-xp 00000000 08:01 123   /usr/lib/libc.so.6`, when it is code.
+fn mapped_file(line: &str) -> Option<PathBuf> {
+    let mut words = line.split_ascii_whitespace();
+    let code = words.nth(1)?.as_bytes().get(2) == Some(&b'x');
+    let path = &line[line.find('/')?..];
+    (code && !path.ends_with(" (deleted)")).then(|| PathBuf::from(path))
+}
+
+fn uprobe_point(provider: Provider, path: &Path, function: &str, off: u64) -> Point {
+    let target = if off == 0 { function.to_owned() } else { format!("{function}+{off}") };
+    let kind = provider.name();
+    Point {
+        provider,
+        section: format!("{kind}/{}:{target}", path.display()),
+        place: Place {
+            name: format!("{kind}:{}:{target}", path.display()),
+            func: Some(function.to_owned()),
+            attach: Attach::Section { target: Some(target), binary: Some(path.to_owned()), off_bytes: None },
+        },
+        context: Context::Registers,
+        family: Some(kind),
+    }
+}
+
+fn offset_point(provider: Provider, path: &Path, address: u64, off: u64) -> Point {
+    let kind = provider.name();
+    Point {
+        provider,
+        section: format!("{kind}/{}:{off:#x}", path.display()),
+        place: Place {
+            name: format!("{kind}:{}:{address:#x}", path.display()),
+            func: None,
+            attach: Attach::Section { target: None, binary: Some(path.to_owned()), off_bytes: Some(off) },
+        },
+        context: Context::Registers,
+        family: Some(kind),
+    }
+}
+
+fn usdt_point(path: &Path, provider: &str, name: &str) -> Point {
+    let target = format!("{provider}:{name}");
+    Point {
+        provider: Provider::Usdt,
+        section: format!("usdt/{}:{target}", path.display()),
+        place: Place {
+            name: format!("usdt:{}:{target}", path.display()),
+            func: None,
+            attach: Attach::Section { target: Some(target), binary: Some(path.to_owned()), off_bytes: None },
+        },
+        context: Context::Registers,
+        family: Some("usdt"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_name_the_files_of_a_process() {
+        let file = |line: &str| mapped_file(line).map(|path| path.display().to_string());
+        let lib = "7f00-7f10 r-xp 00001000 08:01 12     /usr/lib/my lib.so";
+        assert_eq!(file(lib).as_deref(), Some("/usr/lib/my lib.so"));
+        assert_eq!(file(&lib.replace("r-xp", "r--p")), None);
+        assert_eq!(file(&format!("{lib} (deleted)")), None);
+        assert_eq!((file("7f00-7f10 r-xp 0 0 0 [vdso]"), file(""), file("x")), (None, None, None));
+    }
+}
