@@ -7,8 +7,9 @@ use std::sync::{Arc, OnceLock};
 
 use skep_insn::Endian;
 
-use crate::find::Finder;
-use crate::raw::{self, cstr_at, u32_at};
+use crate::find::{Finder, NeededNames};
+use crate::offsets::Offsets;
+use crate::raw::{Info, cstr_at, u32_at};
 use crate::types::Type;
 use crate::{Error, Kind, parse};
 
@@ -40,8 +41,8 @@ struct Inner {
     endian: Endian,
     types: Range<usize>,
     strings: Range<usize>,
-    /// Of each own type, in the type section.
-    offsets: Vec<u32>,
+    /// Of the own types, in the type section.
+    offsets: Offsets,
     base: Option<Btf>,
     /// The number of the first own type.
     first_id: u32,
@@ -57,17 +58,34 @@ impl Btf {
     /// Checks that the sections and every type lie inside the data and that every kind is known (or its length is). It does
     /// not follow references: [`Btf::validate`] does.
     pub fn parse(data: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Btf, Error> {
-        Btf::new(Box::new(data), None)
+        Btf::new(Box::new(data), None, |_, _, _| {})
+    }
+
+    /// As [`Btf::parse`] and then [`Btf::find_all`] without a base, in one pass over the types instead of two.
+    pub fn parse_and_find(
+        data: impl AsRef<[u8]> + Send + Sync + 'static,
+        names: &NeededNames,
+    ) -> Result<(Btf, Vec<Vec<TypeId>>), Error> {
+        let mut found = vec![Vec::new(); names.len()];
+        let btf = Btf::new(Box::new(data), None, |strings, index, name_off| {
+            names.collect_at(strings, name_off as usize, TypeId(1 + index), &mut found);
+        })?;
+        Ok((btf, found))
     }
 
     /// Reads BTF that continues the numbers and strings of `base`, as a kernel module's continues vmlinux's.
     ///
     /// Which base belongs to it is not written in the data; the caller knows.
     pub fn parse_split(data: impl AsRef<[u8]> + Send + Sync + 'static, base: &Btf) -> Result<Btf, Error> {
-        Btf::new(Box::new(data), Some(base.clone()))
+        Btf::new(Box::new(data), Some(base.clone()), |_, _, _| {})
     }
 
-    fn new(data: Box<dyn AsRef<[u8]> + Send + Sync>, base: Option<Btf>) -> Result<Btf, Error> {
+    /// `visit` gets the own strings, and of each type its index and `name_off`.
+    fn new(
+        data: Box<dyn AsRef<[u8]> + Send + Sync>,
+        base: Option<Btf>,
+        mut visit: impl FnMut(&[u8], u32, u32),
+    ) -> Result<Btf, Error> {
         let bytes: &[u8] = (*data).as_ref();
         let sections = parse::sections(bytes, base.is_some())?;
         let (first_id, first_string) = match &base {
@@ -78,8 +96,14 @@ impl Btf {
         if u64::from(first_string) + sections.strings.len() as u64 > u64::from(u32::MAX) {
             return Err(Error::TooBig { what: "more than 4 GiB of strings" });
         }
-        let offsets =
-            parse::type_offsets(&bytes[sections.types.clone()], sections.endian, &sections.layouts, first_id)?;
+        let strings = &bytes[sections.strings.clone()];
+        let offsets = parse::type_offsets(
+            &bytes[sections.types.clone()],
+            sections.endian,
+            &sections.layouts,
+            first_id,
+            |index, name_off| visit(strings, index, name_off),
+        )?;
         Ok(Btf(Arc::new(Inner {
             endian: sections.endian,
             types: sections.types,
@@ -140,8 +164,25 @@ impl Btf {
         self.as_bytes().get(self.0.strings.clone()).unwrap_or_default()
     }
 
-    pub(crate) fn offsets(&self) -> &[u32] {
-        &self.0.offsets
+    /// How many own types there are.
+    pub(crate) fn own_len(&self) -> usize {
+        self.0.offsets.len()
+    }
+
+    /// Calls `visit` with the index of each own type among them and its start in the type section, until it says `false`.
+    #[inline]
+    pub(crate) fn each_own_start(&self, visit: impl FnMut(u32, usize) -> bool) {
+        self.0.offsets.each(self.type_bytes(), self.0.endian, visit);
+    }
+
+    /// Where an own type starts in the type section, by its index among them.
+    pub(crate) fn own_start(&self, index: usize) -> Option<usize> {
+        self.0.offsets.start(self.type_bytes(), self.0.endian, index)
+    }
+
+    /// The bytes of an own type in the type section, by its index among them.
+    pub(crate) fn own_range(&self, index: usize) -> Option<Range<usize>> {
+        self.0.offsets.range(self.type_bytes(), self.0.endian, index)
     }
 
     pub(crate) fn finder(&self) -> &Finder {
@@ -168,10 +209,8 @@ impl Btf {
         }
         let none = || Error::NoType { id, len: self.len() };
         let index = (id.0 - self.0.first_id) as usize;
-        let start = *self.0.offsets.get(index).ok_or_else(none)? as usize;
-        let bytes = self.type_bytes();
-        let end = self.0.offsets.get(index + 1).map_or(bytes.len(), |&end| end as usize);
-        Type::read(self, id, bytes.get(start..end).ok_or_else(none)?).ok_or_else(none)
+        let bytes = self.own_range(index).and_then(|range| self.type_bytes().get(range)).ok_or_else(none)?;
+        Type::read(self, id, bytes).ok_or_else(none)
     }
 
     /// The bytes of the string at an offset, without the NUL.
@@ -227,11 +266,9 @@ impl Btf {
             };
         }
         let index = (id.0 - self.0.first_id) as usize;
-        self.0
-            .offsets
-            .get(index)
-            .and_then(|&off| u32_at(self.type_bytes(), off as usize + 4, self.0.endian))
-            .map(|info| Kind(raw::Info(info).kind()))
+        self.own_start(index)
+            .and_then(|start| u32_at(self.type_bytes(), start + 4, self.0.endian))
+            .map(|info| Kind(Info(info).kind()))
             .ok_or(Error::NoType { id, len: self.len() })
     }
 

@@ -129,11 +129,9 @@ impl<'b> Edit<'b> {
     fn put(&mut self, id: TypeId, off: usize, value: u32) {
         let types = self.btf.type_range();
         let Some(index) = id.0.checked_sub(self.btf.first_id().0).map(|index| index as usize) else { return };
-        let offsets = self.btf.offsets();
-        let Some(&start) = offsets.get(index) else { return };
-        let end = offsets.get(index + 1).map_or(types.len(), |&next| next as usize);
-        let at = start as usize + off;
-        if at + 4 > end {
+        let Some(record) = self.btf.own_range(index) else { return };
+        let at = record.start + off;
+        if at + 4 > record.end {
             return;
         }
         if let Some(place) = self.bytes.get_mut(types.start + at..types.start + at + 4) {

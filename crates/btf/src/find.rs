@@ -2,8 +2,8 @@
 //!
 //! Three ways, from the cheapest for one question to the cheapest for many:
 //!
-//! 1. **Scan.** One pass over the types. For each, the first two bytes of the name index a bitmap of 65536 bits; only the few
-//!    names that pass are compared. Finding twenty names among the kernel's 126,000 types takes well under a millisecond and
+//! 1. **Scan.** One pass over the types. For each, a hash of the name's first four bytes is looked up in a bitmap of 65536 bits;
+//!    only the few names that pass are compared. Finding twenty names among the kernel's 126,000 types takes well under a millisecond and
 //!    no memory, which is what a loader needs.
 //! 2. **Binary search.** Newer kernels sort their types by name, those without one first. A thousand types evenly spread over
 //!    the BTF are checked to be in order (all of them, when there are few); BTF that passes by chance does not exist, and BTF
@@ -42,22 +42,59 @@ struct Index {
 #[derive(Clone, Debug)]
 pub struct NeededNames {
     order: Vec<Box<[u8]>>,
-    /// The first two bytes of every name and its index, sorted.
-    by_prefix: Vec<(u16, u32)>,
-    /// A bit per first two bytes of a name.
+    /// The start of every name, sorted by its first byte.
+    starts: Vec<Start>,
+    /// For each first byte, where its names begin among `starts`; they end where those of the next byte begin.
+    first_bytes: Box<[u32; 257]>,
+    /// A bit per hash of the first four bytes of a name and what may follow it.
     filter: Box<[u64; 1024]>,
     flavours: bool,
 }
 
+/// The first eight bytes of a name, or fewer: those under the mask.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    bytes: u64,
+    mask: u64,
+    /// Which name it is.
+    index: u32,
+}
+
 impl Default for NeededNames {
     fn default() -> NeededNames {
-        NeededNames { order: Vec::new(), by_prefix: Vec::new(), filter: Box::new([0; 1024]), flavours: false }
+        NeededNames {
+            order: Vec::new(),
+            starts: Vec::new(),
+            first_bytes: Box::new([0; 257]),
+            filter: Box::new([0; 1024]),
+            flavours: false,
+        }
     }
 }
 
-/// The first two bytes of a name; 0 stands for what a short one lacks, as it does where the name lies among the strings.
-fn prefix(name: &[u8]) -> [u8; 2] {
-    [name.first().copied().unwrap_or_default(), name.get(1).copied().unwrap_or_default()]
+/// The first four bytes of a text, or as many as there are and zeros.
+#[inline]
+fn first_four(text: &[u8]) -> u32 {
+    match text.first_chunk::<4>() {
+        Some(four) => u32::from_le_bytes(*four),
+        None => first_eight(text) as u32,
+    }
+}
+
+/// The place of four bytes in a filter.
+#[inline]
+fn filter_bit(four: u32) -> usize {
+    // The upper half of a product depends on all bytes.
+    (four.wrapping_mul(0x9e37_79b1) >> 16) as usize
+}
+
+/// The first eight bytes of a text, or as many as there are and zeros.
+#[inline]
+fn first_eight(text: &[u8]) -> u64 {
+    match text.first_chunk::<8>() {
+        Some(eight) => u64::from_le_bytes(*eight),
+        None => text.iter().rev().fold(0, |eight, &byte| eight << 8 | u64::from(byte)),
+    }
 }
 
 /// Whether a name ended before `rest`: with the text, or with a NUL.
@@ -79,28 +116,40 @@ impl NeededNames {
 
     /// Adds a name and tells its index in the answer of [`Btf::find_all`]. The empty name is never found.
     pub fn add(&mut self, name: &str) -> usize {
-        let bytes = name.as_bytes();
-        let two = prefix(bytes);
-        let key = u16::from_le_bytes(two);
-        let same = self.same_prefix(two);
-        if let Some(&(_, index)) = same.iter().find(|(_, index)| *self.order[*index as usize] == *bytes) {
-            return index as usize;
+        self.add_bytes(name.as_bytes())
+    }
+
+    fn add_bytes(&mut self, bytes: &[u8]) -> usize {
+        if let Some(index) = self.order.iter().position(|known| **known == *bytes) {
+            return index;
         }
         let index = self.order.len();
-        let place = self.by_prefix.partition_point(|it| it.0 <= key);
-        self.by_prefix.insert(place, (key, index as u32));
         self.order.push(bytes.into());
-        if !bytes.is_empty() {
-            self.filter[usize::from(key) / 64] |= 1 << (key % 64);
+        if let Some(&first) = bytes.first() {
+            self.let_through(bytes);
+            let place = self.first_bytes[usize::from(first) + 1];
+            let mask = u64::MAX >> (64 - 8 * bytes.len().min(8));
+            self.starts.insert(place as usize, Start { bytes: first_eight(bytes) & mask, mask, index: index as u32 });
+            self.first_bytes[usize::from(first) + 1..].iter_mut().for_each(|it| *it += 1);
         }
         index
     }
 
-    fn same_prefix(&self, two: [u8; 2]) -> &[(u16, u32)] {
-        let key = u16::from_le_bytes(two);
-        let start = self.by_prefix.partition_point(|it| it.0 < key);
-        let len = self.by_prefix[start..].partition_point(|it| it.0 == key);
-        &self.by_prefix[start..start + len]
+    /// Sets the bits of a name. It may be followed by a NUL and then anything, or by a flavour.
+    fn let_through(&mut self, name: &[u8]) {
+        let flavour = [name, &b"___"[..]].concat();
+        self.set_bit(first_four(&flavour));
+        match name {
+            [_] => self.filter.fill(u64::MAX),
+            [a, b] => (0..=u8::MAX).for_each(|any| self.set_bit(u32::from_le_bytes([*a, *b, 0, any]))),
+            [a, b, c] => self.set_bit(u32::from_le_bytes([*a, *b, *c, 0])),
+            _ => {}
+        }
+    }
+
+    fn set_bit(&mut self, four: u32) {
+        let bit = filter_bit(four);
+        self.filter[bit / 64] |= 1 << (bit % 64);
     }
 
     /// How many names there are.
@@ -113,16 +162,39 @@ impl NeededNames {
         self.order.is_empty()
     }
 
-    fn passes(&self, two: [u8; 2]) -> bool {
-        let bit = u16::from_le_bytes(two);
-        self.filter[usize::from(bit) / 64] >> (bit % 64) & 1 != 0
+    #[inline(always)]
+    fn passes(&self, four: u32) -> bool {
+        let bit = filter_bit(four);
+        self.filter[bit / 64] >> (bit % 64) & 1 != 0
+    }
+
+    /// Notes the type in the lists of all names that stand at `at` among the strings.
+    #[inline(always)]
+    pub(crate) fn collect_at(&self, strings: &[u8], at: usize, id: TypeId, found: &mut [Vec<TypeId>]) {
+        // Half of all types have no name, in no pattern. They need no branch of their own: the string at 0 begins with a NUL
+        // and hardly ever passes.
+        if let Some(text) = strings.get(at..)
+            && self.passes(first_four(text))
+        {
+            self.collect(text, id, found);
+        }
+    }
+
+    /// Notes the type in the lists of all names that `text` begins with. Apart from the loop around it, which is better off
+    /// without it.
+    #[inline(never)]
+    fn collect(&self, text: &[u8], id: TypeId, found: &mut [Vec<TypeId>]) {
+        self.matches(text).for_each(|index| found[index].push(id));
     }
 
     /// The names that stand at the start of `text`, which may go on behind the name with a NUL and anything.
     fn matches(&self, text: &[u8]) -> impl Iterator<Item = usize> {
-        self.same_prefix(prefix(text)).iter().filter_map(|&(_, index)| {
-            let rest = text.strip_prefix(&*self.order[index as usize])?;
-            (ends(rest) || (self.flavours && rest.starts_with(b"___"))).then_some(index as usize)
+        let first = usize::from(text.first().copied().unwrap_or_default());
+        let eight = first_eight(text);
+        let same = self.first_bytes[first] as usize..self.first_bytes[first + 1] as usize;
+        self.starts[same].iter().filter(move |it| eight & it.mask == it.bytes).filter_map(|it| {
+            let rest = text.strip_prefix(&*self.order[it.index as usize])?;
+            (ends(rest) || (self.flavours && rest.starts_with(b"___"))).then_some(it.index as usize)
         })
     }
 }
@@ -203,13 +275,10 @@ impl Btf {
             }
             return;
         }
-        self.scan(
-            |two| names.passes(two),
-            |id, text, _| {
-                names.matches(text).for_each(|index| found[index].push(id));
-                true
-            },
-        );
+        self.scan(names, |id, text, _| {
+            names.collect(text, id, found);
+            true
+        });
     }
 
     /// The first enumeration that has a constant of this name, the base's before the own ones, and the constant's value.
@@ -265,7 +334,7 @@ impl Btf {
     /// Whether the own types are sorted by name, those without one first, as kernels write them since they sort at build time.
     pub fn is_sorted(&self) -> bool {
         *self.finder().sorted.get_or_init(|| {
-            let count = self.offsets().len() as u32;
+            let count = self.own_len() as u32;
             let samples = count.min(SORT_SAMPLES);
             let mut last: &[u8] = b"";
             for sample in 0..samples {
@@ -282,17 +351,13 @@ impl Btf {
 
     /// The name of an own type by its index among them.
     fn own_name(&self, index: usize) -> &[u8] {
-        let name_off = self
-            .offsets()
-            .get(index)
-            .and_then(|&off| u32_at(self.type_bytes(), off as usize, self.endian()))
-            .unwrap_or_default();
+        let name_off =
+            self.own_start(index).and_then(|start| u32_at(self.type_bytes(), start, self.endian())).unwrap_or_default();
         self.string_bytes(name_off).unwrap_or_default()
     }
 
     fn own_kind(&self, index: usize) -> Kind {
-        let info =
-            self.offsets().get(index).and_then(|&off| u32_at(self.type_bytes(), off as usize + 4, self.endian()));
+        let info = self.own_start(index).and_then(|start| u32_at(self.type_bytes(), start + 4, self.endian()));
         Kind(Info(info.unwrap_or_default()).kind())
     }
 
@@ -308,9 +373,9 @@ impl Btf {
                 return;
             }
             if self.finder().scans.fetch_add(1, Ordering::Relaxed) < SCANS_BEFORE_INDEX {
-                let two = prefix(name);
-                let is_it = |text: &[u8]| text.strip_prefix(name).is_some_and(ends);
-                self.scan(|it| it == two, |id, text, kind| !is_it(text) || visit(id, kind));
+                let mut one = NeededNames::new();
+                one.add_bytes(name);
+                self.scan(&one, |id, text, kind| one.matches(text).next().is_none() || visit(id, kind));
                 return;
             }
         }
@@ -328,7 +393,7 @@ impl Btf {
     /// Of sorted types, those from the first one whose name is not below `from`, while the name passes and `visit` says `true`.
     fn each_sorted(&self, from: &[u8], passes: impl Fn(&[u8]) -> bool, mut visit: impl FnMut(TypeId, Kind) -> bool) {
         let mut low = 0;
-        let mut high = self.offsets().len();
+        let mut high = self.own_len();
         while low < high {
             let middle = low + (high - low) / 2;
             if self.own_name(middle) < from {
@@ -337,7 +402,7 @@ impl Btf {
                 high = middle;
             }
         }
-        while low < self.offsets().len() && passes(self.own_name(low)) {
+        while low < self.own_len() && passes(self.own_name(low)) {
             if !visit(TypeId(self.first_id().0 + low as u32), self.own_kind(low)) {
                 return;
             }
@@ -347,7 +412,7 @@ impl Btf {
 
     fn own_index(&self) -> &Index {
         self.finder().index.get_or_init(|| {
-            let count = self.offsets().len();
+            let count = self.own_len();
             let mut index = Index { heads: vec![0; count.max(1).next_power_of_two()], next: vec![0; count] };
             let mask = index.heads.len() - 1;
             // From the last to the first, so that chains run in the order of the numbers.
@@ -363,50 +428,44 @@ impl Btf {
         })
     }
 
-    /// Calls `visit` for the own types whose name begins with two bytes that pass the filter, until it says `false`. It gets the
-    /// name with all that follows among the strings, because most are refused after a few bytes.
-    fn scan(&self, filter: impl Fn([u8; 2]) -> bool, visit: impl FnMut(TypeId, &[u8], Kind) -> bool) {
+    /// Calls `visit` for the own types whose name passes the filter of `names`, until it says `false`. It gets the name with all
+    /// that follows among the strings, because most are refused after a few bytes.
+    fn scan(&self, names: &NeededNames, visit: impl FnMut(TypeId, &[u8], Kind) -> bool) {
         // A match on the order once, instead of once per field.
         match self.endian() {
-            Endian::Little => self.scan_in(u32::from_le_bytes, filter, visit),
-            Endian::Big => self.scan_in(u32::from_be_bytes, filter, visit),
+            Endian::Little => self.scan_in(u32::from_le_bytes, names, visit),
+            Endian::Big => self.scan_in(u32::from_be_bytes, names, visit),
         }
     }
 
     fn scan_in(
         &self,
         number: impl Fn([u8; 4]) -> u32,
-        filter: impl Fn([u8; 2]) -> bool,
+        names: &NeededNames,
         mut visit: impl FnMut(TypeId, &[u8], Kind) -> bool,
     ) {
         let types = self.type_bytes();
         let strings = self.string_bytes_own();
         let first_string = self.first_string();
         let first_id = self.first_id().0;
-        for (index, &off) in self.offsets().iter().enumerate() {
-            let Some(head) = types.get(off as usize..).and_then(|it| it.first_chunk::<8>()) else {
-                return;
+        self.each_own_start(|index, start| {
+            let Some(head) = types.get(start..).and_then(|it| it.first_chunk::<8>()) else {
+                return false;
             };
-            // Half of all types have no name, in no pattern. They need no branch of their own: the string at 0 begins with a NUL,
-            // which no filter lets through.
             let name_off = number([head[0], head[1], head[2], head[3]]);
             let kind = || Kind(Info(number([head[4], head[5], head[6], head[7]])).kind());
             if name_off < first_string {
                 // A module's type may take its name from the base.
                 let name = self.string_bytes(name_off).unwrap_or_default();
-                if filter(prefix(name)) && !visit(TypeId(first_id + index as u32), name, kind()) {
-                    return;
-                }
-                continue;
+                return !names.passes(first_four(name)) || visit(TypeId(first_id + index), name, kind());
             }
+            // Of types without a name, see `NeededNames::collect_at`.
             let at = (name_off - first_string) as usize;
-            let Some(two) = strings.get(at..).and_then(|it| it.first_chunk::<2>()) else {
-                continue;
-            };
-            if filter(*two) && !visit(TypeId(first_id + index as u32), &strings[at..], kind()) {
-                return;
+            match strings.get(at..) {
+                Some(text) => !names.passes(first_four(text)) || visit(TypeId(first_id + index), text, kind()),
+                None => true,
             }
-        }
+        });
     }
 }
 

@@ -20,6 +20,10 @@ pub fn btf(data: &[u8]) {
     let is_valid = btf.validate().is_ok();
     let names: NeededNames = btf.types().map(|(_, it)| it.name().to_owned()).take(64).collect();
     let scanned = btf.find_all(&names);
+    let Ok((_, found)) = Btf::parse_and_find(data.to_vec(), &names) else {
+        panic!("parsed once, refused the second time")
+    };
+    assert!(btf.is_sorted() || scanned == found, "the pass that parses and a pass of its own disagree");
     btf.index();
     assert!(btf.is_sorted() || scanned == btf.find_all(&names), "scan and index disagree");
     let bytes: Vec<u8> = (0..200u8).collect();

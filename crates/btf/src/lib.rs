@@ -6,11 +6,12 @@
 //!
 //! The tiers, from the bottom:
 //!
-//! - [`Btf`] is one parsed file. It keeps the bytes it was given (owned or mapped, never copied) and one `u32` per type. A
+//! - [`Btf`] is one parsed file. It keeps the bytes it was given (owned or mapped, never copied) and one byte per type. A
 //!   *split* BTF continues the numbering of a base, as every kernel module does on top of vmlinux.
 //! - [`Type`] and its views ([`Composite`], [`Enum`], ...) read one record in place, in either byte order.
 //! - [`NeededNames`] and [`Btf::find_all`] answer "where are these twenty names" in one pass over the kernel's BTF, without
-//!   building an index; [`Btf::find`] builds one when it is asked often.
+//!   building an index, and [`Btf::parse_and_find`] in the pass that is made anyway; [`Btf::find`] builds an index when it is
+//!   asked often.
 //! - [`Builder`] makes BTF, or takes one apart to change it; [`Edit`] changes a few numbers of one in place.
 //! - [`BtfExt`] is what a compiler leaves beside BTF in an object: function types, source lines and CO-RE relocations.
 //!
@@ -40,6 +41,7 @@ mod find;
 #[doc(hidden)]
 pub mod fuzz;
 mod kind;
+mod offsets;
 mod parse;
 mod raw;
 mod types;

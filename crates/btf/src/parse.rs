@@ -15,8 +15,9 @@ use std::ops::Range;
 use skep_insn::Endian;
 
 use crate::kind::Layout;
+use crate::offsets::{Lengths, Offsets, STRIDE};
 use crate::raw::{self, Info, u32_at};
-use crate::{Error, Kind, TypeId};
+use crate::{Error, TypeId};
 
 /// What the header says, checked against the length of the data.
 pub(crate) struct Sections {
@@ -113,33 +114,36 @@ pub(crate) fn sections(data: &[u8], split: bool) -> Result<Sections, Error> {
     Ok(Sections { endian, types, strings, layouts })
 }
 
-/// The offset in the type section of every type. `first` is the number of the first one.
-pub(crate) fn type_offsets(types: &[u8], endian: Endian, layouts: &[Layout], first: u32) -> Result<Vec<u32>, Error> {
+/// Goes over all types once: where they start, and that they lie inside. `first` is the number of the first one. `visit` gets the
+/// index of each among them and its `name_off`.
+pub(crate) fn type_offsets(
+    types: &[u8],
+    endian: Endian,
+    layouts: &[Layout],
+    first: u32,
+    visit: impl FnMut(u32, u32),
+) -> Result<Offsets, Error> {
     // A match on the order once, instead of once per field.
     match endian {
-        Endian::Little => walk::<false>(types, layouts, first),
-        Endian::Big => walk::<true>(types, layouts, first),
+        Endian::Little => walk(types, u32::from_le_bytes, layouts, first, visit),
+        Endian::Big => walk(types, u32::from_be_bytes, layouts, first, visit),
     }
 }
 
-fn walk<const BIG: bool>(types: &[u8], layouts: &[Layout], first: u32) -> Result<Vec<u32>, Error> {
-    // Per kind, the whole length without elements and the length of an element; 0 is an unknown kind.
-    let mut known = [(0u16, 0u16); 128];
-    for (kind, slot) in known.iter_mut().enumerate() {
-        // A kind that this crate knows has the length that this crate knows, whatever the layout section says.
-        let layout = match Kind(kind as u8) {
-            Kind::VOID => None,
-            kind => kind.layout().or_else(|| layouts.get(kind.0 as usize).copied()),
-        };
-        if let Some(it) = layout {
-            *slot = (raw::TYPE_LEN as u16 + u16::from(it.fixed), u16::from(it.element));
-        }
-    }
+fn walk(
+    types: &[u8],
+    number: impl Fn([u8; 4]) -> u32,
+    layouts: &[Layout],
+    first: u32,
+    mut visit: impl FnMut(u32, u32),
+) -> Result<Offsets, Error> {
+    let lengths = Lengths::new(layouts);
     // Types take 16 to 40 bytes; the kernel's take 25 on average.
-    let mut offsets = Vec::with_capacity(types.len() / 24);
+    let mut marks = Vec::with_capacity(types.len() / (24 * STRIDE));
+    let mut index: u32 = 0;
     let mut pos = 0;
     while pos < types.len() {
-        let id = TypeId(first.saturating_add(offsets.len() as u32));
+        let id = TypeId(first.saturating_add(index));
         let Some(head) = types[pos..].first_chunk::<12>() else {
             return Err(Error::Truncated {
                 what: "a type in the type section",
@@ -148,17 +152,9 @@ fn walk<const BIG: bool>(types: &[u8], layouts: &[Layout], first: u32) -> Result
                 have: (types.len() - pos) as u64,
             });
         };
-        let info = [head[4], head[5], head[6], head[7]];
-        let info = Info(if BIG { u32::from_be_bytes(info) } else { u32::from_le_bytes(info) });
-        // Where the next type begins depends on this one, so the loop is as slow as this chain of dependent steps. Most types have
-        // the same length, and a branch on them is guessed right while a look into the table has to be waited for.
-        let len = match Kind(info.kind()) {
-            Kind::FUNC | Kind::PTR | Kind::TYPEDEF | Kind::CONST => raw::TYPE_LEN,
-            Kind::FUNC_PROTO => raw::TYPE_LEN + 8 * info.vlen() as usize,
-            kind => match known[kind.0 as usize & 0x7f] {
-                (0, _) => return Err(Error::UnknownKind { kind: kind.0, offset: pos as u32, id }),
-                (fixed, element) => usize::from(fixed) + usize::from(element) * info.vlen() as usize,
-            },
+        let info = Info(number([head[4], head[5], head[6], head[7]]));
+        let Some(len) = lengths.of(info) else {
+            return Err(Error::UnknownKind { kind: info.kind(), offset: pos as u32, id });
         };
         if len > types.len() - pos {
             return Err(Error::Truncated {
@@ -168,12 +164,16 @@ fn walk<const BIG: bool>(types: &[u8], layouts: &[Layout], first: u32) -> Result
                 have: (types.len() - pos) as u64,
             });
         }
-        offsets.push(pos as u32);
+        if (index as usize).is_multiple_of(STRIDE) {
+            marks.push(pos as u32);
+        }
+        visit(index, number([head[0], head[1], head[2], head[3]]));
+        index += 1;
         pos += len;
     }
-    if u64::from(first) + offsets.len() as u64 > u64::from(i32::MAX as u32) {
+    if u64::from(first) + u64::from(index) > u64::from(i32::MAX as u32) {
         return Err(Error::TooBig { what: "more than 2^31 types" });
     }
-    offsets.shrink_to_fit();
-    Ok(offsets)
+    marks.shrink_to_fit();
+    Ok(Offsets::new(marks, index, lengths))
 }

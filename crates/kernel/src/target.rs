@@ -11,10 +11,10 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use skep_btf::Btf;
+use skep_btf::{Btf, NeededNames};
 use skep_script::target::KernelFunction;
 use skep_spec::Target;
-use skep_spec::target::{Feature, TargetError};
+use skep_spec::target::{Feature, FoundTypes, TargetError};
 use skep_sys::bpf::{BtfFd, BtfId};
 use skep_sys::kconfig::Kconfig;
 use skep_sys::mmap::FileMap;
@@ -38,6 +38,21 @@ struct Inner {
     modules: Mutex<HashMap<String, Option<Btf>>>,
     features: Features,
     functions: OnceLock<Result<Vec<KernelFunction>, String>>,
+}
+
+/// The bytes of the kernel's types.
+enum Vmlinux {
+    Mapped(FileMap),
+    Read(Vec<u8>),
+}
+
+impl AsRef<[u8]> for Vmlinux {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Vmlinux::Mapped(map) => map.as_ref(),
+            Vmlinux::Read(bytes) => bytes,
+        }
+    }
 }
 
 impl LiveTarget {
@@ -75,20 +90,21 @@ impl LiveTarget {
         Ok(None)
     }
 
-    fn read_btf(&self) -> Result<Option<Btf>, String> {
+    /// Reads and parses the kernel's types with `parse`.
+    fn read_btf(&self, parse: impl FnOnce(Vmlinux) -> Result<Btf, skep_btf::Error>) -> Result<Option<Btf>, String> {
         if let Some(custom) = &self.0.custom {
             return Ok(Some(custom.clone()));
         }
-        let parsed = match FileMap::vmlinux_btf() {
-            Ok(map) => Btf::parse(map),
+        let data = match FileMap::vmlinux_btf() {
+            Ok(map) => Vmlinux::Mapped(map),
             Err(Errno::ENOENT) => return Ok(None),
             // Kernels before 6.16 do not map it.
             Err(_) => match fs::read(Path::new(BTF_FOLDER).join("vmlinux")) {
-                Ok(bytes) => Btf::parse(bytes),
+                Ok(bytes) => Vmlinux::Read(bytes),
                 Err(error) => return Err(format!("cannot read {BTF_FOLDER}/vmlinux: {error}")),
             },
         };
-        parsed.map(Some).map_err(|error| format!("{BTF_FOLDER}/vmlinux: {error}"))
+        parse(data).map(Some).map_err(|error| format!("{BTF_FOLDER}/vmlinux: {error}"))
     }
 
     fn read_module(&self, module: &str) -> Result<Option<Btf>, TargetError> {
@@ -114,7 +130,23 @@ impl Target for LiveTarget {
     }
 
     fn btf(&self) -> Result<Option<Btf>, TargetError> {
-        self.0.btf.get_or_init(|| self.read_btf()).clone().map_err(Into::into)
+        self.0.btf.get_or_init(|| self.read_btf(Btf::parse)).clone().map_err(Into::into)
+    }
+
+    fn btf_with(&self, names: &NeededNames) -> Result<Option<FoundTypes>, TargetError> {
+        let mut found_now = None;
+        let btf = self.0.btf.get_or_init(|| {
+            self.read_btf(|data| {
+                let (btf, found) = Btf::parse_and_find(data, names)?;
+                found_now = Some(found);
+                Ok(btf)
+            })
+        });
+        let btf = btf.clone()?;
+        Ok(btf.map(|btf| {
+            let found = found_now.unwrap_or_else(|| btf.find_all(names));
+            (btf, found)
+        }))
     }
 
     fn modules(&self) -> Result<Vec<String>, TargetError> {

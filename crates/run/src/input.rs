@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use skep_spec::MAX_OBJECT_BYTES;
+use skep_spec::{MAX_OBJECT_BYTES, elf};
 use skep_sys::file;
 
 use crate::Error;
@@ -14,7 +14,7 @@ pub(crate) enum Input {
     Object {
         /// Name for messages and maps: the file's stem up to the first dot.
         name: String,
-        /// The file.
+        /// The file, its DWARF left out.
         bytes: Vec<u8>,
     },
     /// C source.
@@ -83,7 +83,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
         let error = Error::new(format!("cannot read `{shown}`: {}", io_text(&cause)));
         if path.is_dir() { error.with_hint("name the file inside") } else { error }
     };
-    file::read(path, MAX_OBJECT_BYTES).map_err(|cause| match cause.kind() {
+    file::read_parts(path, MAX_OBJECT_BYTES, elf::read_needed).map_err(|cause| match cause.kind() {
         std::io::ErrorKind::FileTooLarge => Error::new(format!(
             "`{shown}` has more than {} MB: no BPF object or source is that large",
             MAX_OBJECT_BYTES >> 20

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use skep_engine::{Engine, LoadOptions};
 use skep_kernel::KernelEngine;
-use skep_spec::{MAX_OBJECT_BYTES, Spec, map, program};
+use skep_spec::{MAX_OBJECT_BYTES, Spec, elf, map, program};
 use skep_sys::file;
 use zerocopy::{Immutable, IntoBytes};
 
@@ -24,7 +24,7 @@ impl Object {
     /// When the file cannot be read, has more than 256 MB or is not a BPF object; the message names the section.
     pub fn open(path: impl AsRef<Path>) -> Result<Object, Error> {
         let path = path.as_ref();
-        let bytes = file::read(path, MAX_OBJECT_BYTES)
+        let bytes = file::read_parts(path, MAX_OBJECT_BYTES, elf::read_needed)
             .map_err(|cause| Error::new(format!("cannot read `{}`: {cause}", path.display())).with_source(cause))?;
         let file = path.file_name().unwrap_or_default().to_string_lossy();
         Object::from_bytes(file.split('.').next().unwrap_or_default(), &bytes)

@@ -20,6 +20,7 @@ mod externs;
 mod file;
 mod jump_tables;
 mod legacy_maps;
+mod needed;
 mod refs;
 mod struct_ops;
 pub(crate) mod types;
@@ -30,6 +31,7 @@ use std::collections::{HashMap, HashSet};
 use skep_btf::Btf;
 
 use self::file::ElfFile;
+pub use self::needed::read_needed;
 pub use self::write::write;
 use crate::section::SectionTable;
 use crate::{Diagnostic, Error, ExternId, FuncId, Map, MapId, ProgId, Spec};

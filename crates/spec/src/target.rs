@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use skep_btf::Btf;
+use skep_btf::{Btf, NeededNames, TypeId};
 
 /// A machine that a [`Spec`](crate::Spec) can be resolved for: the live kernel, or a description of another one.
 ///
@@ -14,6 +14,15 @@ pub trait Target {
 
     /// The kernel's own types.
     fn btf(&self) -> Result<Option<Btf>, TargetError>;
+
+    /// The kernel's own types, and for each of the names the types that [`Btf::find_all`] finds. A machine whose types were not
+    /// read before may look for the names while it reads them ([`Btf::parse_and_find`]).
+    fn btf_with(&self, names: &NeededNames) -> Result<Option<FoundTypes>, TargetError> {
+        Ok(self.btf()?.map(|btf| {
+            let found = btf.find_all(names);
+            (btf, found)
+        }))
+    }
 
     /// Names of modules that have types of their own.
     fn modules(&self) -> Result<Vec<String>, TargetError>;
@@ -47,6 +56,9 @@ pub enum Feature {
     /// Uprobes through one multi link (6.6), which USDT programs use when they can.
     UprobeMulti,
 }
+
+/// A machine's types, and per name the types that have it.
+pub type FoundTypes = (Btf, Vec<Vec<TypeId>>);
 
 /// Why a machine would not answer.
 pub type TargetError = Box<dyn Error + Send + Sync>;

@@ -59,13 +59,11 @@ impl Words {
     /// Appends the own types of a BTF as they are.
     pub(crate) fn load(&mut self, btf: &Btf) {
         let bytes = btf.type_bytes();
-        let offsets = btf.offsets();
         self.words.reserve(bytes.len() / 4);
-        self.starts.reserve(offsets.len());
-        for (index, &start) in offsets.iter().enumerate() {
-            let end = offsets.get(index + 1).map_or(bytes.len(), |&it| it as usize);
+        self.starts.reserve(btf.own_len());
+        for index in 0..btf.own_len() {
             let from = self.words.len() as u32;
-            let record = bytes.get(start as usize..end).unwrap_or_default();
+            let record = btf.own_range(index).and_then(|range| bytes.get(range)).unwrap_or_default();
             self.words.extend(record.chunks(4).map(|word| {
                 // Only an unknown kind can have a length that is no multiple of 4; its tail is padded.
                 let mut full = [0; 4];

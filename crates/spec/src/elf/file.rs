@@ -17,7 +17,7 @@ use skep_insn::Endian;
 
 use crate::Error;
 
-type Header = elf::FileHeader64<Endianness>;
+pub(super) type Header = elf::FileHeader64<Endianness>;
 
 /// `EM_NONE`: very old compilers wrote it for BPF.
 const EM_NONE: u16 = 0;
@@ -231,6 +231,11 @@ impl<'a> ElfFile<'a> {
     }
 }
 
+/// Whether a section of this name holds DWARF, which nothing here reads.
+pub(super) fn is_debug(name: &[u8]) -> bool {
+    name.starts_with(b".debug")
+}
+
 /// Adds what one `SHT_REL` or `SHT_RELA` section holds to the section that it applies to.
 fn read_relocs(
     header: &elf::SectionHeader64<Endianness>,
@@ -247,7 +252,7 @@ fn read_relocs(
     let Some(section) = sections.get_mut(target).filter(|_| target != 0) else {
         return Err(Error::new(format!("relocations for section {target}, which does not exist")));
     };
-    if section.name.starts_with(".debug") || section.name == ".eh_frame" {
+    if is_debug(section.name.as_bytes()) || section.name == ".eh_frame" {
         return Ok(());
     }
     let name = section.name.clone();

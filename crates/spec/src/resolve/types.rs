@@ -56,11 +56,8 @@ impl<'t> Types<'t> {
 
     /// The kernel's own types. The first call reads and scans them.
     pub(super) fn kernel(&mut self) -> Result<&Scanned, Problem> {
-        let kernel = self.kernel.get_or_insert_with(|| match self.target.btf() {
-            Ok(Some(btf)) => {
-                let found = btf.find_all(&self.names);
-                Ok(Scanned { btf, found })
-            }
+        let kernel = self.kernel.get_or_insert_with(|| match self.target.btf_with(&self.names) {
+            Ok(Some((btf, found))) => Ok(Scanned { btf, found }),
             Ok(None) => Err(Problem::new("this kernel has no type information (BTF), which the program needs")
                 .hint("use a kernel built with CONFIG_DEBUG_INFO_BTF=y".to_string())),
             Err(err) => Err(Problem::new(format!("the kernel's type information (BTF) cannot be read: {err}"))),
