@@ -29,6 +29,7 @@
 //!   function.
 
 pub mod ast;
+pub mod codegen;
 mod cpart;
 pub mod diagnostic;
 pub mod dump;
@@ -36,6 +37,7 @@ pub mod ir;
 pub mod lexer;
 pub mod options;
 pub mod parser;
+pub mod passes;
 pub mod plan;
 pub mod points;
 pub mod render;

@@ -95,6 +95,11 @@ impl Sources {
         &self.0[id.0 as usize]
     }
 
+    /// The text `id`, if there is one.
+    pub fn find(&self, id: SourceId) -> Option<&Source> {
+        self.0.get(id.0 as usize)
+    }
+
     /// What stands at `span`.
     pub fn text(&self, span: Span) -> &str {
         self.get(span.source).text.get(span.range()).unwrap_or_default()

@@ -40,6 +40,12 @@
 //! ```
 
 pub mod build;
+pub mod cfg;
+pub mod text;
+pub mod verify;
+mod visit;
+
+pub use verify::verify;
 
 use skep_insn::{AluOp, Cond, Width};
 use skep_spec::{ExternId, MapId};
