@@ -294,7 +294,7 @@ impl Btf {
         if own.is_empty() && shared.is_empty() {
             return None;
         }
-        (0..self.offsets().len()).filter(|at| matches!(self.own_kind(*at), Kind::ENUM | Kind::ENUM64)).find_map(|at| {
+        (0..self.own_len()).filter(|at| matches!(self.own_kind(*at), Kind::ENUM | Kind::ENUM64)).find_map(|at| {
             let id = TypeId(self.first_id().0 + at as u32);
             let (Type::Enum(it) | Type::Enum64(it)) = self.type_by_id(id).ok()? else { return None };
             let width = if it.is_64() { 12 } else { 8 };
