@@ -53,8 +53,8 @@ pub enum Record<'a> {
     },
 }
 
-/// A stream of records from all buffers of a session.
-pub trait RecordSource {
+/// A stream of records from all buffers of a session. It may be read in another thread than the one that has the session.
+pub trait RecordSource: Send {
     /// Waits at most `timeout` (`None`: for ever) for records, gives everything that is there to `sink`, and returns how
     /// many it gave. `sink` may break off: what it has not taken stays in the buffers.
     ///

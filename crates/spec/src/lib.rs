@@ -29,6 +29,7 @@ pub mod edit;
 pub mod elf;
 pub mod external;
 pub mod function;
+pub mod glob;
 pub mod insert;
 pub mod map;
 pub mod nearest;

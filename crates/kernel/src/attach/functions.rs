@@ -7,7 +7,9 @@ use skep_engine::Error;
 use skep_sys::kallsyms;
 use skep_sys::tracefs::Tracefs;
 
-use crate::{glob, near};
+use skep_spec::glob;
+
+use crate::near;
 
 /// Adds the nearest functions to an error about one that is not there.
 pub(super) fn near(function: &str, error: Error) -> Error {

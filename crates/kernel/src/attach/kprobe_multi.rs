@@ -13,7 +13,7 @@ use skep_sys::version::KernelVersion;
 use super::attachment::{Attachment, Hold};
 use super::functions;
 use super::request::Request;
-use crate::glob;
+use skep_spec::glob;
 
 /// The word for it, the kernel's number for it, and the first kernel that has it.
 fn kind(when: MultiWhen) -> (&'static str, AttachType, KernelVersion) {

@@ -14,8 +14,8 @@ use skep_sys::version::KernelVersion;
 use super::attachment::{Attachment, Hold};
 use super::request::Request;
 use super::uprobe::{self, Spot};
-use crate::glob;
 use crate::uprobe::elf::Binary;
+use skep_spec::glob;
 
 /// The first kernels with these links.
 const MULTI: KernelVersion = KernelVersion::new(6, 6, 0);

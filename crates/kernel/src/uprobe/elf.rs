@@ -11,7 +11,9 @@ use object::read::elf::{ElfFile, FileHeader, ProgramHeader, SectionHeader, Sym};
 use object::{Endianness, ReadCache, ReadRef};
 use skep_engine::Error;
 
-use crate::{glob, near};
+use skep_spec::glob;
+
+use crate::near;
 
 /// A function in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Patterns of names, as the multi probes have them.
 
 /// Whether `name` matches a pattern of letters, `*` (any run) and `?` (any one), as libbpf's multi probes use it.
-pub(crate) fn matches(pattern: &str, name: &str) -> bool {
+pub fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
     let (mut p, mut n) = (0, 0);
     // Where to go back to: behind the last star, and the letter after those it has taken.
@@ -28,7 +28,7 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
 }
 
 /// Whether it is a pattern at all.
-pub(crate) fn is_pattern(pattern: &str) -> bool {
+pub fn is_pattern(pattern: &str) -> bool {
     pattern.contains(['*', '?'])
 }
 

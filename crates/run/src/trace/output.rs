@@ -1,0 +1,76 @@
+//! Where a script's text goes: collected, and handed on in large pieces.
+
+use std::io::{self, Write};
+
+use skep_view::json_string;
+
+use super::{Buffering, Format};
+use crate::Error;
+use crate::input::io_text;
+
+/// When text is handed on in the middle of a burst, in bytes.
+const FLUSH_BYTES: usize = 64 << 10;
+
+/// The output.
+pub(super) struct Output<'a> {
+    out: &'a mut dyn Write,
+    /// What was not handed on yet.
+    pub(super) text: Vec<u8>,
+    pub(super) format: Format,
+    buffering: Buffering,
+    /// Failure to write, kept until someone asks.
+    broken: Option<io::Error>,
+}
+
+impl<'a> Output<'a> {
+    pub(super) fn new(out: &'a mut dyn Write, format: Format, buffering: Buffering) -> Output<'a> {
+        Output { out, text: Vec::with_capacity(2 * FLUSH_BYTES), format, buffering, broken: None }
+    }
+
+    /// A piece of text as it is, or as a line of JSON of this type.
+    pub(super) fn piece(&mut self, kind: &str, start: usize) {
+        if self.format == Format::Json {
+            let piece = self.text.split_off(start);
+            self.text.extend_from_slice(b"{\"type\": \"");
+            self.text.extend_from_slice(kind.as_bytes());
+            self.text.extend_from_slice(b"\", \"data\": ");
+            json_string(&String::from_utf8_lossy(&piece), &mut self.text);
+            self.text.extend_from_slice(b"}\n");
+        }
+    }
+
+    /// After each record.
+    pub(super) fn after_record(&mut self) {
+        if self.text.len() >= FLUSH_BYTES || self.buffering == Buffering::None {
+            self.flush();
+        }
+    }
+
+    /// When there is nothing more to print at the moment.
+    pub(super) fn idle(&mut self) {
+        if self.buffering != Buffering::Full {
+            self.flush();
+        }
+    }
+
+    /// Hands on what is there.
+    pub(super) fn flush(&mut self) {
+        if self.broken.is_none() && !self.text.is_empty() {
+            self.broken = self.out.write_all(&self.text).and_then(|()| self.out.flush()).err();
+        }
+        self.text.clear();
+    }
+
+    /// Whether somebody still reads.
+    ///
+    /// # Errors
+    ///
+    /// When the output cannot be written for another reason than that nobody wants it.
+    pub(super) fn is_open(&self) -> Result<bool, Error> {
+        match &self.broken {
+            None => Ok(true),
+            Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Some(error) => Err(Error::new(format!("cannot write the output: {}", io_text(error)))),
+        }
+    }
+}

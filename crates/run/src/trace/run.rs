@@ -1,0 +1,316 @@
+//! The steps of a run.
+
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use skep_engine::{AttachOptions, Engine, ErrorKind, ProgId, Session, TestRun};
+use skep_script::plan::{Attach, Missing, Plan};
+use skep_sys::child::HeldChild;
+use skep_sys::signal::SignalPipe;
+
+use super::attach::{self, programs};
+use super::losses::{Told, counters};
+use super::names::MachineNames;
+use super::output::Output;
+use super::parameters::{self, Known};
+use super::perform::{Flow, Performer};
+use super::reader::{Batch, Message, Reader};
+use super::{Notice, Options, Outcome, Script, signals, switch};
+use crate::Error;
+use crate::command::{cannot_start, hold};
+use crate::process::Watched;
+
+/// How long what was committed before the end is still read: the flag has stopped every program, but one that is too long for
+/// it goes on filling.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Runs a script until something ends it. Its output goes to `out`, everything else to `notice`.
+///
+/// # Errors
+///
+/// When its programs do not load or cannot be attached, when its command cannot be started, or when the output cannot be
+/// written. Everything that was attached is detached then.
+pub fn run(
+    script: Script,
+    options: &Options,
+    engine: &dyn Engine,
+    out: &mut dyn Write,
+    notice: &mut dyn FnMut(Notice<'_>),
+) -> Result<Outcome, Error> {
+    let Script { mut spec, plan, sources } = script;
+    let watched = options.pid.map(Watched::open).transpose()?;
+    let held = match (&options.command, options.dry_run) {
+        (Some(command), false) => Some(hold(command)?),
+        _ => None,
+    };
+    let known = Known { child: held.as_ref().map(HeldChild::pid), pid: options.pid };
+    parameters::fill(&mut spec, &plan.parameters, known);
+    let switch = switch::add(&mut spec, &plan);
+    let session = engine.load(spec, &options.load)?;
+    let session = &*session;
+    let plan = loaded(session, plan, notice)?;
+    if options.dry_run {
+        return Ok(Outcome::default());
+    }
+
+    let mut caught = SignalPipe::ENDING.to_vec();
+    let own_signals: Vec<(i32, ProgId)> = own_signals(&plan)?;
+    caught.extend(own_signals.iter().map(|(signal, _)| *signal));
+    let source = plan.events.map(|events| session.records(&[events], false)).transpose()?;
+    let mut reader = Reader {
+        source,
+        signals: SignalPipe::new(&caught).map_err(|cause| Error::new("cannot catch signals").with_source(cause))?,
+        processes: Vec::new(),
+        deadline: None,
+    };
+    let names = MachineNames::new(session, &plan);
+    let output = Output::new(out, options.format, options.buffering);
+    let mut performer = Performer::new(session, (&plan, &sources), &names, output, options.helper_errors);
+
+    for (id, _) in programs(&plan, |attach| matches!(attach, Attach::Begin)) {
+        session.test_run(id, &TestRun::default())?;
+    }
+    let attached = attach::attach(session, &plan, options.pid, notice)?;
+    performer.links = attached.links;
+    performer.count("attached_probes", "probes", attached.probes as u64);
+    performer.output.flush();
+    notice(Notice::Attached { probes: attached.probes });
+
+    let mut run = Run { session, plan: &plan, performer, told: Told::default(), exit: None };
+    run.iterators(&mut reader, options.pid, notice)?;
+    let mut child = held
+        .map(HeldChild::release)
+        .transpose()
+        .map_err(|cause| cannot_start(options.command.as_deref().unwrap_or_default(), &cause))?;
+    reader.processes.extend(child.as_ref().and_then(pidfd));
+    reader.processes.extend(watched.as_ref().and_then(|it| it.fd()).and_then(|fd| fd.try_clone().ok()));
+    reader.deadline = options.duration.map(|duration| Instant::now() + duration);
+
+    // What BEGIN has sent may end the run already.
+    run.drain(&mut reader, notice)?;
+    if run.exit.is_none() && run.waits() && run.performer.output.is_open()? {
+        let ended = |child: &mut Option<Child>| {
+            let child = child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
+            child || watched.as_ref().is_some_and(Watched::ended)
+        };
+        reader = run.wait(reader, &own_signals, switch, &mut || ended(&mut child), notice)?;
+    }
+    switch.off(session);
+    if run.exit.is_some() {
+        // What stands in the buffer came behind `exit`.
+        while reader.take(&mut Batch::default())? {}
+    } else {
+        run.drain(&mut reader, notice)?;
+    }
+    if let Some(child) = &mut child {
+        end(child);
+    }
+    let links = std::mem::take(&mut run.performer.links);
+    crate::attach::detach(links.into_iter().map(|(_, link)| link).collect());
+    for (id, _) in programs(&plan, |attach| matches!(attach, Attach::End)) {
+        session.test_run(id, &TestRun::default())?;
+    }
+    let exit = run.exit.take();
+    run.drain(&mut reader, notice)?;
+    run.exit = exit.or(run.exit);
+    if plan.config.print_maps_on_exit {
+        run.performer.print_all_maps(options.bpftrace)?;
+    }
+    run.performer.output.flush();
+    run.performer.output.is_open()?;
+    let lost = counters(session, plan.losses);
+    run.tell_losses(&lost, notice);
+    let named = |(index, count): (usize, u64)| (plan.probe_names.get(index).cloned().unwrap_or_default(), count);
+    let lost = lost.into_iter().enumerate().filter(|(_, count)| *count > 0).map(named).collect();
+    Ok(Outcome { exit_code: run.exit.unwrap_or(0), lost })
+}
+
+/// Leaves out programs that did not load where the script says that missing probes are no error.
+fn loaded(session: &dyn Session, mut plan: Plan, notice: &mut dyn FnMut(Notice<'_>)) -> Result<Plan, Error> {
+    for program in session.programs() {
+        let Err(error) = &program.result else { continue };
+        let absent = matches!(error.kind(), ErrorKind::Absent | ErrorKind::Unsupported);
+        let index = plan.programs.iter().position(|planned| planned.program == program.program);
+        let (true, Some(index)) = (absent && plan.config.missing_probes != Missing::Error, index) else {
+            return Err(error.clone());
+        };
+        let planned = plan.programs.remove(index);
+        if plan.config.missing_probes == Missing::Warn {
+            let name = planned.places.first().map_or("", |place| place.name.as_str());
+            let message = format!("{name}: not attached: {error}");
+            notice(Notice::Warning { message, hint: error.hint().map(str::to_owned) });
+        }
+    }
+    Ok(plan)
+}
+
+/// The programs that run when skep gets a signal.
+fn own_signals(plan: &Plan) -> Result<Vec<(i32, ProgId)>, Error> {
+    programs(plan, |attach| matches!(attach, Attach::Signal(_)))
+        .map(|(id, attach)| {
+            let Attach::Signal(name) = attach else { return Err(Error::new("a signal has no name")) };
+            let number = signals::number(name)
+                .ok_or_else(|| Error::new(format!("there is no signal `{name}`")).with_hint("write it as `SIGUSR1`"))?;
+            Ok((number, id))
+        })
+        .collect()
+}
+
+/// Becomes readable when the child has ended; `None` before kernel 5.3, where it is asked once a second.
+fn pidfd(child: &Child) -> Option<OwnedFd> {
+    pidfd_open(Pid::from_child(child), PidfdFlags::empty()).ok()
+}
+
+/// A command that was started for the trace ends with it.
+fn end(child: &mut Child) {
+    if matches!(child.try_wait(), Ok(None)) {
+        let _ = kill_process(Pid::from_child(child), Signal::TERM);
+    }
+}
+
+struct Run<'a, 'o> {
+    session: &'a dyn Session,
+    plan: &'a Plan,
+    performer: Performer<'a, 'o>,
+    told: Told,
+    /// What `exit` was given.
+    exit: Option<i32>,
+}
+
+impl Run<'_, '_> {
+    /// Whether anything can still happen: a script of `BEGIN`, `END` and iterators alone ends by itself.
+    fn waits(&self) -> bool {
+        let mut places = self.plan.programs.iter().flat_map(|program| &program.places);
+        places.any(|place| {
+            !matches!(place.attach, Attach::Begin | Attach::End | Attach::Iter { .. } | Attach::Test { .. })
+        })
+    }
+
+    /// Runs iterators, or pins them. What they send is printed between two reads of their text.
+    fn iterators(
+        &mut self,
+        reader: &mut Reader,
+        pid: Option<u32>,
+        notice: &mut dyn FnMut(Notice<'_>),
+    ) -> Result<(), Error> {
+        let plan = self.plan;
+        for (id, attach) in programs(plan, |attach| matches!(attach, Attach::Iter { .. })) {
+            let options = AttachOptions { pid, ..AttachOptions::default() };
+            if let Attach::Iter { pin: Some(path) } = attach {
+                let mut link = self.session.attach(id, &options)?;
+                let path = std::path::Path::new("/sys/fs/bpf").join(path);
+                link.pin(&path)?;
+                continue;
+            }
+            let mut text = self.session.iterate(id, &options)?;
+            let mut buffer = [0; 8192];
+            loop {
+                let got = text.read(&mut buffer).map_err(|cause| {
+                    let name = &self.session.spec().program(id).name;
+                    Error::new(format!("iterator `{name}`: {}", crate::input::io_text(&cause)))
+                })?;
+                self.performer.output.text.extend_from_slice(&buffer[..got]);
+                self.drain(reader, notice)?;
+                if got == 0 || self.exit.is_some() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what the records ask for that are there now, until there are none or the script ends itself.
+    fn drain(&mut self, reader: &mut Reader, notice: &mut dyn FnMut(Notice<'_>)) -> Result<(), Error> {
+        let end = Instant::now() + DRAIN;
+        while self.exit.is_none() && Instant::now() < end {
+            let mut batch = Batch::default();
+            if !reader.take(&mut batch)? {
+                break;
+            }
+            self.perform(&batch, notice)?;
+        }
+        self.performer.output.idle();
+        Ok(())
+    }
+
+    fn perform(&mut self, batch: &Batch, notice: &mut dyn FnMut(Notice<'_>)) -> Result<(), Error> {
+        if let Flow::Exit(code) = self.performer.batch(batch, notice)? {
+            self.exit = Some(code);
+        }
+        Ok(())
+    }
+
+    /// Until something ends the run. Gives the reader back, with all that it has read done.
+    fn wait(
+        &mut self,
+        reader: Reader,
+        own_signals: &[(i32, ProgId)],
+        switch: switch::Switch,
+        ended: &mut dyn FnMut() -> bool,
+        notice: &mut dyn FnMut(Notice<'_>),
+    ) -> Result<Reader, Error> {
+        let mut running = reader.start()?;
+        let mut open = true;
+        loop {
+            let message = match running.try_next() {
+                Some(message) => message,
+                None => {
+                    self.performer.output.idle();
+                    open &= self.performer.output.is_open()?;
+                    if !open {
+                        running.stop();
+                    }
+                    match running.next() {
+                        Some(message) => message,
+                        None => break,
+                    }
+                }
+            };
+            match message {
+                Message::Batch(batch) => {
+                    if self.exit.is_none() && open {
+                        self.perform(&batch, notice)?;
+                    }
+                    running.reuse(batch);
+                    if self.exit.is_some() {
+                        switch.off(self.session);
+                        running.stop();
+                    }
+                }
+                Message::Signal(signal) => {
+                    let programs: Vec<_> = own_signals.iter().filter(|(own, _)| *own == signal).collect();
+                    for (_, id) in &programs {
+                        self.session.test_run(*id, &TestRun::default())?;
+                    }
+                    if programs.is_empty() {
+                        switch.off(self.session);
+                        running.stop();
+                    }
+                }
+                Message::Ended => {
+                    switch.off(self.session);
+                    running.stop();
+                }
+                Message::Tick => {
+                    self.tell_losses(&counters(self.session, self.plan.losses), notice);
+                    if ended() {
+                        running.stop();
+                    }
+                }
+                Message::Failed(error) => return Err(error),
+            }
+        }
+        running.join()
+    }
+
+    fn tell_losses(&mut self, counts: &[u64], notice: &mut dyn FnMut(Notice<'_>)) {
+        for (index, count) in self.told.news(counts) {
+            self.performer.count("lost_events", "events", count);
+            let probe = self.plan.probe_names.get(index).map_or("", String::as_str);
+            notice(Notice::Lost { probe, count });
+        }
+    }
+}
