@@ -33,6 +33,7 @@ pub mod codegen;
 mod cpart;
 pub mod diagnostic;
 pub mod dump;
+pub mod expand;
 pub mod ir;
 pub mod lexer;
 pub mod options;
@@ -46,6 +47,7 @@ pub mod structs;
 pub mod target;
 pub mod typed;
 pub mod types;
+pub mod walk;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use options::Options;

@@ -2,7 +2,9 @@
 
 mod common;
 
-use skep_script::{Sources, dump, parser, render};
+use std::path::PathBuf;
+
+use skep_script::{Options, Sources, dump, expand, parser, render};
 
 /// The tree, or what is wrong.
 fn parse(text: &str) -> String {
@@ -31,6 +33,62 @@ fn mistakes_are_named_where_they_are() {
         } else {
             render::bpftrace(&sources, &diagnostics)
         }
+    });
+}
+
+/// A script with what comes from outside. Lines that start with `%% ` say it: `%% params 1 x`, `%% named a=1 b`, and
+/// `%% file NAME` or `%% script` before a text.
+fn outside(text: &str) -> (common::files::Files, Options, String) {
+    let mut files = common::files::Files::default();
+    let (mut options, mut script) = (Options::default(), String::new());
+    let mut current: Option<PathBuf> = None;
+    for line in text.lines() {
+        let words = line.strip_prefix("%% ").map(|words| words.split(' ').collect::<Vec<_>>());
+        match words.as_deref() {
+            Some(["params", params @ ..]) => options.params = params.iter().map(|param| (*param).to_owned()).collect(),
+            Some(["named", named @ ..]) => {
+                options.named = named
+                    .iter()
+                    .map(|option| match option.split_once('=') {
+                        Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+                        None => ((*option).to_owned(), None),
+                    })
+                    .collect();
+            }
+            Some(["file", name]) => current = Some(PathBuf::from(name)),
+            Some(["script"]) => current = None,
+            Some(other) => panic!("what is {other:?}?"),
+            None => {
+                let text = match &current {
+                    Some(path) => files.0.entry(path.clone()).or_default(),
+                    None => &mut script,
+                };
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+    }
+    (files, options, script)
+}
+
+#[test]
+fn scripts_are_expanded() {
+    common::check("expand", |file, text| {
+        let (files, options, text) = outside(text);
+        let mut sources = Sources::default();
+        let id = sources.add("stdin", text);
+        let (script, mut diagnostics) = parser::parse(&sources, id);
+        if file == "help" {
+            let options = expand::getopts(script, &mut sources, &files);
+            return options.iter().map(|option| format!("{option:?}\n")).collect();
+        }
+        let (script, more) = expand::expand(script, &mut sources, &options, &files);
+        diagnostics.extend(more);
+        if file == "rustlike" {
+            return render::rustlike(&sources, &diagnostics, false);
+        }
+        let tree: String = dump::dump(&sources, &script).lines().map(|line| format!("{line:.300}\n")).collect();
+        tree + &render::bpftrace(&sources, &diagnostics)
     });
 }
 

@@ -241,7 +241,7 @@ impl Parser<'_> {
                 }
             }
             Kind::Ident if is_type_word(word) => likely = Likely::Type,
-            Kind::Ident if super::KEYWORDS.contains(&word) || is_value(word) || self.is_param(word) => return None,
+            Kind::Ident if super::KEYWORDS.contains(&word) || is_builtin(word) || self.is_param(word) => return None,
             Kind::Ident => {}
             Kind::Punct(Punct::LParen) => {
                 // A tuple of types, when the first one is surely a type.

@@ -9,18 +9,20 @@
 //!
 //! With `SKEP_BLESS=1` what comes out is written into the files instead of being compared; read the difference.
 
+pub(crate) mod files;
+
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 /// One case.
-pub struct Case {
-    pub name: String,
-    pub input: String,
-    pub expected: String,
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) input: String,
+    pub(crate) expected: String,
 }
 
 /// The files `tests/cases/FOLDER/*.case`, sorted.
-pub fn files(folder: &str) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &str) -> Vec<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(folder);
     let mut files: Vec<PathBuf> = std::fs::read_dir(&dir)
         .unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
@@ -32,7 +34,7 @@ pub fn files(folder: &str) -> Vec<PathBuf> {
 }
 
 /// The cases of one file.
-pub fn read(path: &Path) -> Vec<Case> {
+pub(crate) fn read(path: &Path) -> Vec<Case> {
     let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let text = format!("\n{text}");
     text.split("\n--- ")
@@ -47,7 +49,7 @@ pub fn read(path: &Path) -> Vec<Case> {
 }
 
 /// Runs every case of a folder. `run` makes the output from the input, given the file's name without `.case`.
-pub fn check(folder: &str, run: impl Fn(&str, &str) -> String) {
+pub(crate) fn check(folder: &str, run: impl Fn(&str, &str) -> String) {
     let bless = std::env::var_os("SKEP_BLESS").is_some();
     let mut wrong = String::new();
     let mut count = 0;
