@@ -294,7 +294,8 @@ impl Parser<'_> {
     }
 }
 
-fn is_value(word: &str) -> bool {
+/// Whether this word is a value of the language.
+pub(crate) fn is_builtin(word: &str) -> bool {
     BUILTINS.contains(&word)
         || word.strip_prefix("arg").is_some_and(|n| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit()))
 }
