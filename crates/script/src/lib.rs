@@ -30,12 +30,14 @@
 
 pub mod ast;
 pub mod codegen;
+pub mod compile;
 mod cpart;
 pub mod diagnostic;
 pub mod dump;
 pub mod expand;
 pub mod ir;
 pub mod lexer;
+pub mod lower;
 pub mod options;
 pub mod parser;
 pub mod passes;
