@@ -51,6 +51,9 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
+const IFLA_NETKIT_PEER_INFO: u16 = 1;
+const IFLA_NETKIT_MODE: u16 = 5;
+const NETKIT_L2: u32 = 0;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_XDP: u16 = 43;
 const IFLA_XDP_FD: u16 = 1;
@@ -263,6 +266,24 @@ impl Message {
             message.text(IFLA_INFO_KIND, "veth");
             message.nest(IFLA_INFO_DATA | NLA_F_NESTED, |message| {
                 message.nest(VETH_INFO_PEER | NLA_F_NESTED, |message| {
+                    // A `struct ifinfomsg`, then attributes.
+                    message.bytes.extend_from_slice(&[0; 16]);
+                    message.text(IFLA_IFNAME, peer);
+                });
+            });
+        });
+        message
+    }
+
+    /// Makes a pair of netkit interfaces that carry frames (`NETKIT_L2`), of which `name` is the primary one (kernel 6.7).
+    pub fn add_netkit(name: &str, peer: &str) -> Message {
+        let mut message = Message::ifinfo(RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, 0);
+        message.text(IFLA_IFNAME, name);
+        message.nest(IFLA_LINKINFO | NLA_F_NESTED, |message| {
+            message.text(IFLA_INFO_KIND, "netkit");
+            message.nest(IFLA_INFO_DATA | NLA_F_NESTED, |message| {
+                message.nest(IFLA_NETKIT_MODE, |message| message.u32(NETKIT_L2));
+                message.nest(IFLA_NETKIT_PEER_INFO | NLA_F_NESTED, |message| {
                     // A `struct ifinfomsg`, then attributes.
                     message.bytes.extend_from_slice(&[0; 16]);
                     message.text(IFLA_IFNAME, peer);

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -18,7 +18,7 @@ use super::attachment::{Attachment, Hold, Legacy};
 use super::perf_link;
 use super::request::Request;
 use crate::uprobe::elf::Binary;
-use crate::uprobe::search;
+use crate::uprobe::{archive, search};
 
 /// A place in a file where a probe goes.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,12 @@ pub(super) fn attach(
 ) -> Result<Attachment, Error> {
     let path = binary(request, path)?;
     let mut place = off_bytes;
-    if !function.is_empty() {
+    if function.is_empty() {
+        if archive::split(&path).is_some() {
+            let start = Binary::open(&path).map_err(|error| about(request, error))?.start();
+            place = start.checked_add(off_bytes).ok_or_else(|| request.error("the offset is too large"))?;
+        }
+    } else {
         let found =
             Binary::open(&path).and_then(|binary| binary.find(function)).map_err(|error| about(request, error))?;
         place = found.off_bytes.checked_add(off_bytes).ok_or_else(|| request.error("the offset is too large"))?;
@@ -74,8 +79,9 @@ pub(super) fn about(request: &Request<'_>, error: Error) -> Error {
     out
 }
 
+/// The file that the kernel is told.
 pub(super) fn c_path(request: &Request<'_>, path: &Path) -> Result<CString, Error> {
-    request.c_string(path.as_os_str().as_bytes())
+    request.c_string(archive::file_of(path).into_os_string().into_vec())
 }
 
 /// One probe at one place.
@@ -104,7 +110,8 @@ pub(super) fn legacy(path: &Path, ret: bool, spot: Spot) -> Result<(PerfEvent, O
     let guard = Guard::spawn(&[Undo::Write(control.as_fd(), removal.clone())])?;
     let kind = if ret { 'r' } else { 'p' };
     let semaphore = spot.semaphore_off_bytes.map(|offset| format!("({offset:#x})")).unwrap_or_default();
-    let line = format!("{kind}:skep/{name} {}:{:#x}{semaphore}\n", path.display(), spot.off_bytes);
+    let file = archive::file_of(path);
+    let line = format!("{kind}:skep/{name} {}:{:#x}{semaphore}\n", file.display(), spot.off_bytes);
     control.write_all(line.as_bytes())?;
     let undo = Legacy::new("4.17", Some(guard), move || perf_link::write_away(&mut control, &removal));
     Ok((PerfEvent::tracepoint(tracefs.id("skep", &name)?)?, Some(undo)))

@@ -22,6 +22,7 @@ use super::options::UsdtMaps;
 use super::request::Request;
 use super::uprobe::{self, Spot};
 use super::uprobe_multi;
+use crate::uprobe::archive;
 use crate::uprobe::elf::Binary;
 use crate::uprobe::usdt::{self, Site};
 use crate::uprobe::usdt_args::{Args, Machine, SPEC_LEN_BYTES};
@@ -71,7 +72,7 @@ pub(super) fn attach(request: &Request<'_>, path: &str, provider: &str, name: &s
     };
     let by_cookie = KernelVersion::running() >= COOKIE;
     if let (Some(maps), false) = (request.options.usdt, by_cookie) {
-        tell_addresses(request, maps, &binary, &path, &sites, &ids)?;
+        tell_addresses(request, maps, &binary, &archive::file_of(&path), &sites, &ids)?;
     }
     let spots: Vec<Spot> = sites
         .iter()

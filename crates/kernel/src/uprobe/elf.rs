@@ -3,16 +3,15 @@
 //! Names are looked for in `.dynsym` first and then in `.symtab`, as libbpf does, so that a library's exported function
 //! wins over a static one of the same name. Only what is needed is read from the file: its tables, not its code.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use object::elf;
 use object::read::elf::{ElfFile, FileHeader, ProgramHeader, SectionHeader, Sym};
 use object::{Endianness, ReadCache, ReadRef};
 use skep_engine::Error;
-
 use skep_spec::glob;
 
+use super::archive::Part;
 use crate::near;
 
 /// A function in a file.
@@ -38,7 +37,9 @@ pub(crate) struct Segment {
 /// An ELF file that can be probed.
 pub struct Binary {
     path: PathBuf,
-    cache: ReadCache<File>,
+    cache: ReadCache<Part>,
+    /// Where it begins in the file that the kernel knows, in bytes.
+    start: u64,
 }
 
 /// A symbol as the walk sees it.
@@ -78,11 +79,15 @@ macro_rules! with_elf {
 pub(crate) use with_elf;
 
 impl Binary {
-    /// Opens a file. That it is ELF shows at the first question.
+    /// Opens a file, or a stored member of a zip archive (`ARCHIVE!/MEMBER`). That it is ELF shows at the first question.
     pub fn open(path: &Path) -> Result<Binary, Error> {
-        let file = File::open(path)
-            .map_err(|error| Error::new(format!("cannot open `{}` to probe it", path.display())).with_source(error))?;
-        Ok(Binary { path: path.to_owned(), cache: ReadCache::new(file) })
+        let part = Part::open(path)?;
+        Ok(Binary { path: path.to_owned(), start: part.start(), cache: ReadCache::new(part) })
+    }
+
+    /// Where it begins in the file that the kernel knows, in bytes: 0, but for members of archives.
+    pub fn start(&self) -> u64 {
+        self.start
     }
 
     /// The path that it was opened by.
@@ -90,7 +95,7 @@ impl Binary {
         &self.path
     }
 
-    pub(crate) fn cache(&self) -> &ReadCache<File> {
+    pub(crate) fn cache(&self) -> &ReadCache<Part> {
         &self.cache
     }
 
@@ -248,7 +253,7 @@ impl Binary {
             .map(|header| Segment {
                 address: header.p_vaddr(endian).into(),
                 size_bytes: header.p_memsz(endian).into(),
-                off_bytes: header.p_offset(endian).into(),
+                off_bytes: self.start.saturating_add(header.p_offset(endian).into()),
                 executable: header.p_flags(endian).0 & elf::PF_X.0 != 0,
             })
             .collect()

@@ -1,6 +1,6 @@
 //! Which file a probe's section means, found as the dynamic linker and the shell find theirs.
 //!
-//! A path with a slash is itself. A bare name is, in this order: a file that the process to be probed has mapped; for a
+//! A path with a slash is itself; with `!/` in it, it is a member of an archive. A bare name is, in this order: a file that the process to be probed has mapped; for a
 //! library (its name has `.so`) the folders of `LD_LIBRARY_PATH`, `/etc/ld.so.cache`, and the system's library folders;
 //! for anything else the folders of `PATH`; and last a library named without its ending, `c` or `libc` for `libc.so.6`.
 //! When a process of another mount namespace (a container) is to be probed, paths are looked up under its own root,
@@ -14,6 +14,7 @@ use skep_engine::Error;
 
 use skep_spec::nearest::did_you_mean;
 
+use super::archive;
 use crate::near;
 
 const CACHE: &str = "/etc/ld.so.cache";
@@ -30,7 +31,7 @@ pub fn resolve(name: &str, pid: Option<u32>) -> Result<PathBuf, Error> {
             Some(root) if name.starts_with('/') => join(root, Path::new(name)),
             _ => PathBuf::from(name),
         };
-        return match fs::metadata(&path) {
+        return match fs::metadata(archive::file_of(&path)) {
             Ok(facts) if facts.is_file() => Ok(path),
             Ok(_) => Err(Error::new(format!("`{}` is not a file", path.display()))),
             Err(error) => Err(missing(&path, error)),

@@ -53,7 +53,11 @@ impl Sandbox {
 
     /// Sends a frame into `sk0`; it comes out of `sk1`.
     fn send(&self) {
-        let index = self.interface("sk0").index;
+        self.send_into("sk0");
+    }
+
+    fn send_into(&self, interface: &str) {
+        let index = self.interface(interface).index;
         let mut frame = [0xff; 60];
         frame[12..14].copy_from_slice(&[0x88, 0xb5]); // an ethertype for experiments
         self.inside(|| {
@@ -351,6 +355,8 @@ fn a_namespace_has_one_flow_dissector() {
     let recipe = Recipe::new("flow_dissector", ProgType::FLOW_DISSECTOR, AttachPoint::NetNamespace)
         .attach_type(AttachType::FLOW_DISSECTOR);
     let counter = recipe.load();
+    // The kernel takes frames apart that come from a packet socket, to find their transport header.
+    counter.runs_while_attached(&sandbox.options(""), || sandbox.send());
     let attachment = counter.attached(&sandbox.options(""));
     assert!(matches!(attachment.info().unwrap()[0].kind, LinkKind::Netns { attach_type: 17, .. }));
     let error = recipe.load().refused(&sandbox.options(""));
@@ -467,4 +473,36 @@ fn netkit_is_refused_at_other_interfaces() {
     };
     let error = counter.refused(&sandbox.options("sk0"));
     assert!(error.to_string().contains("netkit sk0 primary"), "{}", words(&error));
+}
+
+#[test]
+fn netkit_programs_run_on_both_sides() {
+    if !root() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let pair = sandbox.inside(|| {
+        let socket = Socket::open().unwrap();
+        socket.send(Message::add_netkit("nk0", "nk1"))?;
+        for interface in socket.interfaces()?.iter().filter(|interface| interface.name.starts_with("nk")) {
+            socket.send(Message::set_up(interface.index))?;
+        }
+        Ok::<(), netlink::Error>(())
+    });
+    match pair {
+        Ok(()) => {}
+        Err(error) if error.errno == Errno::EOPNOTSUPP => return skip("netkit interfaces (CONFIG_NETKIT)"),
+        Err(error) => panic!("{error}"),
+    }
+    let program = |side: &'static str, attach_type| {
+        // Onward to the other side.
+        Recipe::new(side, ProgType::SCHED_CLS, AttachPoint::Netkit).attach_type(attach_type).returning(0).load()
+    };
+    let primary = program("netkit/primary", AttachType::NETKIT_PRIMARY);
+    primary.runs_while_attached(&sandbox.options("nk0"), || sandbox.send_into("nk0"));
+    // Both are attached at the primary; what its peer sends runs the other one.
+    let peer = program("netkit/peer", AttachType::NETKIT_PEER);
+    peer.runs_while_attached(&sandbox.options("nk0"), || sandbox.send_into("nk1"));
+    let error = program("netkit/primary", AttachType::NETKIT_PRIMARY).refused(&sandbox.options("nk1"));
+    assert!(error.to_string().contains("not its primary side"), "{}", words(&error));
 }

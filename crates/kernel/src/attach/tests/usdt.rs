@@ -6,12 +6,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use skep_engine::Link as _;
 use skep_spec::{AttachPoint, AttachType, ProgType};
 use skep_sys::bpf::{MapCreate, MapFd};
 use skep_sys::version::KernelVersion;
 
 use super::super::{Options, UsdtIds, UsdtMaps};
 use super::{Recipe, detached, root, skip, words};
+use crate::uprobe::archive;
 use crate::uprobe::elf::Binary;
 use crate::uprobe::usdt;
 use crate::uprobe::usdt_args::{Args, Machine, SPEC_LEN_BYTES};
@@ -219,4 +221,35 @@ fn an_absent_probe_names_what_there_is() {
     let none = Options { binary: Some(Path::new("/proc/self/exe")), ..Options::default() };
     let error = Recipe::new("usdt/x", ProgType::KPROBE, point("start")).load().refused(&none);
     assert!(error.to_string().contains("USDT"), "{}", words(&error));
+}
+
+/// A probe of a library that is mapped straight out of an archive is one of the archive, further back.
+#[test]
+fn places_in_a_member_of_an_archive_count_from_its_start() {
+    if !root() {
+        return;
+    }
+    let zip = std::env::temp_dir().join(format!("skep-usdt-{}.zip", std::process::id()));
+    fs::write(&zip, archive::stored(&[("readme", b"x"), ("bin/program", &program())], 4096)).unwrap();
+    let member = PathBuf::from(format!("{}!/bin/program", zip.display()));
+    let sites = usdt::sites(&Binary::open(&member).unwrap()).unwrap();
+    let places: Vec<(u64, Option<u64>)> = sites.iter().map(|site| (site.off_bytes, site.semaphore_off_bytes)).collect();
+    assert_eq!(places, [(0x2105, Some(0x3000)), (0x2106, Some(0x3000))]);
+    let attachment = recipe(&member).load().attached(&Options::default());
+    assert_eq!(attachment.describe(), format!("usdt {}:skep:start (2 places)", member.display()));
+    detached(attachment);
+    // By an offset in the member, which is not the one in the archive; the end of the archive is no code.
+    let uprobe = |off_bytes: u64| {
+        let path = member.display().to_string();
+        let point = AttachPoint::Uprobe { path, function: String::new(), off_bytes, ret: false };
+        Recipe::new("uprobe/x", ProgType::KPROBE, point).load()
+    };
+    let attachment = uprobe(0x105).attached(&Options::default());
+    assert_eq!(attachment.describe(), format!("uprobe {}:0x105", member.display()));
+    detached(attachment);
+    uprobe(1 << 40).refused(&Options::default());
+    let missing = format!("{}!/bin/prog", zip.display());
+    let error = recipe(Path::new(&missing)).load().refused(&Options::default());
+    assert!(error.to_string().contains("no `bin/prog` in `"), "{}", words(&error));
+    fs::remove_file(zip).unwrap();
 }
