@@ -49,6 +49,9 @@ pub(crate) struct RunArgs {
     /// Folder of the cgroup v2 for cgroup programs.
     #[arg(long, value_name = "DIR")]
     pub(crate) cgroup: Option<PathBuf>,
+    /// Infrared receiver for lirc_mode2 programs.
+    #[arg(long, value_name = "DEV")]
+    pub(crate) receiver: Option<PathBuf>,
     /// Network namespace for sk_lookup and flow dissector programs.
     #[arg(long, value_name = "PATH")]
     pub(crate) netns: Option<PathBuf>,

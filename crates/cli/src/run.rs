@@ -43,6 +43,7 @@ fn meant(args: RunArgs, mut globals: Vec<Global>) -> Options {
             binary: args.bin,
             pid: args.pid,
             cgroup: args.cgroup,
+            receiver: args.receiver,
             net_namespace: args.netns,
             sample_hz: args.hz,
             netfilter: args.hook,

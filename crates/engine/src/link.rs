@@ -80,6 +80,8 @@ pub struct AttachOptions {
     pub cgroup: Option<PathBuf>,
     /// Path of a network namespace; `None` means our own.
     pub net_namespace: Option<PathBuf>,
+    /// Infrared receiver of a lirc_mode2 program, such as `/dev/lirc0`.
+    pub receiver: Option<PathBuf>,
     /// Value that the program reads with `bpf_get_attach_cookie` (kernel 5.15).
     pub cookie: u64,
     /// Sampling frequency of perf events, in hertz; 0 means 99.

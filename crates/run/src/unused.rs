@@ -37,7 +37,7 @@ pub(crate) fn messages(spec: &Spec, plan: &Plan, options: &Options) -> Vec<Strin
     messages
 }
 
-fn choices(options: &Options) -> [Choice; 11] {
+fn choices(options: &Options) -> [Choice; 12] {
     let attach = &options.attach;
     let choice = |given, flag, programs, takes| Choice { given, flag, programs, takes };
     [
@@ -46,6 +46,7 @@ fn choices(options: &Options) -> [Choice; 11] {
         choice(attach.binary.is_some(), "--bin", "uprobes and USDT probes", takes_binary),
         choice(attach.pid.is_some(), "--pid", "programs that observe processes", takes_process),
         choice(attach.cgroup.is_some(), "--cgroup", "cgroup programs", takes_cgroup),
+        choice(attach.receiver.is_some(), "--receiver", "lirc_mode2 programs", |it| it.attach == AttachPoint::Lirc),
         choice(attach.net_namespace.is_some(), "--netns", "programs of networks", takes_net_namespace),
         choice(attach.sample_hz != 0, "--hz", "perf_event programs", |it| it.attach == AttachPoint::PerfEvent),
         choice(attach.netfilter.is_some(), "--hook", "netfilter programs", |it| it.attach == AttachPoint::Netfilter),

@@ -314,6 +314,8 @@ pub enum AttachPoint {
     Socket,
     /// `sk_skb*`, `sk_msg`: a socket map of the caller.
     SockMap,
+    /// `lirc_mode2`: an infrared receiver named by the caller.
+    Lirc,
     /// A place of a user's own section definition ([`Place::Custom`](crate::section::Place::Custom)), which only that
     /// user's engine understands.
     Custom {

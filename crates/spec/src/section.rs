@@ -86,6 +86,7 @@ pub enum Place {
     Netfilter,
     Socket,
     SockMap,
+    Lirc,
     /// A user's own: the function gets what follows the slash, if anything does.
     Custom(fn(Option<&str>) -> Result<AttachPoint, String>),
 }

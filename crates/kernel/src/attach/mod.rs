@@ -21,6 +21,7 @@
 //! | struct_ops | 6.4 | the map's element, with a guard |
 //! | sk_skb, sk_msg | 6.10 | `BPF_PROG_ATTACH`, ends with the map |
 //! | freplace | 5.5, other targets 5.10 | |
+//! | lirc_mode2 | none | `BPF_PROG_ATTACH`, with a guard |
 //! | socket filter | none | `SO_ATTACH_BPF`, ends with the socket |
 //!
 //! The section of a program says where it goes; what it leaves open is in [`Options`]. One file per kind of place, and
@@ -36,6 +37,7 @@ mod iter;
 mod kprobe;
 mod kprobe_multi;
 mod ksyscall;
+mod lirc;
 mod namespace;
 mod netfilter;
 mod netkit;
@@ -145,6 +147,7 @@ pub fn attach(program: &Program, fd: BorrowedFd<'_>, options: &Options<'_>) -> R
         AttachPoint::Netfilter => netfilter::attach(&request),
         AttachPoint::Socket => socket::attach(&request),
         AttachPoint::SockMap => sock_map::attach(&request),
+        AttachPoint::Lirc => lirc::attach(&request),
         AttachPoint::Freplace { function } => freplace::attach(&request, function),
         AttachPoint::Custom { place } => {
             Err(request.error(format_args!("`{place}` is a place that only its definition knows")))

@@ -30,6 +30,8 @@ pub struct Options<'a> {
     pub cgroup: Option<&'a std::path::Path>,
     /// Path of a network namespace; `None` means our own.
     pub net_namespace: Option<&'a std::path::Path>,
+    /// Infrared receiver, such as `/dev/lirc0`.
+    pub receiver: Option<&'a std::path::Path>,
     /// Value that the program reads with `bpf_get_attach_cookie` (kernel 5.15).
     pub cookie: u64,
     /// Offset in the binary of a uprobe whose section names no function, in bytes.
@@ -71,6 +73,7 @@ impl<'a> Options<'a> {
             binary: path(&options.binary),
             pid: options.pid,
             cgroup: path(&options.cgroup),
+            receiver: path(&options.receiver),
             net_namespace: path(&options.net_namespace),
             cookie: options.cookie,
             off_bytes: options.off_bytes,

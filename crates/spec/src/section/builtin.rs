@@ -109,7 +109,7 @@ pub const BUILTIN: &[SectionDef] = rows! {
     "sk_skb/verdict", SK_SKB, SK_SKB_VERDICT, Place::SockMap, optional;
     "sk_skb", SK_SKB, , Place::SockMap;
     "sk_msg", SK_MSG, SK_MSG_VERDICT, Place::SockMap, optional;
-    "lirc_mode2", LIRC_MODE2, LIRC_MODE2, Place::None, optional;
+    "lirc_mode2", LIRC_MODE2, LIRC_MODE2, Place::Lirc, optional;
     "flow_dissector", FLOW_DISSECTOR, FLOW_DISSECTOR, Place::NetNamespace, optional;
     "cgroup_skb/ingress", CGROUP_SKB, CGROUP_INET_INGRESS, Place::Cgroup, optional;
     "cgroup_skb/egress", CGROUP_SKB, CGROUP_INET_EGRESS, Place::Cgroup, optional;

@@ -44,6 +44,7 @@ pub(crate) fn read(place: &Place, rest: Option<&str>, stem: &str) -> Read {
         Place::Netfilter => AttachPoint::Netfilter,
         Place::Socket => AttachPoint::Socket,
         Place::SockMap => AttachPoint::SockMap,
+        Place::Lirc => AttachPoint::Lirc,
         Place::Custom(read) => {
             return match read(rest) {
                 Ok(attach) => (attach, None),

@@ -251,3 +251,16 @@ fn a_program_is_attached_once_at_one_tracepoint() {
     assert!(error.to_string().contains("it is attached at tracepoint syscalls:sys_enter_getppid already"), "{error}");
     detached(attachment);
 }
+
+#[test]
+fn a_decoder_asks_for_an_infrared_receiver() {
+    if !root() {
+        return;
+    }
+    // Few kernels have programs of the type; what is refused here is refused to any.
+    let counter = Recipe::new("lirc_mode2", ProgType::SOCKET_FILTER, AttachPoint::Lirc).load();
+    assert!(counter.refused(&Options::default()).to_string().ends_with("it needs an infrared receiver"));
+    let null = Options { receiver: Some(std::path::Path::new("/dev/null")), ..Options::default() };
+    let error = counter.refused(&null);
+    assert!(error.to_string().contains("lirc_mode2 /dev/null: it is no infrared receiver"), "{}", words(&error));
+}
