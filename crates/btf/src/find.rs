@@ -212,7 +212,7 @@ impl<S: AsRef<str>> FromIterator<S> for NeededNames {
 impl Btf {
     /// The first type with this name and kind: the base's before the own ones. Names are compared whole.
     ///
-    /// The first few questions scan (0.4 ms for a kernel's BTF), later ones use an index that is built on the way.
+    /// The first few questions scan (0.8 ms for a kernel's BTF), later ones use an index that is built on the way.
     pub fn find(&self, name: &str, kind: Kind) -> Option<TypeId> {
         if let Some(found) = self.base().and_then(|base| base.find(name, kind)) {
             return Some(found);

@@ -27,6 +27,8 @@ pub struct Cache {
 const MAX_OBJECTS: usize = 512;
 /// Kernels and flag sets whose vmlinux.h is kept (3 MB each, and some 20 MB when precompiled).
 const MAX_VMLINUX: usize = 8;
+/// Notes about compilers that are kept.
+const MAX_NOTES: usize = 256;
 /// Leftovers of killed runs are removed after this time.
 const STALE: Duration = Duration::from_secs(3600);
 
@@ -110,6 +112,7 @@ impl Cache {
     pub(crate) fn tidy(&self) {
         keep_newest(&self.path("objects"), MAX_OBJECTS);
         keep_newest(&self.path("vmlinux"), MAX_VMLINUX);
+        keep_newest(&self.path("compilers"), MAX_NOTES);
         let Some(limit) = SystemTime::now().checked_sub(STALE) else { return };
         for (path, written) in entries(&self.path("tmp")) {
             if written < limit {

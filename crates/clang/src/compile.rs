@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
+use skep_spec::elf::without_dwarf;
+
 use crate::cache::Cache;
 use crate::compiler::Compiler;
 use crate::deps::{Dep, absent_places, parse_rule};
@@ -191,6 +193,8 @@ impl Clang {
             return Ok(Build { outcome: Err(text), uses_vmlinux: false, files: Vec::new() });
         }
         let bytes = fs::read(object.path()).map_err(Error::cache(object.path(), "read"))?;
+        // BTF says what the kernel and skep want to know, in a twentieth of the space.
+        let bytes = without_dwarf(&bytes);
         let files = parse_rule(&fs::read(rule.path()).map_err(Error::cache(rule.path(), "read"))?);
         let reads_header = vmlinux.as_ref().is_some_and(|folder| files.iter().any(|file| file.starts_with(folder)));
         Ok(Build { outcome: Ok((bytes, text)), uses_vmlinux: reads_header || precompiled.is_some(), files })

@@ -5,8 +5,9 @@
 //! inside `zig`. The first one that lists a `bpf` target is taken.
 //!
 //! Asking a compiler costs two process starts (some 40 ms), asking Python where a package lies costs another 30 ms, so
-//! answers are kept in the cache under a name made of the program's path, length and time of change: finding a compiler
-//! the second time is a few calls of stat.
+//! answers are kept in the cache under a name made of the program's path, length and time of change; and which programs have
+//! a number in their name is kept until a folder of the path changes: finding a compiler the second time is a few calls of
+//! stat.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -14,6 +15,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 use crate::Error;
 use crate::cache::Cache;
@@ -88,6 +90,10 @@ impl Compiler {
 }
 
 /// A program that may be a compiler.
+/// How long a folder must have been as it is before its names are remembered.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// A program that may be a compiler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Candidate {
     program: PathBuf,
@@ -101,7 +107,7 @@ fn find_in(cache: &Cache, wanted: Option<OsString>, path: &OsStr, llvm: &Path) -
         return ask(cache, &candidate)?.map_err(bad);
     }
     let mut refused = Vec::new();
-    for candidate in candidates(path, llvm) {
+    for candidate in candidates(cache, path, llvm) {
         match ask(cache, &candidate)? {
             Ok(compiler) => return Ok(compiler),
             Err(reason) => refused.push(format!("{} {reason}", candidate.program.display())),
@@ -139,10 +145,47 @@ fn parse_wish(wanted: &OsStr, path: &OsStr) -> Option<Candidate> {
     Some(Candidate { program, args: words.collect() })
 }
 
-/// `clang`, then `clang-NN` from the highest number down, then LLVM's own folders likewise.
-fn candidates(path: &OsStr, llvm: &Path) -> Vec<Candidate> {
+/// `clang`, then `clang-NN` from the highest number down, then LLVM's own folders likewise. Folders are only listed when
+/// somebody asks for more than the first.
+fn candidates(cache: &Cache, path: &OsStr, llvm: &Path) -> impl Iterator<Item = Candidate> {
+    let plain = search("clang".as_ref(), path);
+    let rest = std::iter::once_with(move || numbered(cache, path, llvm)).flatten();
+    plain
+        .into_iter()
+        .chain(rest.filter_map(|program| runnable(&program)))
+        .map(|program| Candidate { program, args: Vec::new() })
+}
+
+/// The programs with a version in their name, in order. Listing every folder of the path takes longer than all the rest of a
+/// search, so the names are remembered until a folder changes.
+fn numbered(cache: &Cache, path: &OsStr, llvm: &Path) -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = std::env::split_paths(path).filter(|folder| folder.is_absolute()).collect();
+    folders.push(llvm.to_owned());
+    let changes: Vec<_> = folders.iter().map(|folder| fs::metadata(folder).and_then(|it| it.modified()).ok()).collect();
+    let mut place = Hasher::new();
+    for (folder, change) in folders.iter().zip(&changes) {
+        place = place.part(folder.as_os_str().as_bytes()).part(format!("{change:?}"));
+    }
+    let note = cache.path("compilers").join(format!("names-{}", place.finish()));
+    if let Ok(known) = fs::read(&note) {
+        return known
+            .split(|&byte| byte == 0)
+            .filter(|it| !it.is_empty())
+            .map(|it| OsStr::from_bytes(it).into())
+            .collect();
+    }
+    let found = list_numbered(&folders[..folders.len() - 1], llvm);
+    // A folder may change twice within one tick of the clock that its time is taken from.
+    let settled = |change: &SystemTime| change.elapsed().is_ok_and(|age| age > SETTLED);
+    if changes.iter().flatten().all(settled) {
+        let names: Vec<&[u8]> = found.iter().flat_map(|it| [it.as_os_str().as_bytes(), b"\0"]).collect();
+        let _ = cache.put(&note, &names);
+    }
+    found
+}
+
+fn list_numbered(folders: &[PathBuf], llvm: &Path) -> Vec<PathBuf> {
     let mut numbered: Vec<(u32, usize, PathBuf)> = Vec::new();
-    let folders: Vec<PathBuf> = std::env::split_paths(path).filter(|folder| folder.is_absolute()).collect();
     let names = |folder: &Path, prefix: &str| -> Vec<(u32, PathBuf)> {
         let Ok(listing) = fs::read_dir(folder) else { return Vec::new() };
         let number = |name: &OsStr| name.to_str()?.strip_prefix(prefix)?.parse().ok();
@@ -155,9 +198,7 @@ fn candidates(path: &OsStr, llvm: &Path) -> Vec<Candidate> {
         names(llvm, "llvm-").into_iter().map(|(number, home)| (number, folders.len(), home.join("bin/clang")));
     numbered.extend(private);
     numbered.sort_by_key(|(number, place, _)| (std::cmp::Reverse(*number), *place));
-    let plain = search("clang".as_ref(), path);
-    let rest = numbered.into_iter().filter_map(|(_, _, program)| runnable(&program));
-    plain.into_iter().chain(rest).map(|program| Candidate { program, args: Vec::new() }).collect()
+    numbered.into_iter().map(|(_, _, program)| program).collect()
 }
 
 fn runnable(path: &Path) -> Option<PathBuf> {

@@ -26,7 +26,7 @@ use crate::vmlinux::Vmlinux;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Object {
-    /// The ELF file.
+    /// The ELF file, with BTF and without DWARF.
     pub bytes: Vec<u8>,
     /// Clang's warnings, each as it printed it; empty if there are none. They are repeated for a cached object.
     pub warnings: String,

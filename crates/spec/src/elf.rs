@@ -31,7 +31,7 @@ use std::collections::{HashMap, HashSet};
 use skep_btf::Btf;
 
 use self::file::ElfFile;
-pub use self::needed::read_needed;
+pub use self::needed::{read_needed, without_dwarf};
 pub use self::write::write;
 use crate::section::SectionTable;
 use crate::{Diagnostic, Error, ExternId, FuncId, Map, MapId, ProgId, Spec};

@@ -11,6 +11,7 @@ mod load;
 mod ringbuf;
 mod run;
 mod running;
+mod split;
 mod trace;
 
 /// One measurement.

@@ -82,6 +82,36 @@ fn the_second_search_starts_no_process() {
 }
 
 #[test]
+fn names_are_remembered_until_a_folder_changes() {
+    let home = folder("names");
+    let bin = home.join("bin");
+    fake(&bin, "clang-9", "bpf");
+    let find = || find_in(&cache(&home), None, bin.as_os_str(), &home.join("none")).unwrap().command();
+    let notes = || {
+        let listing = fs::read_dir(cache(&home).path("compilers")).unwrap().flatten();
+        listing.filter(|entry| entry.file_name().to_string_lossy().starts_with("names-")).count()
+    };
+    let age = |seconds| {
+        let then = std::time::SystemTime::now() - std::time::Duration::from_secs(seconds);
+        fs::File::open(&bin).unwrap().set_modified(then).unwrap();
+    };
+    // A folder that changed just now may change again unseen.
+    assert!(find().ends_with("clang-9"));
+    assert_eq!(notes(), 0);
+    age(60);
+    assert!(find().ends_with("clang-9"));
+    assert!(find().ends_with("clang-9"));
+    assert_eq!(notes(), 1);
+    fake(&bin, "clang-14", "bpf");
+    age(50);
+    assert!(find().ends_with("clang-14"));
+    fs::remove_file(bin.join("clang-14")).unwrap();
+    age(40);
+    assert!(find().ends_with("clang-9"));
+    fs::remove_dir_all(home).unwrap();
+}
+
+#[test]
 fn the_variable_wins_takes_arguments_and_never_falls_back() {
     let home = folder("wish");
     let bin = home.join("bin");

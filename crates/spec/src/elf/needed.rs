@@ -1,4 +1,4 @@
-//! [`read_needed()`]: an object's bytes without its DWARF, which [`Spec::parse`](crate::Spec::parse) never looks at.
+//! [`read_needed()`] and [`without_dwarf()`]: an object without its DWARF, which [`Spec::parse`](crate::Spec::parse) never looks at.
 //!
 //! An object that touches `task_struct` has 30 KiB of types and 600 KiB of DWARF beside them. Not reading those saves the
 //! copy, and the memory as well: what nobody writes to in a large fresh buffer takes none.
@@ -40,6 +40,58 @@ pub fn read_needed(len: usize, read_at: &mut ReadAt<'_>) -> io::Result<Vec<u8>> 
     Ok(bytes)
 }
 
+/// The same object with empty debug sections: shorter, with all else in its place. What cannot be taken apart is given back as it
+/// is.
+pub fn without_dwarf(bytes: &[u8]) -> Vec<u8> {
+    shortened(bytes).unwrap_or_else(|| bytes.to_vec())
+}
+
+fn shortened(bytes: &[u8]) -> Option<Vec<u8>> {
+    let header = Header::parse(bytes).ok()?;
+    let endian = header.endian().ok()?;
+    let sections = header.sections(endian, bytes).ok()?;
+    let mut headers: Vec<Section> = sections.iter().copied().collect();
+    let mut out = bytes[..size_of::<Header>()].to_vec();
+    for (section, written) in sections.iter().zip(&mut headers) {
+        let Some((start, len)) = section.file_range(endian) else { continue };
+        let align = section.sh_addralign(endian).clamp(1, 4096) as usize;
+        out.resize(out.len().next_multiple_of(align), 0);
+        written.sh_offset.set(endian, out.len() as u64);
+        if is_wanted(&sections, endian, section) {
+            let range = range((start, len), bytes.len());
+            // Sections that overlap would make the object longer.
+            if range.len() as u64 != len || out.len() + range.len() > bytes.len() {
+                return None;
+            }
+            out.extend_from_slice(&bytes[range]);
+        } else {
+            written.sh_size.set(endian, 0);
+        }
+    }
+    out.resize(out.len().next_multiple_of(8), 0);
+    let mut first = *header;
+    first.e_shoff.set(endian, out.len() as u64);
+    out.extend(headers.iter().flat_map(object::pod::bytes_of));
+    out[..size_of::<Header>()].copy_from_slice(object::pod::bytes_of(&first));
+    Some(out)
+}
+
+type Section = elf::SectionHeader64<object::Endianness>;
+type Sections<'a> = object::read::elf::SectionTable<'a, Header>;
+
+/// Whether a section has bytes and they are neither DWARF nor relocations of DWARF.
+fn is_wanted(sections: &Sections<'_>, endian: object::Endianness, section: &Section) -> bool {
+    let holds_debug = |section: &Section| is_debug(sections.section_name(endian, section).unwrap_or_default());
+    match section.sh_type(endian).0 {
+        SHT_NOBITS => false,
+        SHT_REL | SHT_RELA => {
+            let target = object::SectionIndex(section.sh_info(endian) as usize);
+            sections.section(target).map_or(true, |target| !holds_debug(target))
+        }
+        _ => !holds_debug(section),
+    }
+}
+
 /// The parts to read, in order; `None` when the tables do not tell.
 fn needed(bytes: &mut [u8], read_at: &mut ReadAt<'_>) -> io::Result<Option<Vec<Range<usize>>>> {
     let mut fill = |bytes: &mut [u8], offset: u64, len: u64| {
@@ -55,7 +107,7 @@ fn needed(bytes: &mut [u8], read_at: &mut ReadAt<'_>) -> io::Result<Option<Vec<R
     let Ok(endian) = header.endian() else { return Ok(None) };
     // More than 65,279 sections are counted in the first section: an object has none of that.
     let count = u64::from(header.e_shnum(endian));
-    let table = (header.e_shoff(endian), count * size_of::<elf::SectionHeader64<object::Endianness>>() as u64);
+    let table = (header.e_shoff(endian), count * size_of::<Section>() as u64);
     if count == 0 || !fill(bytes, table.0, table.1)? {
         return Ok(None);
     }
@@ -68,21 +120,11 @@ fn needed(bytes: &mut [u8], read_at: &mut ReadAt<'_>) -> io::Result<Option<Vec<R
         return Ok(None);
     }
     let Ok(sections) = header.sections(endian, &*bytes) else { return Ok(None) };
-    type Section = elf::SectionHeader64<object::Endianness>;
-    let holds_debug = |section: &Section| is_debug(sections.section_name(endian, section).unwrap_or_default());
-    let is_read = |section: &Section| match section.sh_type(endian).0 {
-        SHT_NOBITS => false,
-        SHT_REL | SHT_RELA => {
-            let target = object::SectionIndex(section.sh_info(endian) as usize);
-            sections.section(target).map_or(true, |target| !holds_debug(target))
-        }
-        _ => !holds_debug(section),
-    };
     let mut parts = vec![0..header_len, range(table, bytes.len())];
     parts.extend(
         sections
             .iter()
-            .filter(|section| is_read(section))
+            .filter(|section| is_wanted(&sections, endian, section))
             .filter_map(|section| Some(range(section.file_range(endian)?, bytes.len()))),
     );
     Ok(Some(joined(parts)))
@@ -134,6 +176,13 @@ mod tests {
             let (bytes, count) = from(&file);
             let [whole, part] = [&file, &bytes].map(|it| format!("{:?}", crate::Spec::parse(it, name).unwrap()));
             assert!(whole == part, "{name} differs");
+            let short = without_dwarf(&file);
+            assert!(
+                whole == format!("{:?}", crate::Spec::parse(&short, name).unwrap()),
+                "{name} differs when shortened"
+            );
+            assert!(file.len() < SMALL_BYTES || short.len() < file.len() / 4, "{name}: {} bytes", short.len());
+            assert_eq!(without_dwarf(&short).len(), short.len());
             assert!(file.len() < SMALL_BYTES || count < file.len() / 4, "{name}: {count} of {} read", file.len());
         }
     }
@@ -149,6 +198,9 @@ mod tests {
             let [whole, part] =
                 [&file, &from(&file).0].map(|it| crate::Spec::parse(it, "x").map_err(|it| it.to_string()));
             assert_eq!(whole.map(|it| it.to_string()), part.map(|it| it.to_string()), "byte {at}");
+            let short = crate::Spec::parse(&without_dwarf(&file), "x").map_err(drop);
+            let whole = crate::Spec::parse(&file, "x").map_err(drop);
+            assert!(whole.is_err() || short.map(|it| it.to_string()) == whole.map(|it| it.to_string()), "byte {at}");
             file[at] = kept;
         }
         file.truncate(200_000);

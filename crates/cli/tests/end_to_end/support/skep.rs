@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -34,13 +34,11 @@ pub(crate) fn call<S: AsRef<OsStr>>(args: &[S]) -> Outcome {
 
 /// Runs a prepared command to its end.
 pub(crate) fn finish(command: &mut Command) -> Outcome {
-    let start = Instant::now();
     let out = command.stdin(Stdio::null()).output().expect("skep starts");
     Outcome {
         status: out.status,
         stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
-        took: start.elapsed(),
     }
 }
 
@@ -50,8 +48,6 @@ pub(crate) struct Outcome {
     pub(crate) status: ExitStatus,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
-    /// From the start, or from the signal that ended it.
-    pub(crate) took: Duration,
 }
 
 impl Outcome {
@@ -267,14 +263,12 @@ impl Skep {
 
     /// Waits for the end, whatever brings it, and checks that nothing is left in the kernel.
     pub(crate) fn end(mut self) -> Outcome {
-        let start = Instant::now();
         let status = eventually(|| self.child.try_wait().expect("our own child can be waited for"));
-        let took = start.elapsed();
         let Some(status) = status else {
             panic!("skep does not end; it said:\n{}", tail(&self.stderr.all()));
         };
         self.held.assert_gone();
-        Outcome { status, stdout: self.stdout.finish(), stderr: self.stderr.finish(), took }
+        Outcome { status, stdout: self.stdout.finish(), stderr: self.stderr.finish() }
     }
 }
 
