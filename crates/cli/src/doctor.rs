@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde_json::json;
 use skep_engine::Error;
 use skep_kernel::{KernelEngine, LiveTarget};
-use skep_run::doctor::{Report, examine};
+use skep_run::doctor::{Finding, Report, examine};
 
 use crate::args::DoctorArgs;
 use crate::report::cannot_write;
@@ -53,7 +53,7 @@ fn write_text(report: &Report, out: &mut Vec<u8>) -> std::io::Result<()> {
         out,
         "kernel {}   BTF {btf}   lockdown {}   compiler {clang}",
         report.kernel,
-        report.lockdown.unwrap_or("none"),
+        report.lockdown.unwrap_or("unknown"),
     )?;
     if !report.missing_caps.is_empty() {
         writeln!(out, "no rights: {} missing; start skep with sudo", report.missing_caps.join(", "))?;
@@ -63,7 +63,13 @@ fn write_text(report: &Report, out: &mut Vec<u8>) -> std::io::Result<()> {
     }
     let working: Vec<&str> = report.kinds.iter().filter(|f| f.result.is_ok()).map(|f| f.name).collect();
     writeln!(out, "ok   {}", working.join(" "))?;
-    for finding in &report.kinds {
+    // Without rights every kind is refused for the same reason, which stands above.
+    let hidden = |finding: &Finding| finding.denied && !report.missing_caps.is_empty();
+    let denied: Vec<&str> = report.kinds.iter().filter(|finding| hidden(finding)).map(|finding| finding.name).collect();
+    if !denied.is_empty() {
+        writeln!(out, "?    {} (not known without the rights)", denied.join(" "))?;
+    }
+    for finding in report.kinds.iter().filter(|finding| !hidden(finding)) {
         let Err(reason) = &finding.result else { continue };
         write!(out, "no   {:<11} {reason}", finding.name)?;
         match finding.hint {

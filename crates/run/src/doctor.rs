@@ -38,6 +38,8 @@ pub struct Finding {
     pub result: Result<bool, String>,
     /// What to do about it.
     pub hint: Option<&'static str>,
+    /// The rights are missing, or something forbids it: whether the machine has it is not known.
+    pub denied: bool,
 }
 
 /// A kind of program and how to try it.
@@ -213,24 +215,26 @@ fn clang() -> Result<String, String> {
 
 fn try_kind(engine: &dyn Engine, kind: &Kind, config: Option<&Kconfig>) -> Finding {
     match attempt(engine, kind) {
-        Ok(attached) => Finding { name: kind.name, result: Ok(attached), hint: None },
-        Err(error) => {
-            let (reason, hint) = explain(kind, &error, config);
-            Finding { name: kind.name, result: Err(reason), hint }
-        }
+        Ok(attached) => Finding { name: kind.name, result: Ok(attached), hint: None, denied: false },
+        Err(error) => explain(kind, &error, config),
     }
 }
 
 /// The reason of a failure, and what to do about it: the kind's own hint only when the machine lacks the kind, and the
 /// error's where the rights are missing.
-fn explain(kind: &Kind, error: &Error, config: Option<&Kconfig>) -> (String, Option<&'static str>) {
+fn explain(kind: &Kind, error: &Error, config: Option<&Kconfig>) -> Finding {
+    let lacks = |reason| Finding { name: kind.name, result: Err(reason), hint: kind.hint, denied: false };
     match (kind.config, config) {
-        (Some(name), Some(config)) if !config.enabled(name) => (format!("{name} is not set"), kind.hint),
-        _ if error.kind() == ErrorKind::Denied => match error.hint() {
-            Some(hint) => (format!("{error}: {hint}"), None),
-            None => (error.to_string(), None),
-        },
-        _ => (error.to_string(), kind.hint),
+        // Whatever the kernel answers to somebody without rights.
+        (Some(name), Some(config)) if !config.enabled(name) => lacks(format!("{name} is not set")),
+        _ if error.kind() == ErrorKind::Denied => {
+            let reason = match error.hint() {
+                Some(hint) => format!("{error}: {hint}"),
+                None => error.to_string(),
+            };
+            Finding { name: kind.name, result: Err(reason), hint: None, denied: true }
+        }
+        _ => lacks(error.to_string()),
     }
 }
 
@@ -269,8 +273,9 @@ mod tests {
         let kinds = kinds(String::new());
         let tcx = kinds.iter().find(|kind| kind.name == "tcx").unwrap();
         let denied = Error::new("no").with_kind(ErrorKind::Denied).with_hint("run it with sudo");
-        assert_eq!(explain(tcx, &denied, None), ("no: run it with sudo".to_owned(), None));
-        let other = Error::new("no");
-        assert_eq!(explain(tcx, &other, None), ("no".to_owned(), tcx.hint));
+        let found = explain(tcx, &denied, None);
+        assert_eq!((found.result, found.hint, found.denied), (Err("no: run it with sudo".to_owned()), None, true));
+        let found = explain(tcx, &Error::new("no"), None);
+        assert_eq!((found.result, found.hint, found.denied), (Err("no".to_owned()), tcx.hint, false));
     }
 }

@@ -78,4 +78,8 @@ fn without_rights_it_says_which_are_missing() {
     std::fs::remove_dir_all(dir).unwrap();
     assert!(outcome.status.success(), "{}", outcome.stderr);
     assert!(outcome.stdout.contains("CAP_BPF") && outcome.stdout.contains("sudo"), "{}", outcome.stdout);
+    // What could not be tried is not called absent, nor is anybody sent to a newer kernel for it.
+    let unknown = outcome.stdout.lines().find(|line| line.starts_with("?    ")).unwrap_or_default();
+    assert!(unknown.contains(" tcx ") && unknown.ends_with("(not known without the rights)"), "{}", outcome.stdout);
+    assert!(!outcome.stdout.contains("6.6"), "{}", outcome.stdout);
 }
