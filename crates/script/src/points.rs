@@ -314,7 +314,11 @@ impl Asked<'_> {
 }
 
 fn wrong_count(provider: Provider, span: Span, given: usize) -> Diagnostic {
-    let (least, most) = provider.parts();
+    let (least, most) = match provider {
+        // One part is enough only where -p or -c names the binary.
+        Provider::Uprobe | Provider::Uretprobe | Provider::Usdt => (2, 3),
+        provider => provider.parts(),
+    };
     let count = if least == most { format!("{least}") } else { format!("{least} to {most}") };
     let count = if most == least + 1 { format!("{least} or {most}") } else { count };
     let plural = if most == 1 { "" } else { "s" };

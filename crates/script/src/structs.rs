@@ -22,12 +22,13 @@ mod words;
 
 pub(crate) use self::convert::array_of;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use skep_btf::{Btf, Endian, Kind, NeededNames, TypeId};
+use skep_spec::nearest::did_you_mean;
 
 use self::machine::{Machine, Place};
 use crate::cpart::CPart;
@@ -42,8 +43,13 @@ use crate::{Span, ast, cpart, typed};
 pub struct Structs<'t> {
     machine: Machine<'t>,
     script: CPart,
-    #[expect(dead_code, reason = "the C part comes next")]
+    script_enums: Vec<Arc<Enum>>,
+    script_constants: HashMap<String, Constant>,
     layouts: RefCell<HashMap<usize, Rc<layout::Layout>>>,
+    /// Structs of the script that are being laid out, each inside the one before.
+    at_work: RefCell<Vec<usize>>,
+    /// How many lengths of arrays are being worked out, each for the one before.
+    lengths: Cell<u32>,
     table: RefCell<Table>,
     enums: RefCell<HashMap<Place, Arc<Enum>>>,
     /// Alignments of the machine's structs; the first number tells the BTFs apart.
@@ -71,7 +77,6 @@ struct Entry {
 enum Origin {
     Machine(Place),
     /// In the script's C part.
-    #[expect(dead_code, reason = "the C part comes next")]
     Script(usize),
     Made(Rc<typed::Struct>),
     Unknown,
@@ -117,7 +122,11 @@ impl<'t> Structs<'t> {
         let mut structs = Structs {
             machine,
             script,
+            script_enums: Vec::new(),
+            script_constants: HashMap::new(),
             layouts: RefCell::default(),
+            at_work: RefCell::default(),
+            lengths: Cell::new(0),
             table: RefCell::default(),
             enums: RefCell::default(),
             aligns: RefCell::default(),
@@ -294,6 +303,12 @@ impl<'t> Structs<'t> {
         });
         self.constants.borrow_mut().insert(name.to_owned(), found.clone());
         found
+    }
+
+    /// What might have been meant by a word that is no constant; in a script's own words or those of headers.
+    pub fn constant_hint(&self, name: &str) -> Option<String> {
+        let own: Vec<&str> = self.script_constants.keys().map(String::as_str).collect();
+        did_you_mean(name, own.into_iter().chain(cpart::uapi::names()))
     }
 
     /// What `#define name` of the script's C part stands for, with `args` put in for the parameters of a macro like a

@@ -62,11 +62,15 @@ impl Resolver<'_> {
         Ok(vec![kprobe_point(asked.provider, module, function, off)])
     }
 
-    /// Whether the kernel or a module has such a function: by its types, which is fast, then by its symbols. A machine that would
-    /// tell neither is believed to have it: the kernel says so when the probe is attached.
+    /// Whether the kernel or a module has such a function: by its types, which is fast, then by its symbols, which do not tell
+    /// the module. A machine that would tell nothing is believed to have it: the kernel says so when the probe is attached.
     fn has_function(&self, module: Option<&str>, function: &str) -> bool {
         if self.structs.function(module, function).is_some() {
             return true;
+        }
+        if let Some(module) = module {
+            let all = self.target.kernel_functions().unwrap_or_default();
+            return all.is_empty() || all.iter().any(|it| it.module == module && it.name == function);
         }
         match self.target.symbols(&[function]) {
             Ok(found) => found.first().is_some_and(Option::is_some),
@@ -79,7 +83,11 @@ impl Resolver<'_> {
         let all = self.target.kernel_functions().unwrap_or_default();
         let inside = |it: &&KernelFunction| module.is_none_or(|module| it.module == module);
         let names = all.iter().filter(inside).map(|it| it.name.as_str());
-        let hint = did_you_mean(function, names);
+        let typed = matches!(asked.provider, Provider::Fentry | Provider::Fexit);
+        let hint = match typed && all.iter().filter(inside).any(|it| it.name == function) {
+            true => Some("the kernel does not tell the types of its arguments; use kprobe instead".to_owned()),
+            false => did_you_mean(function, names),
+        };
         let shown = asked.parts.join(":");
         let message = match asked.provider {
             Provider::Kprobe | Provider::Kretprobe => {
@@ -190,6 +198,10 @@ impl Resolver<'_> {
         };
         let known = known.ok_or_else(|| format!("the types of {} are not known", point.place.name))?;
         let (fields, slots) = arguments(&known);
+        if let Some((name, ty)) = known.params.get(fields.len()) {
+            let name = if name.is_empty() { "an argument" } else { name };
+            return Err(format!("{} takes {name} by value, a {ty} that no register holds", point.place.name));
+        }
         let ret = (point.provider == Provider::Fexit).then(|| Return { ty: returned(&known), arguments: slots });
         Ok(Args {
             fields,

@@ -4,6 +4,7 @@ use skep_btf::{Endian, Type as BtfType};
 
 use super::machine::Place;
 use super::{Origin, Structs};
+use crate::cpart::declare::CType;
 use crate::typed::{Bits, Field};
 use crate::types::{StructRef, Type};
 
@@ -28,6 +29,8 @@ pub(super) struct Raw {
 #[derive(Clone)]
 pub(super) enum RawType {
     Machine(Place),
+    /// In the script's C part.
+    Declared(CType),
     Known(Type),
 }
 
@@ -36,7 +39,7 @@ impl Structs<'_> {
     pub(super) fn find_member(&self, of: &StructRef, name: &str) -> Option<Field> {
         let mut left = MAX_MEMBERS;
         let raw = self.find_raw(&self.origin(of)?, name, 0, MAX_DEPTH, &mut left)?;
-        Some(self.finish(raw, true))
+        Some(self.finish(raw, true, of.size))
     }
 
     /// Every named member of `of`, those of anonymous members lifted.
@@ -46,7 +49,7 @@ impl Structs<'_> {
             let mut left = MAX_MEMBERS;
             self.each_raw(&origin, 0, MAX_DEPTH, &mut left, &mut |raw| found.push(raw));
         }
-        found.into_iter().map(|raw| self.finish(raw, false)).collect()
+        found.into_iter().map(|raw| self.finish(raw, false, of.size)).collect()
     }
 
     /// Their names alone.
@@ -116,7 +119,9 @@ impl Structs<'_> {
                     _ => None,
                 }
             }
+            RawType::Declared(CType::Struct(no)) => Some(Origin::Script(*no)),
             RawType::Known(Type::Struct(inner)) => self.origin(inner),
+            RawType::Declared(_) => None,
             RawType::Known(_) => None,
         }
     }
@@ -167,16 +172,17 @@ impl Structs<'_> {
         }
     }
 
-    fn finish(&self, raw: Raw, pointees: bool) -> Field {
+    fn finish(&self, raw: Raw, pointees: bool, whole: u32) -> Field {
         let ty = match raw.ty {
             RawType::Known(ty) => ty,
+            RawType::Declared(ty) => self.declared(&ty),
             RawType::Machine(place) if pointees => self.convert(place),
             RawType::Machine(place) => self.convert_shown(place),
         };
         match raw.bit_size {
             None => Field { name: raw.name, off: (raw.bit_off / 8) as u32, ty, bits: None },
             Some(width) => {
-                let (off, ty, bits) = unit(raw.bit_off, width, ty, self.machine.endian());
+                let (off, ty, bits) = unit(raw.bit_off, width, ty, self.machine.endian(), whole);
                 Field { name: raw.name, off, ty, bits: Some(bits) }
             }
         }
@@ -184,12 +190,17 @@ impl Structs<'_> {
 }
 
 /// The storage unit of a bit-field: the declared type's where the bits lie inside one, else the smallest that holds them (packed
-/// structs). BTF counts bits from the first byte, which on big-endian machines is the highest of the unit.
-fn unit(bit_off: u64, width: u32, ty: Type, endian: Endian) -> (u32, Type, Bits) {
+/// structs) or, at the end of a struct of `whole` bytes, the smallest. BTF counts bits from the first byte, which on big-endian machines is the highest of the unit.
+fn unit(bit_off: u64, width: u32, ty: Type, endian: Endian, whole: u32) -> (u32, Type, Bits) {
     let width = width.clamp(1, 64);
     let mut size = ty.size().clamp(1, 8);
     let mut start = bit_off / u64::from(8 * size) * u64::from(size);
     let mut ty = ty;
+    if start + u64::from(size) > u64::from(whole) {
+        size = 1;
+        start = bit_off / 8;
+        ty = Type::Int { size: 1, signed: ty.is_signed() };
+    }
     while bit_off + u64::from(width) > (start + u64::from(size)) * 8 {
         if size < 8 {
             size = (size * 2).next_power_of_two();
@@ -219,11 +230,12 @@ mod tests {
     fn bit_fields_lie_in_the_unit_of_their_type_or_a_larger_one() {
         let int = |size| Type::Int { size, signed: false };
         let bits = |shift, width| Bits { shift, width };
-        assert_eq!(unit(35, 3, int(4), Endian::Little), (4, int(4), bits(3, 3)));
-        assert_eq!(unit(35, 3, int(4), Endian::Big), (4, int(4), bits(26, 3)));
-        assert_eq!(unit(6, 4, int(1), Endian::Little), (0, int(2), bits(6, 4)));
-        assert_eq!(unit(62, 4, int(4), Endian::Little), (7, int(8), bits(6, 4)));
-        assert_eq!(unit(9, 1, Type::Bool, Endian::Little), (1, Type::Bool, bits(1, 1)));
-        assert_eq!(unit(4, 64, int(8), Endian::Little).2, bits(4, 60));
+        assert_eq!(unit(35, 3, int(4), Endian::Little, 16), (4, int(4), bits(3, 3)));
+        assert_eq!(unit(35, 3, int(4), Endian::Big, 16), (4, int(4), bits(26, 3)));
+        assert_eq!(unit(6, 4, int(1), Endian::Little, 16), (0, int(2), bits(6, 4)));
+        assert_eq!(unit(62, 4, int(4), Endian::Little, 16), (7, int(8), bits(6, 4)));
+        assert_eq!(unit(9, 1, Type::Bool, Endian::Little, 16), (1, Type::Bool, bits(1, 1)));
+        assert_eq!(unit(4, 6, int(4), Endian::Little, 2), (0, int(2), bits(4, 6)));
+        assert_eq!(unit(4, 64, int(8), Endian::Little, 16).2, bits(4, 60));
     }
 }
