@@ -29,6 +29,7 @@
 //!   function.
 
 pub mod ast;
+pub mod check;
 pub mod codegen;
 pub mod compile;
 mod cpart;

@@ -372,7 +372,7 @@ pub struct Expr {
 pub enum ExprKind {
     /// A number of a scalar type, sign-extended to 64 bits.
     Const(i64),
-    /// Text for a `String` (without NUL, at most `size - 1` bytes) or bytes for a `Buffer`.
+    /// Text for a `String` (without NUL, at most `size - 1` bytes), bytes for a `Buffer`, or an array of bytes (`pton`).
     Bytes(Arc<[u8]>),
     /// A variable.
     Var(VarRef),
@@ -468,7 +468,7 @@ pub enum ExprKind {
     /// Conversion to the type of the whole: between integers (truncate, or extend by the source's sign), to `Bool` (not
     /// zero), integer from and to pointer or `Ksym`, integer to an array of its bytes and back, string to a longer or
     /// shorter string (cut, always with NUL), array of characters to string, tuple to a tuple of other sizes, element by
-    /// element, `Usym` from an address (the current process).
+    /// element, an integer to a `Word`, `Usym` from an address (the current process).
     Cast(Box<Expr>),
     /// `*(T *)(pointer + off)`: reads memory of the pointer's space. A failed read gives zeroes and counts an error.
     Deref {

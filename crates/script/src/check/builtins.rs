@@ -1,0 +1,305 @@
+//! Words of the current moment: `pid`, `comm`, `args`, `retval` and the like. Most may be called as well: `pid()`.
+
+use super::infer;
+use super::probe::argument_number;
+use super::{Checker, Elaborated};
+use crate::points::{Arg, ArgAt, Numbered, Provider};
+use crate::typed::{Builtin, Context, Expr, ExprKind, NsecsClock};
+use crate::types::{Space, Stack, Type, Word};
+use crate::{Span, ast};
+
+/// Every word, but `argN`.
+const NAMES: &[&str] = &[
+    "args",
+    "cgroup",
+    "comm",
+    "config",
+    "cpid",
+    "cpu",
+    "ctx",
+    "curtask",
+    "elapsed",
+    "func",
+    "gid",
+    "has_cpid",
+    "jiffies",
+    "kstack",
+    "leader_comm",
+    "leader_tid",
+    "ncpus",
+    "nsecs",
+    "numaid",
+    "pcomm",
+    "pid",
+    "ppid",
+    "probe",
+    "probetype",
+    "rand",
+    "retval",
+    "tid",
+    "uid",
+    "usermode",
+    "username",
+    "ustack",
+];
+
+/// Every word, for hints.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.iter().copied()
+}
+
+pub(super) fn is_builtin(name: &str) -> bool {
+    NAMES.contains(&name) || argument_number(name).is_some()
+}
+
+/// The frames of a stack when nothing is said.
+const STACK_LIMIT: u32 = 127;
+
+impl Checker<'_> {
+    /// The value of a word. The outer `None`: there is no such word.
+    pub(super) fn builtin(&mut self, name: &str, span: Span) -> Option<Elaborated> {
+        let make = |builtin, ty| Some(Some(Expr { kind: ExprKind::Builtin(builtin), ty, span }));
+        match name {
+            "pid" => make(Builtin::Pid { init: false }, Type::U32),
+            "tid" => make(Builtin::Tid { init: false }, Type::U32),
+            "uid" => make(Builtin::Uid, Type::U32),
+            "gid" => make(Builtin::Gid, Type::U32),
+            "comm" => make(Builtin::Comm, Type::String { size: 16 }),
+            "cgroup" => make(Builtin::Cgroup, Type::U64),
+            "cpu" => make(Builtin::Cpu, Type::U32),
+            "ncpus" => make(Builtin::Ncpus, Type::U32),
+            "numaid" => make(Builtin::NumaNode, Type::U32),
+            "rand" => make(Builtin::Rand, Type::U32),
+            "jiffies" => make(Builtin::Jiffies, Type::U64),
+            "nsecs" => make(Builtin::Nsecs(NsecsClock::Boot), Type::U64),
+            "elapsed" => make(Builtin::Elapsed, Type::U64),
+            "cpid" => make(Builtin::ChildPid, Type::U32),
+            "has_cpid" => Some(Some(self.boolean(self.options.command.is_some(), span))),
+            "usermode" => {
+                if self.context() != Context::PerfEvent {
+                    let text = "The usermode builtin can only be used with 'profile', 'interval', 'software' and 'hardware' probes";
+                    return Some(self.fail(span, text));
+                }
+                make(Builtin::Usermode, Type::Bool)
+            }
+            "username" => {
+                let uid = Expr { kind: ExprKind::Builtin(Builtin::Uid), ty: Type::U32, span };
+                let kind = ExprKind::Cast(Box::new(uid));
+                Some(Some(Expr { kind, ty: Type::Word(Word::User), span }))
+            }
+            "probe" => {
+                if self.body.in_function {
+                    return Some(self.fail(span, "The probe builtin can not be used in a function"));
+                }
+                make(Builtin::Place, Type::Word(Word::Place))
+            }
+            "probetype" => {
+                let Some(provider) = self.provider() else {
+                    return Some(self.fail(span, "The probetype builtin can not be used in a function"));
+                };
+                Some(self.text(provider.name().as_bytes(), span))
+            }
+            "func" => Some(self.func(span)),
+            "curtask" => Some(self.curtask(span)),
+            "ppid" => Some(self.task_path(None, &["real_parent", "tgid"], span)),
+            "pcomm" => Some(self.task_path(None, &["real_parent", "comm"], span)),
+            "leader_tid" => Some(self.task_path(None, &["group_leader", "pid"], span)),
+            "leader_comm" => Some(self.task_path(None, &["group_leader", "comm"], span)),
+            "kstack" => Some(self.stack(false, self.config.stack_mode, STACK_LIMIT, span)),
+            "ustack" => Some(self.stack(true, self.config.stack_mode, STACK_LIMIT, span)),
+            "retval" => Some(self.retval(span)),
+            "args" => Some(self.whole_args(span)),
+            "ctx" => Some(self.ctx(span)),
+            "config" => Some(self.fail_with(
+                span,
+                "The config builtin is a record: name a setting",
+                Some("for example `config.max_strlen`".to_owned()),
+            )),
+            _ => argument_number(name).map(|number| self.numbered_argument(number, span)),
+        }
+    }
+
+    /// `config.key`, settings that are numbers or truths.
+    pub(super) fn config_field(&mut self, key: &ast::Ident, span: Span) -> Elaborated {
+        let config = self.config;
+        let number = match key.name.as_str() {
+            "max_strlen" => i128::from(config.max_strlen),
+            "max_map_keys" => i128::from(config.max_map_keys),
+            "max_probes" => i128::from(config.max_probes),
+            "max_bpf_progs" => i128::from(config.max_bpf_progs),
+            "max_cat_bytes" => i128::from(config.max_cat_bytes),
+            "on_stack_limit" => i128::from(config.on_stack_limit),
+            "log_size" => i128::from(config.log_size),
+            "perf_rb_pages" => i128::from(config.perf_rb_pages),
+            "print_maps_on_exit" => return Some(self.boolean(config.print_maps_on_exit, span)),
+            "lazy_symbolication" => return Some(self.boolean(config.lazy_symbolication, span)),
+            "cpp_demangle" => return Some(self.boolean(config.cpp_demangle, span)),
+            "use_blazesym" => return Some(self.boolean(config.use_blazesym, span)),
+            "show_debug_info" => return Some(self.boolean(config.show_debug_info, span)),
+            "license" => return self.text(config.license.as_bytes(), span),
+            "str_trunc_trailer" => return self.text(config.str_trunc_trailer.as_bytes(), span),
+            "cache_user_symbols" => return self.text(config.cache_user_symbols.as_bytes(), span),
+            other => return self.fail(key.span, format!("Unrecognized config variable: {other}")),
+        };
+        Some(self.integer(number, span))
+    }
+
+    fn func(&mut self, span: Span) -> Elaborated {
+        use Provider::{Fentry, Fexit, Kprobe, Kretprobe, Uprobe, Uretprobe};
+        let ty = match self.provider() {
+            Some(Kprobe | Kretprobe | Fentry | Fexit) => Type::Ksym,
+            Some(Uprobe | Uretprobe) => Type::Usym,
+            other => {
+                let word = other.map_or("function", Provider::name);
+                return self.fail(span, format!("The func builtin can not be used with '{word}' probes"));
+            }
+        };
+        Some(Expr { kind: ExprKind::Builtin(Builtin::Func), ty, span })
+    }
+
+    pub(super) fn curtask(&mut self, span: Span) -> Elaborated {
+        let ty = match self.structs.tagged(ast::Tag::Struct, "task_struct") {
+            Some(task) => infer::pointer(task, Space::Kernel),
+            // Without the kernel's types it is an address all the same.
+            None => infer::pointer(Type::Void, Space::Kernel),
+        };
+        Some(Expr { kind: ExprKind::Builtin(Builtin::Curtask), ty, span })
+    }
+
+    /// Members of a task, one behind the other: of `task`, or of the current one.
+    pub(super) fn task_path(&mut self, task: Option<Expr>, path: &[&str], span: Span) -> Elaborated {
+        let mut value = match task {
+            Some(task) => task,
+            None => self.curtask(span)?,
+        };
+        if !matches!(&value.ty, Type::Pointer { to, .. } if matches!(**to, Type::Struct(_))) {
+            return self.fail(span, "the kernel's types (BTF) are needed here, and this machine has none");
+        }
+        for name in path {
+            value = self.member(value, name, span, span)?;
+        }
+        Some(value)
+    }
+
+    pub(super) fn stack(&mut self, user: bool, mode: crate::types::StackMode, limit: u32, span: Span) -> Elaborated {
+        let ty = Type::Stack(Stack { user, mode, limit });
+        Some(Expr { kind: ExprKind::Builtin(Builtin::Stack), ty, span })
+    }
+
+    fn retval(&mut self, span: Span) -> Elaborated {
+        use Provider::{Fexit, Kretprobe, Uretprobe};
+        if !matches!(self.provider(), Some(Kretprobe | Uretprobe | Fexit)) {
+            let text = "The retval builtin can only be used with 'kretprobe' and 'uretprobe' and 'fentry' probes";
+            return self.fail(span, text);
+        }
+        let Some(returned) = self.returned() else {
+            let text = "The function returns nothing, so there is no retval";
+            return self.fail(span, text);
+        };
+        let arguments = returned.arguments;
+        Some(Expr { kind: ExprKind::ReturnValue { arguments }, ty: returned.ty, span })
+    }
+
+    /// `argN`
+    fn numbered_argument(&mut self, number: u32, span: Span) -> Elaborated {
+        use Provider::{Fentry, Fexit, Kprobe, RawTracepoint, Uprobe, Usdt};
+        if !matches!(self.provider(), Some(Kprobe | Uprobe | Usdt | RawTracepoint | Fentry | Fexit)) {
+            let text = format!("The arg{number} builtin can only be used with 'kprobes', 'uprobes' and 'usdt' probes");
+            return self.fail(span, text);
+        }
+        let args = self.args()?;
+        let most = match args.numbered {
+            Numbered::No => {
+                let text =
+                    format!("The arg{number} builtin can only be used with 'kprobes', 'uprobes' and 'usdt' probes");
+                return self.fail(span, text);
+            }
+            // Six registers and some of the stack.
+            Numbered::Registers => 64,
+            Numbered::Slots(count) => count,
+            Numbered::Usdt => 255,
+        };
+        if number >= most {
+            let text = match args.numbered {
+                Numbered::Slots(0) => "The probe has no arguments".to_owned(),
+                _ => format!("arg{number} is not there: the probe has arg0 to arg{}", most.saturating_sub(1)),
+            };
+            return self.fail(span, text);
+        }
+        Some(Expr { kind: ExprKind::Argument(number), ty: Type::U64, span })
+    }
+
+    /// One of the members of `args`.
+    pub(super) fn argument(&mut self, arg: &Arg, span: Span) -> Expr {
+        let kind = match arg.at {
+            ArgAt::Field { off, bits } => ExprKind::ContextField { off, bits },
+            ArgAt::DataLoc { off, rel } => ExprKind::DataLoc { off, rel },
+            ArgAt::Argument { slot, .. } => ExprKind::Argument(slot),
+        };
+        Expr { kind, ty: arg.ty.clone(), span }
+    }
+
+    /// `args.name`
+    pub(super) fn args_field(&mut self, name: &ast::Ident, base: Span, span: Span) -> Elaborated {
+        if !self.has_args() {
+            return self.no_args(base);
+        }
+        let args = self.args()?;
+        if let Some(arg) = args.fields.iter().find(|arg| arg.name == name.name) {
+            return Some(self.argument(arg, span));
+        }
+        // `args.common_pid` of a tracepoint and the like are listed too, so nothing is left to look for.
+        let near = skep_spec::nearest::did_you_mean(&name.name, args.fields.iter().map(|arg| arg.name.as_str()));
+        let hint = near.or_else(|| {
+            let names: Vec<&str> = args.fields.iter().map(|arg| arg.name.as_str()).collect();
+            (!names.is_empty() && names.len() <= 24).then(|| format!("there are: {}", names.join(", ")))
+        });
+        let text = if args.name.is_empty() {
+            format!("Can't find function parameter {}", name.name)
+        } else {
+            format!("Struct/union of type '{}' does not contain a field named '{}'", args.name, name.name)
+        };
+        self.fail_with(name.span, text, hint)
+    }
+
+    fn has_args(&self) -> bool {
+        use Provider::{Fentry, Fexit, Iter, RawTracepoint, Tracepoint, Uprobe};
+        matches!(self.provider(), Some(Tracepoint | RawTracepoint | Fentry | Fexit | Uprobe | Iter))
+            // With the kernel's types, the arguments of its functions have names in kprobes too.
+            || self.args().is_some_and(|args| !args.fields.is_empty())
+    }
+
+    fn no_args<T>(&mut self, span: Span) -> Option<T> {
+        let word = self.provider().map_or("function", Provider::name);
+        let text = format!("The args builtin can only be used with tracepoint/fentry/uprobe probes ({word} used here)");
+        self.fail(span, text)
+    }
+
+    /// `args` as a whole: a record of its members.
+    fn whole_args(&mut self, span: Span) -> Elaborated {
+        if !self.has_args() {
+            return self.no_args(span);
+        }
+        let args = self.args()?;
+        let elems: Vec<Expr> = args.fields.iter().map(|arg| self.argument(arg, span)).collect();
+        if elems.is_empty() {
+            return self.fail(span, "The probe has no arguments");
+        }
+        let names = args.fields.iter().map(|arg| arg.name.clone());
+        let ty = Type::Record(names.zip(elems.iter().map(|elem| elem.ty.clone())).collect());
+        self.limited(Expr { kind: ExprKind::Tuple(elems), ty, span })
+    }
+
+    /// `ctx`: the pointer to the context.
+    fn ctx(&mut self, span: Span) -> Elaborated {
+        if self.context() == Context::None || self.body.in_function {
+            return self.fail(span, "The ctx builtin can not be used here: the program has no context");
+        }
+        let point = self.unit().and_then(|unit| unit.points.first()).cloned()?;
+        let ty = match self.args().and_then(|args| args.ctx.clone()) {
+            Some(ty) => ty,
+            None => self.resolver.context_type(&point),
+        };
+        Some(Expr { kind: ExprKind::Context, ty, span })
+    }
+}

@@ -1,0 +1,56 @@
+//! From text to the checked script: types, names, meanings, and what is wrong.
+
+mod common;
+mod machine;
+
+use machine::Machine;
+use skep_script::check::{check, dump};
+use skep_script::{Options, Sources, parser, render};
+
+/// The checked script, or what is wrong; warnings in front.
+fn checked(text: &str, options: &Options) -> String {
+    let mut sources = Sources::default();
+    let id = sources.add("stdin", text);
+    let (script, diagnostics) = parser::parse(&sources, id);
+    assert!(diagnostics.is_empty(), "{}", render::bpftrace(&sources, &diagnostics));
+    let (typed, diagnostics) = check(&script, &sources, options, &Machine::new());
+    let mut out = render::bpftrace(&sources, &diagnostics);
+    if !diagnostics.iter().any(|it| it.severity == skep_script::Severity::Error) {
+        out.push_str(&dump(&typed));
+    }
+    out
+}
+
+fn options() -> Options {
+    Options { allow_unsafe: true, ..Options::default() }
+}
+
+#[test]
+fn every_value_has_its_type() {
+    common::check("types", |_, text| checked(text, &options()));
+}
+
+#[test]
+fn maps_have_types_of_keys_and_values() {
+    common::check("maps", |_, text| checked(text, &options()));
+}
+
+#[test]
+fn functions_become_calls_and_actions() {
+    common::check("functions", |_, text| checked(text, &options()));
+}
+
+#[test]
+fn formats_are_checked_against_their_values() {
+    common::check("printf", |_, text| checked(text, &options()));
+}
+
+#[test]
+fn contexts_have_arguments() {
+    common::check("context", |_, text| checked(text, &options()));
+}
+
+#[test]
+fn wrong_scripts_are_refused_where_they_are_wrong() {
+    common::check("errors-types", |_, text| checked(text, &Options::default()));
+}
