@@ -1,44 +1,116 @@
-//! Functions of the intermediate form, as text: compiled, loaded, run.
+//! Functions of the intermediate form, as text and at random: compiled, loaded, run.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use skep_engine::{LoadOptions, Session as _, TestRun};
+use skep_insn::text::{Printer, Spelling};
 use skep_kernel::KernelEngine;
-use skep_script::{Sources, codegen, ir};
-use skep_spec::{ProgType, Program, Spec};
+use skep_script::ir::interpret::Machine;
+use skep_script::ir::{FuncRef, Module, random};
+use skep_script::{Sources, codegen, ir, passes};
+use skep_spec::map::{MapContents, MapOrigin};
+use skep_spec::{Map, MapType, ProgId, ProgType, Program, Spec};
+use skep_sys::caps::{Cap, Caps};
 
-#[test]
-fn thin() {
-    let text = "
-func @main(v0) {
-  slot s0: 16 align 8
-b0(v0):
-  v1 = const 0
-  store.4 s0+0, v1
-  store.8 s0+8, 41
-  v2 = load.8 s0+8
-  v3 = call 5()
-  v4 = call 5()
-  v7 = sub.64 v4, v3
-  br.64 gt v7, 1000000000 -> b1(v1), b2(v2)
-b1(v5):
-  ret v5
-b2(v6):
-  v8 = add.64 v6, 1
-  ret v8
-}";
-    let module = ir::text::parse(text).unwrap();
-    let mut spec = Spec { license: Some("GPL".into()), ..Spec::new("t") };
-    let ids = codegen::generate(&module, &mut spec, &Sources::default(), &codegen::Options::default()).unwrap();
+/// Whether this process may load programs. Says so if not, by the name of the capability.
+fn may_load() -> bool {
+    let may = Caps::effective().has(Cap::SYS_ADMIN);
+    if !may {
+        println!("skipped: needs CAP_SYS_ADMIN");
+    }
+    may
+}
+
+/// A program for packets, with map 0 holding `data`.
+fn compile(module: &Module, data: &[u8], isa: u8) -> Result<Spec, codegen::Error> {
+    let mut spec = Spec { license: Some("GPL".into()), ..Spec::new("ir") };
+    let contents = MapContents::Data(data.to_vec());
+    let array = Map::new("data", MapType::ARRAY, 4, data.len() as u32, 1);
+    spec.maps.push(Map { origin: MapOrigin::Made, contents, ..array });
+    let ids = codegen::generate(module, &mut spec, &Sources::default(), &codegen::Options { isa })?;
     spec.programs.push(Program::new("main", ids[0], "tc", ProgType::SCHED_CLS));
-    let p = skep_insn::text::Printer::new(skep_insn::text::Spelling::Kernel);
-    println!("{}", p.listing(&spec.functions[0].insns));
-    let s = KernelEngine::new().load(spec, &LoadOptions::default()).unwrap();
-    for loaded in s.programs() {
-        if let Err(error) = &loaded.result {
-            panic!("{error}\n{}", error.log().unwrap_or_default());
+    Ok(spec)
+}
+
+fn listing(spec: &Spec) -> String {
+    let printer = Printer::new(Spelling::Kernel).exact();
+    let mut text = String::new();
+    for function in &spec.functions {
+        text.push_str(&format!("{}:\n{}", function.name, printer.listing(&function.insns)));
+    }
+    text
+}
+
+/// What the kernel makes of it: the value of map 0 and the result; `None` when the verifier finds it too long.
+fn run_on_kernel(spec: Spec) -> Option<Result<(Vec<u8>, u32), String>> {
+    let session = match KernelEngine::new().load(spec, &LoadOptions::default()) {
+        Ok(session) => session,
+        Err(error) => return Some(Err(error.to_string())),
+    };
+    if let Err(error) = &session.programs()[0].result {
+        let log = error.log().unwrap_or_default();
+        if log.contains("is too large. Processed") || log.contains("too complex") {
+            return None;
+        }
+        return Some(Err(format!("{error}\n{log}")));
+    }
+    let out = session.test_run(ProgId(0), &TestRun { data: &[0; 64], ..TestRun::default() }).unwrap();
+    let value = session.map(skep_spec::MapId(0)).unwrap().lookup(&0u32.to_ne_bytes()).unwrap().unwrap();
+    Some(Ok((value, out.retval)))
+}
+
+fn input(seed: u64) -> Vec<u8> {
+    let mut random = random::Random::new(seed ^ 0x5eed);
+    let mut data = vec![0; random::MAP_BYTES];
+    for word in data[..random::INPUT_BYTES as usize].chunks_exact_mut(8) {
+        word.copy_from_slice(&random.interesting().to_le_bytes());
+    }
+    data
+}
+
+/// Runs the program of a seed everywhere. Whether the kernel ran it.
+fn check_seed(seed: u64) -> bool {
+    let module = random::module(seed);
+    ir::verify(&module).unwrap_or_else(|errors| panic!("seed {seed}: {errors:#?}\n{module}"));
+    let data = input(seed);
+    let interpret = |module: &Module| {
+        let mut machine = Machine::new(vec![data.clone()]);
+        let result = machine.run(module, FuncRef(0), &[0]);
+        let result = result.unwrap_or_else(|error| panic!("seed {seed}: {error}\n{module}"));
+        (machine.maps.remove(0), result as u32)
+    };
+    let expected = interpret(&module);
+    let mut better = module.clone();
+    passes::run(&mut better);
+    ir::verify(&better).unwrap_or_else(|errors| panic!("seed {seed}: {errors:#?}\n{module}\n{better}"));
+    assert_eq!(interpret(&better), expected, "seed {seed}: the passes\n{module}\n{better}");
+    let mut ran = false;
+    for (module, isa) in [(&module, 3), (&better, 3 + (seed % 2) as u8)] {
+        let spec = match compile(module, &data, isa) {
+            Ok(spec) => spec,
+            Err(error) if error.message.contains("bytes of stack") => continue,
+            Err(error) => panic!("seed {seed}: {error}\n{module}"),
+        };
+        let text = listing(&spec);
+        match run_on_kernel(spec) {
+            None => {}
+            Some(Err(error)) => panic!("seed {seed}: {error}\n{module}\n{text}"),
+            Some(Ok(found)) => {
+                assert_eq!(found, expected, "seed {seed}: the kernel\n{module}\n{text}");
+                ran = true;
+            }
         }
     }
-    let out = s.test_run(skep_spec::ProgId(0), &TestRun { data: &[0; 64], ..TestRun::default() }).unwrap();
-    assert_eq!(out.retval, 42);
+    ran
+}
+
+#[test]
+fn random_programs_do_on_the_kernel_what_the_interpreter_does() {
+    if !may_load() {
+        return;
+    }
+    let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|it| it.parse().ok()).unwrap_or(default);
+    let (first, count) = (number("SKEP_IR_SEED", 0), number("SKEP_IR_COUNT", 200));
+    let ran = (first..first + count).filter(|seed| check_seed(*seed)).count() as u64;
+    assert!(ran * 10 >= count * 9, "only {ran} of {count} are short enough for the verifier");
 }

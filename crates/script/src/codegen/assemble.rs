@@ -8,11 +8,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use skep_insn::{Cond, Insn, InsnIdx, RawInsn};
+use skep_insn::{Insn, InsnIdx, RawInsn};
 use skep_spec::function::Reference;
 
 use super::emit::{Code, Item, Label};
 use crate::Span;
+use crate::passes::inverse;
 
 /// The slots of a function, and what they are about.
 #[derive(Debug)]
@@ -76,23 +77,6 @@ fn addresses(items: &[(Item, Span)]) -> HashMap<Label, u32> {
         here += len_slots(item);
     }
     at
-}
-
-/// The condition that holds when this one does not; none for common bits.
-fn inverse(cond: Cond) -> Option<Cond> {
-    Some(match cond {
-        Cond::Eq => Cond::Ne,
-        Cond::Ne => Cond::Eq,
-        Cond::Gt => Cond::Le,
-        Cond::Ge => Cond::Lt,
-        Cond::Lt => Cond::Ge,
-        Cond::Le => Cond::Gt,
-        Cond::SGt => Cond::SLe,
-        Cond::SGe => Cond::SLt,
-        Cond::SLt => Cond::SGe,
-        Cond::SLe => Cond::SGt,
-        Cond::Set => return None,
-    })
 }
 
 /// Whether nothing comes behind an item.
@@ -254,7 +238,7 @@ fn reach(code: &mut Code, isa: u8, reach: i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use skep_insn::{Operand, Reg, Width, build};
+    use skep_insn::{Cond, Operand, Reg, Width, build};
 
     fn branch(to: u32) -> Item {
         Item::Branch { width: Width::W64, cond: Cond::Eq, a: Reg::R1, b: Operand::Imm(0), to: Label(to) }

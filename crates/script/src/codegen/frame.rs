@@ -37,7 +37,8 @@ impl Frame {
     /// Lays out the slots.
     pub(super) fn new(function: &Function, line: &Line) -> Frame {
         let lives = slot_lives(function, line);
-        let mut order: Vec<usize> = (0..function.slots.len()).collect();
+        // One that nobody accesses, since its variables became values, takes no place.
+        let mut order: Vec<usize> = (0..function.slots.len()).filter(|index| !lives[*index].is_empty()).collect();
         // Big ones first, so that small ones fill what is left.
         order.sort_by_key(|index| std::cmp::Reverse((function.slots[*index].align, function.slots[*index].size)));
         let mut placed: Vec<(usize, u32, u32)> = Vec::new();

@@ -41,6 +41,9 @@
 
 pub mod build;
 pub mod cfg;
+pub mod interpret;
+#[doc(hidden)]
+pub mod random;
 pub mod text;
 pub mod verify;
 mod visit;
