@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[allow(dead_code, reason = "each test binary uses a part")]
+mod common;
+
 use skep_engine::{LoadOptions, Session as _, TestRun};
 use skep_insn::text::{Printer, Spelling};
 use skep_kernel::KernelEngine;
@@ -11,6 +14,10 @@ use skep_script::{Sources, codegen, ir, passes};
 use skep_spec::map::{MapContents, MapOrigin};
 use skep_spec::{Map, MapType, ProgId, ProgType, Program, Spec};
 use skep_sys::caps::{Cap, Caps};
+use skep_sys::version::KernelVersion;
+
+/// The first kernel with version 4 of the instruction set.
+const ISA_V4: KernelVersion = KernelVersion::new(6, 6, 0);
 
 /// Whether this process may load programs. Says so if not, by the name of the capability.
 fn may_load() -> bool {
@@ -85,7 +92,8 @@ fn check_seed(seed: u64) -> bool {
     ir::verify(&better).unwrap_or_else(|errors| panic!("seed {seed}: {errors:#?}\n{module}\n{better}"));
     assert_eq!(interpret(&better), expected, "seed {seed}: the passes\n{module}\n{better}");
     let mut ran = false;
-    for (module, isa) in [(&module, 3), (&better, 3 + (seed % 2) as u8)] {
+    let newest = if KernelVersion::running() < ISA_V4 { 3 } else { 4 };
+    for (module, isa) in [(&module, 3), (&better, if seed % 2 == 0 { 3 } else { newest })] {
         let spec = match compile(module, &data, isa) {
             Ok(spec) => spec,
             Err(error) if error.message.contains("bytes of stack") => continue,
@@ -113,4 +121,57 @@ fn random_programs_do_on_the_kernel_what_the_interpreter_does() {
     let (first, count) = (number("SKEP_IR_SEED", 0), number("SKEP_IR_COUNT", 200));
     let ran = (first..first + count).filter(|seed| check_seed(*seed)).count() as u64;
     assert!(ran * 10 >= count * 9, "only {ran} of {count} are short enough for the verifier");
+}
+
+/// The text of a case, judged by the name of its file: `verify` shows the errors, `code` what the generator makes of it without the
+/// passes, everything else the module behind the passes and its code. A comment `; run: (1, -2) -> 3` runs it with these words
+/// at the start of map 0, in the interpreter before and behind the passes, and on the kernel if it is there.
+fn case(file: &str, input: &str) -> String {
+    let module = match ir::text::parse(input) {
+        Ok(module) => module,
+        Err(error) => return error.to_string(),
+    };
+    if let Err(errors) = ir::verify(&module) {
+        return errors.iter().map(|error| format!("{error}\n")).collect();
+    }
+    let again = ir::text::parse(&module.to_string()).unwrap_or_else(|error| panic!("{error}\n{module}"));
+    assert_eq!(again.to_string(), module.to_string(), "what is written can be read");
+    let mut better = module.clone();
+    let mut shown = String::new();
+    if file != "code" {
+        passes::run(&mut better);
+        ir::verify(&better).unwrap_or_else(|errors| panic!("{errors:#?}\n{better}"));
+        shown = format!("{better}\n");
+    }
+    for line in input.lines().filter_map(|line| line.strip_prefix("; run: ")) {
+        let (args, expected) = line.split_once(" -> ").unwrap();
+        let args = args.trim_matches(['(', ')']).split(", ").filter(|arg| !arg.is_empty());
+        let mut data = vec![0; random::MAP_BYTES];
+        for (word, arg) in data.chunks_exact_mut(8).zip(args) {
+            word.copy_from_slice(&arg.parse::<i64>().unwrap().to_le_bytes());
+        }
+        let expected = expected.parse::<i128>().unwrap() as u64;
+        for module in [&module, &better] {
+            let result = Machine::new(vec![data.clone()]).run(module, FuncRef(0), &[0]);
+            assert_eq!(result, Ok(expected), "{line}\n{module}");
+        }
+        for isa in [3, 4] {
+            if !Caps::effective().has(Cap::SYS_ADMIN) || isa == 4 && KernelVersion::running() < ISA_V4 {
+                continue;
+            }
+            let spec = compile(&better, &data, isa).unwrap_or_else(|error| panic!("{error}\n{better}"));
+            let text = listing(&spec);
+            let (_, result) = run_on_kernel(spec).unwrap().unwrap_or_else(|error| panic!("{error}\n{better}\n{text}"));
+            assert_eq!(result, expected as u32, "{line}: on the kernel\n{better}\n{text}");
+        }
+    }
+    match compile(&better, &[0; random::MAP_BYTES], 3) {
+        Ok(spec) => shown + &listing(&spec),
+        Err(error) => format!("{shown}{error}\n{}", error.hint.clone().unwrap_or_default()),
+    }
+}
+
+#[test]
+fn cases() {
+    common::check("ir", case);
 }
