@@ -93,7 +93,7 @@ fn check_seed(seed: u64) -> bool {
     assert_eq!(interpret(&better), expected, "seed {seed}: the passes\n{module}\n{better}");
     let mut ran = false;
     let newest = if KernelVersion::running() < ISA_V4 { 3 } else { 4 };
-    for (module, isa) in [(&module, 3), (&better, if seed % 2 == 0 { 3 } else { newest })] {
+    for (module, isa) in [(&module, 3), (&better, if seed.is_multiple_of(2) { 3 } else { newest })] {
         let spec = match compile(module, &data, isa) {
             Ok(spec) => spec,
             Err(error) if error.message.contains("bytes of stack") => continue,
