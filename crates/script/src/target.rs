@@ -31,7 +31,8 @@ pub trait Target: skep_spec::Target {
     /// Value of a symbol of an executable or library, with its size, for `uaddr`.
     fn user_symbol(&self, binary: &Path, name: &str) -> Result<Option<UserSymbol>, TargetError>;
 
-    /// Place in the file of an executable or library that is loaded at `address` (as linked); `None` when nothing is.
+    /// Place in the file of an executable or library (of an archive's member: in that member) whose code is at `address` as
+    /// linked; `None` when there is no code.
     fn file_offset(&self, binary: &Path, address: u64) -> Result<Option<u64>, TargetError> {
         let _ = (binary, address);
         Ok(None)

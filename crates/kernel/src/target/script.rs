@@ -5,14 +5,15 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use skep_script::target::{KernelFunction, Target, UserFunction, UserSymbol};
+use skep_btf::Btf;
+use skep_script::target::{BpfFunction, KernelFunction, Target, UserFunction, UserSymbol};
 use skep_spec::target::TargetError;
 use skep_sys::tracefs::Tracefs;
 use skep_sys::{Errno, cpu};
 
-use super::LiveTarget;
+use super::{LiveTarget, programs};
 use crate::attach::functions;
-use crate::uprobe::elf::Binary;
+use crate::uprobe::elf::{self, Binary};
 use crate::uprobe::{search, usdt};
 
 /// The largest file that a script may include or import: nobody writes one, and `/dev/zero` has no end.
@@ -65,6 +66,21 @@ impl Target for LiveTarget {
         let binary = Binary::open(binary)?;
         let Some((address, size_bytes)) = binary.symbol(name)? else { return Ok(None) };
         Ok(Some(UserSymbol { address, size_bytes, relative: binary.is_relocated()? }))
+    }
+
+    fn file_offset(&self, binary: &Path, address: u64) -> Result<Option<u64>, TargetError> {
+        let binary = Binary::open(binary)?;
+        let found = elf::file_offset(&binary.segments()?, address);
+        // Segments count from the start of an archive, attaching from that of its member.
+        Ok(found.filter(|(_, code)| *code).map(|(off, _)| off.saturating_sub(binary.start())))
+    }
+
+    fn bpf_functions(&self) -> Result<Vec<BpfFunction>, TargetError> {
+        programs::functions()
+    }
+
+    fn bpf_program_btf(&self, program: u32) -> Result<Option<Btf>, TargetError> {
+        programs::btf(program)
     }
 
     fn cgroup_id(&self, path: &Path) -> Result<u64, TargetError> {
@@ -135,6 +151,9 @@ mod tests {
         assert!(functions.iter().any(|function| function.name == "main"), "{}", functions.len());
         let main = target.user_symbol(&me, "main").unwrap().expect("every program has one");
         assert!(main.address > 0 && main.size_bytes > 0);
+        let in_file = functions.iter().find(|function| function.name == "main").map(|function| function.off_bytes);
+        assert_eq!(target.file_offset(&me, main.address).unwrap(), in_file);
+        assert_eq!(target.file_offset(&me, u64::MAX).unwrap(), None);
         assert_eq!(target.user_symbol(&me, "no_such_symbol").unwrap(), None);
         assert_eq!(target.binary("no-such-binary", None).unwrap(), None);
         assert!(target.user_functions(Path::new("/etc/passwd")).is_err());

@@ -231,7 +231,6 @@ impl Binary {
     }
 
     /// The loadable pieces.
-    #[cfg(test)]
     pub(crate) fn segments(&self) -> Result<Vec<Segment>, Error> {
         with_elf!(self, file => Ok(self.segments_of(&file)))
     }
