@@ -12,7 +12,7 @@ use crate::Span;
 pub struct Script {
     /// The `#!` line, without its end.
     pub shebang: Option<Span>,
-    /// Preprocessor lines and C declarations before the first probe, in order.
+    /// Preprocessor lines and C declarations, in order; those behind a probe too.
     pub c_parts: Vec<CPart>,
     /// Settings of the `config = { ... }` block.
     pub config: Option<Config>,

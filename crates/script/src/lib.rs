@@ -36,6 +36,7 @@ mod cpart;
 pub mod diagnostic;
 pub mod dump;
 pub mod expand;
+pub mod format;
 pub mod ir;
 pub mod lexer;
 pub mod lower;

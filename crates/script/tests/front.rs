@@ -4,7 +4,7 @@ mod common;
 
 use std::path::PathBuf;
 
-use skep_script::{Options, Sources, dump, expand, parser, render};
+use skep_script::{Options, Severity, Sources, dump, expand, format, parser, render};
 
 /// The tree, or what is wrong.
 fn parse(text: &str) -> String {
@@ -92,10 +92,19 @@ fn scripts_are_expanded() {
     });
 }
 
+/// The tools of this repository.
+fn own_tools() -> Vec<(String, String)> {
+    read_tools(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tools"))
+}
+
 /// bpftrace's own tools, which Debian's package brings along.
 fn tools() -> Vec<(String, String)> {
-    let mut tools: Vec<(String, String)> = std::fs::read_dir("/usr/sbin")
-        .expect("/usr/sbin")
+    read_tools("/usr/sbin")
+}
+
+fn read_tools(dir: &str) -> Vec<(String, String)> {
+    let mut tools: Vec<(String, String)> = std::fs::read_dir(dir)
+        .unwrap_or_else(|error| panic!("{dir}: {error}"))
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|extension| extension == "bt"))
         .map(|path| (path.display().to_string(), std::fs::read_to_string(&path).expect("a readable tool")))
@@ -114,5 +123,60 @@ fn the_tools_of_bpftrace_parse() {
         let (script, diagnostics) = parser::parse(&sources, id);
         assert!(diagnostics.is_empty(), "{}", render::bpftrace(&sources, &diagnostics));
         assert!(!script.items.is_empty());
+    }
+}
+
+/// Formats a text that parses, and checks what formatting promises.
+fn format_checked(name: &str, text: &str) -> String {
+    let formatted = |text: &str| {
+        let mut sources = Sources::default();
+        let id = sources.add(name, text);
+        let (script, diagnostics) = parser::parse(&sources, id);
+        assert!(diagnostics.is_empty(), "{}\n{text}", render::bpftrace(&sources, &diagnostics));
+        let comments: Vec<String> = script
+            .comments
+            .iter()
+            .map(|span| sources.text(*span).lines().map(str::trim).collect::<Vec<_>>().join("\n"))
+            .collect();
+        (format::format(&sources, id, &script), dump::dump(&sources, &script), comments)
+    };
+    let (once, tree, comments) = formatted(text);
+    let (twice, again, kept) = formatted(&once);
+    assert_eq!(tree, again, "{name}: another meaning\n{text}\n--- became\n{once}");
+    assert_eq!(comments, kept, "{name}: comments\n{text}\n--- became\n{once}");
+    assert_eq!(once, twice, "{name}: formatting twice differs\n{text}");
+    once
+}
+
+#[test]
+fn our_own_tools_expand() {
+    let tools = own_tools();
+    assert!(tools.len() > 30);
+    for (name, text) in tools {
+        let mut sources = Sources::default();
+        let id = sources.add(name, text);
+        let (script, mut diagnostics) = parser::parse(&sources, id);
+        let (options, files) = (Options::default(), common::files::Files::default());
+        let (_, more) = expand::expand(script, &mut sources, &options, &files);
+        diagnostics.extend(more);
+        let errors = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
+        assert!(!errors, "{}", render::bpftrace(&sources, &diagnostics));
+    }
+}
+
+#[test]
+fn scripts_are_formatted() {
+    common::check("format", |_, text| format_checked("stdin", text));
+}
+
+#[test]
+fn whatever_parses_can_be_formatted() {
+    for (name, text) in tools().into_iter().chain(own_tools()) {
+        format_checked(&name, &text);
+    }
+    for path in common::files("parse") {
+        for case in common::read(&path) {
+            format_checked(&case.name, &case.input);
+        }
     }
 }

@@ -98,7 +98,7 @@ impl Parser<'_> {
         }
     }
 
-    /// Whether C may still come.
+    /// Whether no probe, macro, map or subprogram came yet.
     fn before_probes(&self) -> bool {
         self.out.items.iter().all(|item| matches!(item, Item::Import(_)))
     }
@@ -192,8 +192,12 @@ impl Parser<'_> {
 
     fn c_part(&mut self, kind: CKind, start: usize, end: usize) {
         let span = self.span(start, end);
-        if !self.before_probes() {
-            self.error(span, "C definitions and preprocessor lines must come before the first probe");
+        // Lines that choose would seem to choose probes too, which are not C.
+        let word = self.text[start..end].trim_start_matches('#').trim_start();
+        let chooses = ["if", "el", "endif"].iter().any(|start| word.starts_with(start));
+        if kind == CKind::Directive && chooses && !self.before_probes() {
+            let text = "conditions of the preprocessor must come before the first probe: they reach C only";
+            self.error(span, text);
         }
         self.out.c_parts.push(CPart { kind, span });
         self.end = end;
