@@ -124,7 +124,7 @@ mod tests {
     fn a_group_breaks_only_when_it_must() {
         let words = |count: usize| {
             let mut parts = vec![Doc::text("f(")];
-            for index in 0..count {
+            for _ in 0..count {
                 parts.push(Doc::nest(4, vec![Doc::Line, Doc::text("word,")]));
             }
             parts.push(Doc::text(")"));

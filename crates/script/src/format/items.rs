@@ -54,15 +54,16 @@ impl Formatter<'_> {
             end = shebang.range().end;
             empty = false;
         }
+        let mut behind_shebang = script.shebang.is_some();
         let mut alone = false;
         for root in &roots {
             let range = root.span().range();
             // Comments before it belong to it.
             let before = self.comment().map_or(range.start, |comment| comment.range().start.min(range.start));
             if !empty {
-                if (alone || root.stands_alone()) && !(end > 0 && out.len() == 1 && script.shebang.is_some()) {
-                    out.push(Doc::Hard);
-                } else if self.has_empty_line(end, before) {
+                // Behind the first line it is as it was.
+                let apart = !behind_shebang && (alone || root.stands_alone());
+                if apart || self.has_empty_line(end, before) {
                     out.push(Doc::Hard);
                 }
                 out.push(Doc::Hard);
@@ -78,6 +79,7 @@ impl Formatter<'_> {
             out.push(doc);
             end = self.trailing(range.end, &mut out);
             empty = false;
+            behind_shebang = false;
             alone = root.stands_alone();
         }
         if let Some(comment) = self.comment() {
