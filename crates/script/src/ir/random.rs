@@ -264,8 +264,11 @@ impl<'r> Maker<'r> {
                 self.f.store(size, address, 0, value);
             }
             2 if size >= 4 => {
+                // Not in a slot: the verifier (6.18) knows the old value when it knows what is on the stack, but does not
+                // demand the same of other ways to the instruction, and then takes away code that those need.
                 let value = self.number();
-                let old = self.f.fetch_add(size, slot, off, value);
+                let data = self.f.map_value(MapId(0), 0);
+                let old = self.f.fetch_add(size, data, off, value);
                 self.numbers.push(old);
             }
             3 if size >= 4 => {
