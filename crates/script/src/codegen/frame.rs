@@ -11,7 +11,7 @@
 //! # Lives of slots
 //!
 //! A slot lives from any access to any later access: where an access can have happened before *and* can happen after. An access
-//! is an instruction that names the slot, or that uses an address made from it. Addresses are followed through arithmetic,
+//! is an instruction that names the slot, or that uses an address made from it. Addresses are followed through sums and signs,
 //! block parameters and results of calls that take them; a slot whose address is stored somewhere is alive everywhere. What
 //! two slots never hold at the same time can lie at the same place, whatever the order in which they are written.
 
@@ -121,6 +121,7 @@ fn addresses(function: &Function, line: &Line) -> Vec<Vec<u32>> {
                 match &insn.op {
                     Op::SlotAddr(slot, _) => found.push(slot.0),
                     Op::Alu { op: AluOp::Add | AluOp::Sub, .. }
+                    | Op::Neg(..)
                     | Op::Call { .. }
                     | Op::CallFunc { .. }
                     | Op::CallKfunc { .. } => insn.op.each_use(|it| {

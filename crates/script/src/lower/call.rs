@@ -25,10 +25,11 @@ impl<'a> Body<'_, 'a> {
                 self.f.compare(Cond::SGe, Width::W64, found, 0)
             }
             (Call::Memcmp, [a, b, n]) => {
-                let most = a.ty.size().min(b.ty.size());
+                let room = |e: &Expr| if e.ty.is_scalar() { u32::MAX } else { e.ty.size() };
+                let most = room(a).min(room(b));
                 let n = match n.kind {
                     ExprKind::Const(n) => u32::try_from(n).unwrap_or(u32::MAX).min(most),
-                    _ => most,
+                    _ => most.min(self.unit.script.config.max_strlen),
                 };
                 let value = self.memcmp(a, b, n);
                 self.extend(value, &e.ty)

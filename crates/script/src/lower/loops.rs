@@ -4,7 +4,7 @@ use skep_insn::{Cond, Width, helpers};
 
 use super::place::{Body, Place, frame};
 use super::shared::Shared;
-use crate::ir::{FuncRef, Value};
+use crate::ir::{FuncRef, Operand, Value};
 use crate::typed::{Expr, MapRef, Stmt, StmtKind, VarRef};
 
 /// Most rounds of one `bpf_loop` (`BPF_MAX_LOOPS`, include/linux/bpf.h).
@@ -80,6 +80,17 @@ impl<'a> Body<'_, 'a> {
     pub(crate) fn map_len(&mut self, map: MapRef) -> Value {
         let nothing = self.unit.shared(Shared::Nothing);
         self.each_element(map, nothing, false)
+    }
+
+    /// A number as the verifier does not know it: plus a zero of `.data`.
+    ///
+    /// The verifier walks through a callback until its state repeats. A counter that it knows is another one in each round,
+    /// so it would walk through all of them; even `break` does not end its walk.
+    pub(crate) fn forgotten(&mut self, number: Operand) -> Value {
+        let (map, off) = self.unit.unknown_zero();
+        let at = self.f.map_value(map, off);
+        let zero = self.f.load(8, at, 0);
+        self.f.add(zero, number)
     }
 
     /// Calls `callback` for each element; gives how many there were.

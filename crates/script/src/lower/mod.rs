@@ -137,6 +137,7 @@ pub(crate) struct Unit<'a> {
     /// First zero bytes in read-only data and how many.
     zeroes: Option<u32>,
     zero_bytes: u32,
+    unknown_zero: Option<(MapId, u32)>,
     names: HashMap<String, u32>,
 }
 
@@ -179,6 +180,7 @@ impl<'a> Unit<'a> {
             strings: HashMap::new(),
             zeroes: None,
             zero_bytes: 0,
+            unknown_zero: None,
             names: HashMap::new(),
         }
     }
@@ -277,6 +279,16 @@ impl<'a> Unit<'a> {
     fn switch(&mut self) -> (MapId, u32) {
         let map = self.data_map(DataKind::Data);
         (map, append(&mut self.data.bytes, &[0; 8]))
+    }
+
+    /// A u64 that is always zero, which the verifier does not know.
+    fn unknown_zero(&mut self) -> (MapId, u32) {
+        if let Some(known) = self.unknown_zero {
+            return known;
+        }
+        let made = self.switch();
+        self.unknown_zero = Some(made);
+        made
     }
 
     /// Number of a place where a helper may fail.

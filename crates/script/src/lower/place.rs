@@ -264,11 +264,15 @@ impl<'u, 'a> Body<'u, 'a> {
         }
     }
 
-    /// Whether another program of the same kind may run on this processor before this one ends.
+    /// Whether another program of the same kind may run on this processor before this one ends. Raw tracepoints run with
+    /// preemption off up to 6.18 (`__DECLARE_TRACE`, include/linux/tracepoint.h).
     pub(crate) fn preemptible(&self) -> bool {
         let Kind::Probe(probe) = self.kind else { return true };
-        let provider = super::plan::provider(probe);
-        !matches!(provider.as_str(), "kprobe" | "kretprobe" | "tracepoint" | "profile" | "software" | "hardware")
+        match super::plan::provider(probe).as_str() {
+            "kprobe" | "kretprobe" | "tracepoint" | "profile" | "interval" | "software" | "hardware" => false,
+            "rawtracepoint" => self.unit.target.kernel_version() > 6 << 16 | 18 << 8 | 255,
+            _ => true,
+        }
     }
 
     pub(crate) fn load_frame(&mut self, off: u32) -> Value {

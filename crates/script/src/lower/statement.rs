@@ -80,7 +80,10 @@ impl<'a> Body<'_, 'a> {
             return self.effect(value);
         }
         if value.ty.is_scalar() {
-            let value = self.operand(value);
+            let mut value = self.operand(value);
+            if let super::place::Home::Frame(_) = self.homes[var.0 as usize] {
+                value = self.forgotten(value).into();
+            }
             let place = self.var_place(var);
             return self.store(place, 0, 8, value);
         }

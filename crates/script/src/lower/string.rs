@@ -196,11 +196,22 @@ impl<'a> Body<'_, 'a> {
         }
     }
 
-    /// `memcmp(a, b, n)`: 0 when the same, else the difference of the first bytes that differ.
+    /// `memcmp(a, b, n)`: 0 when the same, else the difference of the first bytes that differ. Pointers mean what they point
+    /// at.
     pub(crate) fn memcmp(&mut self, a: &'a Expr, b: &'a Expr, n: u32) -> Value {
-        let (a, b) = (self.place_of(a), self.place_of(b));
+        let (a, b) = (self.bytes_of(a, n), self.bytes_of(b, n));
         let function = self.unit.shared(Shared::BytesDiffer(n));
         self.loop_over(function, n, a, b)
+    }
+
+    fn bytes_of(&mut self, e: &'a Expr, n: u32) -> Place {
+        if !e.ty.is_scalar() {
+            return self.place_of(e);
+        }
+        let to = self.temporary(n);
+        let (address, space) = self.pointer(e);
+        self.read(address, space, to, n);
+        to
     }
 
     /// Text or bytes that a tracepoint points at with a u32: offset in the lower half, length in the upper.

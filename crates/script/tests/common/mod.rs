@@ -36,6 +36,11 @@ pub(crate) fn files(folder: &str) -> Vec<PathBuf> {
 /// The cases of one file.
 pub(crate) fn read(path: &Path) -> Vec<Case> {
     let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    parse(&text)
+}
+
+/// The cases of a file's text.
+pub(crate) fn parse(text: &str) -> Vec<Case> {
     let text = format!("\n{text}");
     text.split("\n--- ")
         .skip(1)
