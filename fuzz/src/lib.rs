@@ -2,10 +2,11 @@
 //!
 //! [`TARGETS`] is the table. Each target states a property beyond "it returns": what was decoded encodes to the same bits,
 //! what was disassembled assembles again, what was parsed can be walked to the end. `cargo test` replays the seeds, cut
-//! from the test objects, and everything in `fuzz/regressions/TARGET/`; `cargo xtask fuzz` hunts for more.
+//! from the test objects and the cases of scripts, and everything in `fuzz/regressions/TARGET/`; `cargo xtask fuzz` hunts for more.
 
 mod btf;
 mod insn;
+mod script;
 mod spec;
 
 use object::{Object, ObjectSection};
@@ -17,7 +18,7 @@ pub struct Target {
     pub name: &'static str,
     /// Panics if a property does not hold.
     pub run: fn(&[u8]),
-    /// Inputs worth starting from, cut out of a BPF object file.
+    /// Inputs worth starting from, cut out of a BPF object file or of a text with scripts.
     pub seeds: fn(&[u8]) -> Vec<Vec<u8>>,
 }
 
@@ -27,7 +28,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "asm", run: skep_insn::fuzz::text, seeds: insn::listings },
     Target { name: "btf", run: btf::parse, seeds: |object| sections(object, |name| name == ".BTF") },
     Target { name: "btf_ext", run: btf::parse_ext, seeds: |object| sections(object, |name| name == ".BTF.ext") },
-    Target { name: "spec", run: spec::open, seeds: |object| vec![object.to_vec()] },
+    Target { name: "spec", run: spec::open, seeds: spec::objects },
+    Target { name: "script", run: script::front, seeds: script::scripts },
 ];
 
 /// Finds a target by name.

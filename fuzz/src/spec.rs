@@ -4,6 +4,11 @@ use skep_btf::Btf;
 use skep_spec::target::{Feature, TargetError};
 use skep_spec::{Spec, Target, resolve};
 
+/// Object files are their own seeds.
+pub(crate) fn objects(file: &[u8]) -> Vec<Vec<u8>> {
+    if file.starts_with(b"\x7fELF") { vec![file.to_vec()] } else { Vec::new() }
+}
+
 /// Any bytes as an object file.
 pub(crate) fn open(data: &[u8]) {
     let mut spec = match Spec::parse(data, "fuzz.bpf.o") {

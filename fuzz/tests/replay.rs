@@ -19,13 +19,37 @@ fn objects() -> Vec<PathBuf> {
     files
 }
 
-#[test]
-fn the_seeds_from_real_objects_hold() {
+/// The scripts of this repository, and the texts with cases of scripts.
+fn scripts() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut dirs = vec![root.join("tools"), root.join("crates/script/tests/cases")];
+    let mut files = Vec::new();
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(&dir).unwrap_or_else(|error| panic!("{dir:?}: {error}")) {
+            let path = entry.expect("a readable folder").path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "bt" || extension == "case") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+fn corpus() -> Vec<PathBuf> {
     let objects = objects();
     assert!(objects.len() > 100, "only {} objects", objects.len());
+    objects.into_iter().chain(scripts()).collect()
+}
+
+#[test]
+fn the_seeds_from_real_objects_and_scripts_hold() {
+    let files = corpus();
     for target in TARGETS {
         let mut seeds = 0;
-        for file in &objects {
+        for file in &files {
             for seed in (target.seeds)(&std::fs::read(file).unwrap()) {
                 (target.run)(&seed);
                 seeds += 1;
@@ -38,7 +62,7 @@ fn the_seeds_from_real_objects_hold() {
 /// A seed with bytes flipped, cut and repeated: what a fuzzer tries first, and the same every time.
 #[test]
 fn damaged_seeds_hold() {
-    let objects = objects();
+    let files = corpus();
     for target in TARGETS {
         let mut random = 0x9e37_79b9_7f4a_7c15_u64;
         let mut next = |below: usize| {
@@ -47,7 +71,7 @@ fn damaged_seeds_hold() {
             random ^= random << 17;
             (random % below.max(1) as u64) as usize
         };
-        for file in objects.iter().step_by(4) {
+        for file in files.iter().step_by(4) {
             for seed in (target.seeds)(&std::fs::read(file).unwrap()).into_iter().take(2) {
                 for _ in 0..8 {
                     let mut damaged = seed.clone();

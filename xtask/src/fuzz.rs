@@ -47,11 +47,32 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Cuts the test objects into seeds; gives back the names of the targets.
+/// Cuts the test objects and the texts with scripts into seeds; gives back the names of the targets.
 fn seed(dir: &Path) -> Result<Vec<String>> {
     let mut command = sh::cargo();
-    command.args(["run", "--quiet", "--package", "skep-fuzz", "--bin", "seed", "--"]).arg(dir).args(corpus::objects()?);
+    command
+        .args(["run", "--quiet", "--package", "skep-fuzz", "--bin", "seed", "--"])
+        .arg(dir)
+        .args(corpus::objects()?)
+        .args(scripts()?);
     Ok(sh::output(&mut command)?.lines().map(str::to_owned).collect())
+}
+
+/// The scripts of this repository, and the texts with cases of scripts.
+fn scripts() -> Result<Vec<PathBuf>> {
+    let mut dirs = vec![paths::root().join("tools"), paths::root().join("crates/script/tests/cases")];
+    let mut files = Vec::new();
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(&dir).with_context(|| format!("cannot list {}", dir.display()))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "bt" || extension == "case") {
+                files.push(path);
+            }
+        }
+    }
+    Ok(files)
 }
 
 fn build() -> Result<PathBuf> {
