@@ -12,7 +12,9 @@ fn checked(text: &str, options: &Options) -> String {
     let mut sources = Sources::default();
     let id = sources.add("stdin", text);
     let (script, diagnostics) = parser::parse(&sources, id);
-    assert!(diagnostics.is_empty(), "{}", render::bpftrace(&sources, &diagnostics));
+    if !diagnostics.is_empty() {
+        return format!("does not parse\n{}", render::bpftrace(&sources, &diagnostics));
+    }
     let (typed, diagnostics) = check(&script, &sources, options, &Machine::new());
     let mut out = render::bpftrace(&sources, &diagnostics);
     if !diagnostics.iter().any(|it| it.severity == skep_script::Severity::Error) {

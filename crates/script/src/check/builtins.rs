@@ -192,7 +192,7 @@ impl Checker<'_> {
             let text = "The retval builtin can only be used with 'kretprobe' and 'uretprobe' and 'fentry' probes";
             return self.fail(span, text);
         }
-        let Some(returned) = self.returned() else {
+        let Some(returned) = self.returned().filter(|returned| returned.ty != Type::Void) else {
             let text = "The function returns nothing, so there is no retval";
             return self.fail(span, text);
         };

@@ -257,6 +257,19 @@ impl Checker<'_> {
                 let ty = Type::Pointer { to: target.clone(), space };
                 Some(Expr { kind: ExprKind::Cast(Box::new(value)), ty, span })
             }
+            // A literal has the size that it is cast to.
+            (Type::Int { .. }, Type::Array { .. })
+                if matches!(value.kind, ExprKind::Const(_)) && matches!(to.size(), 1 | 2 | 4 | 8) =>
+            {
+                let ty = infer::int(to.size() as u8, true);
+                let unsigned = infer::int(to.size() as u8, false);
+                let number = self.const_int(&value).unwrap_or(0);
+                if !infer::holds(&ty, number) && !infer::holds(&unsigned, number) {
+                    return self.fail(span, format!("Cannot cast from \"{from}\" to \"{to}\""));
+                }
+                let value = Expr { kind: ExprKind::Const(number as i64), ty: unsigned, span };
+                wrap(value)
+            }
             (Type::Array { .. }, Type::Int { .. }) | (Type::Int { .. }, Type::Array { .. })
                 if from.size() == to.size() =>
             {
