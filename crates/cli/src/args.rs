@@ -19,6 +19,10 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Run an eBPF program in C (`.bpf.c`) or an object (`.bpf.o`) and show what it tells.
     Run(Box<RunArgs>),
+    /// Run a tracing script: `skep trace 'tracepoint:syscalls:sys_enter_openat { @[comm] = count(); }'`.
+    Trace(Box<TraceArgs>),
+    /// List what scripts can trace.
+    List(ListArgs),
     /// Load objects, attach nothing, and let go: one line per program.
     Load(LoadArgs),
     /// Say what this machine can do, and what to do about the rest.
@@ -153,6 +157,102 @@ pub(crate) enum Maps {
     Never,
     /// Always.
     Exit,
+}
+
+/// The language is bpftrace's.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TraceArgs {
+    /// The script itself, or a file that has it; `-` is standard input.
+    pub(crate) script: String,
+    /// Its parameters `$1`, `$2` ...
+    pub(crate) params: Vec<String>,
+    /// Behind `--`: its own options, as `--name=value`.
+    #[arg(last = true)]
+    pub(crate) options: Vec<String>,
+    /// Only this process, until it ends.
+    #[arg(short, long, value_name = "PID", allow_negative_numbers = true, value_parser = whole::<u32>)]
+    pub(crate) pid: Option<u32>,
+    /// Run a command, and stop when it ends.
+    #[arg(short, long, value_name = "CMD")]
+    pub(crate) command: Option<String>,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) format: TraceFormat,
+    /// Write to this file.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// When output is handed on.
+    #[arg(short = 'B', long, value_enum, default_value_t, value_name = "WHEN")]
+    pub(crate) buffer: Buffer,
+    /// Stop after this time: `5s`, `500ms`, `2m`.
+    #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = parse_duration)]
+    pub(crate) duration: Option<Duration>,
+    /// Allow what changes the machine: `system`, `signal`, `override`, `write_user`.
+    #[arg(long = "unsafe")]
+    pub(crate) allow_unsafe: bool,
+    /// Folder for `#include` and `import`.
+    #[arg(short = 'I', value_name = "DIR")]
+    pub(crate) include_dir: Vec<PathBuf>,
+    /// File to include before the script.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) include: Vec<PathBuf>,
+    /// Set a key of the script's configuration.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) config: Vec<String>,
+    /// Tell every helper that fails, reads of memory included.
+    #[arg(short = 'k', long)]
+    pub(crate) helper_errors: bool,
+    /// No warnings.
+    #[arg(long)]
+    pub(crate) no_warnings: bool,
+    /// Neither warnings nor what is attached.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Compile and load, attach nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Show a stage of the compiler: `ast`, `codegen`, `all`.
+    #[arg(short, long, value_name = "STAGE")]
+    pub(crate) debug: Option<String>,
+    /// Write the programs as an object.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) emit_elf: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum TraceFormat {
+    /// As bpftrace prints.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+    /// Maps as comma separated values.
+    Csv,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum Buffer {
+    /// When there is nothing more to print at the moment.
+    #[default]
+    Line,
+    /// In large pieces.
+    Full,
+    /// After each record.
+    None,
+}
+
+/// A pattern is an attach point such as `tracepoint:sched:*`, or any part of one such as `*sleep*`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ListArgs {
+    /// Pattern, script, or `struct NAME`; everything when not given.
+    #[arg(default_value = "", hide_default_value = true)]
+    pub(crate) pattern: String,
+    /// With the arguments of each probe.
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    /// Binaries as this process sees them.
+    #[arg(short, long, value_name = "PID", allow_negative_numbers = true, value_parser = whole::<u32>)]
+    pub(crate) pid: Option<u32>,
 }
 
 #[derive(Debug, clap::Args)]

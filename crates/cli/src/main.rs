@@ -7,14 +7,20 @@
 //! | 0 | it did what was asked; a closed pipe counts as that |
 //! | 1 | it failed, and said why on standard error |
 //! | 2 | the command line makes no sense |
+//! | other | what the script gave to `exit` |
+//!
+//! Under the name `bpftrace` (a link to this file, or `skep bpftrace`) command line, messages and codes are that program's.
 
 mod args;
 mod doctor;
 mod globals;
 mod load;
+mod names;
 mod report;
 mod run;
+mod trace;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -22,10 +28,17 @@ use clap::Parser;
 use crate::args::{Args, Command};
 
 fn main() -> ExitCode {
-    let (typed, globals) = globals::split(std::env::args_os().collect());
+    let mut typed: Vec<OsString> = std::env::args_os().collect();
+    if let Some(words) = names::other_program(&typed) {
+        return words;
+    }
+    names::script_first(&mut typed);
+    let (typed, globals) = globals::split(typed);
     let args = Args::parse_from(typed);
     let result = match args.command {
         Command::Run(args) => run::run(*args, globals),
+        Command::Trace(args) => trace::command::trace(*args),
+        Command::List(args) => trace::command::list(args),
         Command::Load(args) => load::load(&args),
         Command::Doctor(args) => doctor::doctor(&args),
     };

@@ -43,8 +43,13 @@ pub(crate) fn line(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
+/// Whether messages may have colours.
+pub(crate) fn has_colour() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
 fn label(word: &str, color: &str, message: &str) {
-    if std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+    if has_colour() {
         line(&format!("{color}{word}\x1b[0m: {message}"));
     } else {
         line(&format!("{word}: {message}"));

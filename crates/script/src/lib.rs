@@ -39,6 +39,7 @@ pub mod expand;
 pub mod format;
 pub mod ir;
 pub mod lexer;
+pub mod list;
 pub mod lower;
 pub mod options;
 pub mod parser;

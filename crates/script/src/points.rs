@@ -22,6 +22,7 @@ mod user;
 use std::sync::Arc;
 
 use self::pattern::{is_pattern, matches};
+pub(crate) use self::perf::counter_names;
 pub use self::provider::Provider;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Severity;

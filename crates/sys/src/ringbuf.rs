@@ -1,8 +1,8 @@
 //! The BPF ring buffer, user side (kernel 5.8; `kernel/bpf/ringbuf.c`).
 //!
 //! Three parts are mapped: a page with the consumer's position, which we write; a page with the producers' position; and the
-//! data, a power of two of pages, mapped twice in a row so that a record that wraps is still one piece. Positions only grow;
-//! the place in the data is the position modulo the size.
+//! data, a power of two of pages. Positions only grow; the place in the data is the position modulo the size, so one record
+//! in each round may go on at the beginning.
 //!
 //! A record is a header of 8 bytes (length with two flag bits, page offset) and its payload, padded to 8. While a program
 //! fills it, the busy bit is set; the consumer stops there, since later records must not overtake. A discarded record is
@@ -35,6 +35,8 @@ pub struct RingConsumer {
     size: usize,
     /// The consumer's position, which nobody else writes.
     position: u64,
+    /// A record that goes over the end of the buffer, put together.
+    joined: Vec<u8>,
 }
 
 /// Where a ring buffer stands, in bytes since its creation.
@@ -55,10 +57,12 @@ impl RingConsumer {
             return Err(Errno::EINVAL);
         }
         let consumer = SharedMap::new(map, 0, page, true)?;
-        let len = size.checked_mul(2).and_then(|twice| twice.checked_add(page)).ok_or(Errno::E2BIG)?;
+        // The kernel offers the data twice in a row, so that no record is in two pieces; but every page that is mapped counts as
+        // memory of ours, and only one record in each round goes over the end.
+        let len = size.checked_add(page).ok_or(Errno::E2BIG)?;
         let producer = SharedMap::new(map, page as u64, len, false)?;
         let position = consumer.u64_at(0).load(Ordering::Acquire);
-        Ok(RingConsumer { consumer, producer, data_offset: page, size, position })
+        Ok(RingConsumer { consumer, producer, data_offset: page, size, position, joined: Vec::new() })
     }
 
     /// Bytes of data that fit.
@@ -80,7 +84,9 @@ impl RingConsumer {
             if self.position >= producer {
                 return None;
             }
-            let at = self.data_offset + (self.position as usize & (self.size - 1));
+            // Positions are multiples of 8, and so is the size: a header is in one piece.
+            let place = self.position as usize & (self.size - 1);
+            let at = self.data_offset + place;
             let header = self.producer.u32_at(at).load(Ordering::Acquire);
             if header & BUSY != 0 {
                 return None;
@@ -95,7 +101,18 @@ impl RingConsumer {
                 self.advance(next);
                 continue;
             }
-            return Some(RingRecord { ring: self, data_at: at + HEADER, len, next });
+            let start = place + HEADER;
+            let joined = start + len > self.size;
+            if joined {
+                let first = self.size - start;
+                let (from, to) = (self.data_offset + start, self.data_offset);
+                self.joined.clear();
+                // SAFETY: the record is committed, and no producer writes there until its position is passed: see the module.
+                self.joined.extend_from_slice(unsafe { self.producer.slice(from, first) });
+                // SAFETY: as above; what is behind the end goes on at the beginning.
+                self.joined.extend_from_slice(unsafe { self.producer.slice(to, len - first) });
+            }
+            return Some(RingRecord { ring: self, data_at: at + HEADER, len, next, joined });
         }
     }
 
@@ -119,19 +136,23 @@ impl RingConsumer {
     }
 }
 
-/// A record that lies in the ring buffer. Its bytes may be read until it is dropped, which gives the room back.
+/// A record that lies in the ring buffer, or, in two pieces there, was put together. Its bytes may be read until it is dropped, which gives the room back.
 #[derive(Debug)]
 pub struct RingRecord<'a> {
     ring: &'a mut RingConsumer,
     data_at: usize,
     len: usize,
     next: u64,
+    joined: bool,
 }
 
 impl std::ops::Deref for RingRecord<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
+        if self.joined {
+            return &self.ring.joined;
+        }
         // SAFETY: the record is committed, and no producer writes there until `advance` in `drop`: see the module's text.
         unsafe { self.ring.producer.slice(self.data_at, self.len) }
     }

@@ -14,5 +14,6 @@ mod load;
 mod maps;
 mod network;
 mod stop;
+mod trace;
 mod tracepoints;
 mod uprobes;

@@ -39,7 +39,7 @@ pub(super) struct MachineNames<'a> {
 
 impl<'a> MachineNames<'a> {
     pub(super) fn new(session: &'a dyn Session, plan: &'a Plan) -> MachineNames<'a> {
-        let options = skep_symbols::Options { demangle: plan.config.cpp_demangle, ..skep_symbols::Options::default() };
+        let options = skep_symbols::Options { demangle: plan.config.cpp_demangle, lines: plan.config.show_debug_info };
         MachineNames {
             session,
             plan,
@@ -142,21 +142,24 @@ fn at(line: Option<&Line>) -> String {
     line.map_or_else(String::new, |line| format!("@{}:{}", line.file, line.line))
 }
 
-/// cgroup v2 is called `unified`; older hierarchies by the last part of where they are mounted.
+/// Where cgroup v2 is mounted, called `unified`: what programs are told is the number of a cgroup of that. Without such a
+/// mount the older hierarchies, by the last part of where they are mounted.
 fn cgroup_mounts() -> Vec<(String, PathBuf)> {
     let text = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    text.lines()
-        .filter_map(|line| {
-            let mut words = line.split(' ').skip(1);
-            let (path, kind) = (words.next()?, words.next()?);
-            let name = match kind {
-                "cgroup2" => "unified",
-                "cgroup" => path.rsplit('/').next()?,
-                _ => return None,
-            };
-            Some((name.to_owned(), PathBuf::from(path)))
-        })
-        .collect()
+    let mounts = |wanted: &str| -> Vec<PathBuf> {
+        let lines = text.lines().map(|line| line.split(' ').skip(1));
+        lines
+            .filter_map(|mut words| Some((words.next()?, words.next()?)))
+            .filter(|(_, kind)| *kind == wanted)
+            .map(|(path, _)| PathBuf::from(path))
+            .collect()
+    };
+    let unified = mounts("cgroup2");
+    if !unified.is_empty() {
+        return unified.into_iter().map(|path| ("unified".to_owned(), path)).collect();
+    }
+    let name = |path: &PathBuf| path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    mounts("cgroup").into_iter().map(|path| (name(&path), path)).collect()
 }
 
 fn find_folder(root: &Path, inode: u64) -> Option<PathBuf> {

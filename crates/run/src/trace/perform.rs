@@ -211,12 +211,19 @@ impl<'a, 'o> Performer<'a, 'o> {
         }
     }
 
-    /// Whether the record behind the printing of a map, from the same run of a program, clears it. Other CPUs' records may
-    /// stand between the two, but not many.
+    /// Whether the next record about a map clears it. Other CPUs' records may stand between the two, but not many.
     fn is_cleared_next<'r>(&self, map: u32, behind: impl Iterator<Item = &'r [u8]>) -> bool {
-        behind.take(64).any(|record| {
-            matches!(self.plan.actions.get(word(record, 0) as usize), Some(Action::Clear(cleared)) if *cleared == map)
-        })
+        let about = behind.take(64).find_map(|record| {
+            match self.plan.actions.get(word(record, 0) as usize)? {
+                Action::Clear(other) => Some((*other, true)),
+                Action::PrintMap { map: other, .. }
+                | Action::PrintMapElement { map: other, .. }
+                | Action::Zero(other) => Some((*other, false)),
+                _ => None,
+            }
+            .filter(|(other, _)| *other == map)
+        });
+        about.is_some_and(|(_, clears)| clears)
     }
 
     fn print_map(&mut self, number: u32, shape: (u32, u32), clears: bool) -> Result<(), Error> {

@@ -434,10 +434,11 @@ impl Unit<'_> {
     }
 }
 
-/// Bytes of the ring buffer: `perf_rb_pages` for each processor when it is set, else 16 MiB.
+/// Bytes of the ring buffer: `perf_rb_pages` for each processor when it is set, else 4 MiB: what a reader with a thread of its
+/// own falls behind in a burst, and as much memory as it costs.
 fn ring_bytes(pages: u64, cpus: u32) -> u32 {
     let wanted = match pages {
-        0 => 16 << 20,
+        0 => 4 << 20,
         pages => pages.saturating_mul(4096).saturating_mul(u64::from(cpus)),
     };
     wanted.clamp(256 << 10, 1 << 30).next_power_of_two() as u32
@@ -449,7 +450,7 @@ mod tests {
 
     #[test]
     fn the_ring_is_a_power_of_two_between_its_bounds() {
-        assert_eq!([ring_bytes(0, 8), ring_bytes(64, 3), ring_bytes(1, 1)], [16 << 20, 1 << 20, 256 << 10]);
+        assert_eq!([ring_bytes(0, 8), ring_bytes(64, 3), ring_bytes(1, 1)], [4 << 20, 1 << 20, 256 << 10]);
         assert_eq!(ring_bytes(u64::MAX, 1), 1 << 30);
     }
 }

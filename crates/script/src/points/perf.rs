@@ -58,6 +58,12 @@ const UNITS: [(&str, u64); 7] = [
     ("d", 86_400_000_000_000),
 ];
 
+/// Names of the events of `software` or `hardware`, without their aliases.
+pub(crate) fn counter_names(provider: Provider) -> impl Iterator<Item = &'static str> {
+    let table: &[(&'static str, &str, u64, u64)] = if provider == Provider::Software { &SOFTWARE } else { &HARDWARE };
+    table.iter().map(|row| row.0)
+}
+
 impl Resolver<'_> {
     /// `profile:hz:99`, `interval:s:1`, `interval:1s`, `interval:1000000`.
     pub(super) fn timer(&self, asked: Asked<'_>) -> Found {

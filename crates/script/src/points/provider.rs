@@ -78,7 +78,7 @@ impl Provider {
     }
 
     /// How many parts may follow, least and most.
-    pub(super) fn parts(self) -> (usize, usize) {
+    pub fn parts(self) -> (usize, usize) {
         (self.row().3, self.row().4)
     }
 

@@ -191,7 +191,8 @@ impl Skep {
         let stdout = child.stdout.take().map(Lines::read).unwrap_or_else(Lines::ended);
         let stderr = Lines::read(child.stderr.take().expect("standard error is piped"));
         let mut skep = Skep { child, stdout, stderr, held: KernelObjects::default() };
-        if skep.stderr.wait(|line| line == "^C to stop").is_none() {
+        // A run says the first, a trace the second.
+        if skep.stderr.wait(|line| line == "^C to stop" || line.starts_with("Attached ")).is_none() {
             let status = skep.child.try_wait().ok().flatten();
             panic!("skep is not attached (status {status:?}); it said:\n{}", skep.stderr.all().join("\n"));
         }

@@ -1,0 +1,86 @@
+//! `skep trace` and `skep list`: from the command line to what was meant.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use skep_engine::Error;
+use skep_run::trace::{Buffering, Format, HelperErrors};
+use skep_script::{SourceId, Sources};
+
+use super::{Request, source};
+use crate::args::{Buffer, ListArgs, TraceArgs, TraceFormat};
+
+pub(crate) fn trace(args: TraceArgs) -> Result<ExitCode, Error> {
+    let mut sources = Sources::default();
+    let id = open(&mut sources, &args.script)?;
+    let debug = args.debug.clone();
+    let request = meant(args)?;
+    match debug {
+        Some(stage) => super::debug(sources, id, &stage, &request),
+        None => super::run(sources, id, &request),
+    }
+}
+
+pub(crate) fn list(args: ListArgs) -> Result<ExitCode, Error> {
+    let script = skep_script::Options { pid: args.pid, ..skep_script::Options::default() };
+    super::list::list(&args.pattern, args.verbose, &Request { script, ..Request::default() })
+}
+
+/// A file if there is one of that name; text with a probe in it is the script itself.
+fn open(sources: &mut Sources, script: &str) -> Result<SourceId, Error> {
+    let path = Path::new(script);
+    if script != "-" && !path.exists() {
+        if script.contains(['{', '\n']) {
+            return Ok(sources.add("stdin", script));
+        }
+        return Err(Error::new(format!("there is no file `{script}`"))
+            .with_hint("a script on the command line has a probe: `BEGIN { printf(\"hello\\n\"); }`"));
+    }
+    let (name, text) = source::file(path)?;
+    Ok(sources.add(name, text))
+}
+
+fn meant(args: TraceArgs) -> Result<Request, Error> {
+    let (_, named) = source::split_params(args.options);
+    let mut config = source::settings();
+    for setting in &args.config {
+        let (key, value) = setting.split_once('=').ok_or_else(|| {
+            Error::new(format!("`{setting}` sets nothing")).with_hint("write it as `max_map_keys=100000`")
+        })?;
+        config.retain(|(known, _)| known != key);
+        config.push((key.to_owned(), value.to_owned()));
+    }
+    let script = skep_script::Options {
+        params: args.params,
+        named,
+        pid: args.pid,
+        command: args.command.clone(),
+        allow_unsafe: args.allow_unsafe,
+        config,
+        include_dirs: args.include_dir,
+        includes: args.include,
+        ..skep_script::Options::default()
+    };
+    Ok(Request {
+        script,
+        format: match args.format {
+            TraceFormat::Text => Format::Text,
+            TraceFormat::Json => Format::Json,
+            TraceFormat::Csv => Format::Csv,
+        },
+        buffering: match args.buffer {
+            Buffer::Line => Buffering::Line,
+            Buffer::Full => Buffering::Full,
+            Buffer::None => Buffering::None,
+        },
+        command: args.command,
+        duration: args.duration,
+        dry_run: args.dry_run || args.debug.is_some(),
+        helper_errors: if args.helper_errors { HelperErrors::All } else { HelperErrors::Important },
+        output: args.output,
+        quiet: args.quiet,
+        no_warnings: args.no_warnings,
+        emit_elf: args.emit_elf,
+        ..Request::default()
+    })
+}

@@ -1,0 +1,168 @@
+//! Tracing scripts: `skep trace`, and the command line of `bpftrace`.
+
+pub(crate) mod bpftrace;
+pub(crate) mod command;
+pub(crate) mod info;
+pub(crate) mod list;
+pub(crate) mod source;
+
+use std::fmt::Write as _;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use skep_engine::{Error, LoadOptions};
+use skep_kernel::{KernelEngine, LiveTarget};
+use skep_run::trace::{self, Buffering, Format, HelperErrors, Notice, Script};
+use skep_script::compile::{Compiled, compile};
+use skep_script::{Diagnostic, Severity, SourceId, Sources};
+
+use crate::report;
+
+/// A script and everything that was asked about it.
+#[derive(Debug, Default)]
+pub(crate) struct Request {
+    /// Parameters, settings, filters.
+    pub(crate) script: skep_script::Options,
+    pub(crate) format: Format,
+    pub(crate) buffering: Buffering,
+    pub(crate) command: Option<String>,
+    pub(crate) duration: Option<std::time::Duration>,
+    pub(crate) dry_run: bool,
+    pub(crate) helper_errors: HelperErrors,
+    /// File in place of standard output.
+    pub(crate) output: Option<PathBuf>,
+    /// Neither warnings nor what is attached.
+    pub(crate) quiet: bool,
+    pub(crate) no_warnings: bool,
+    /// Messages are told in bpftrace's form.
+    pub(crate) bpftrace: bool,
+    /// Written to standard output once everything is attached.
+    pub(crate) ready: Option<&'static str>,
+    /// Written to this file as an object, and nothing is run.
+    pub(crate) emit_elf: Option<PathBuf>,
+}
+
+/// Compiles and runs.
+pub(crate) fn run(mut sources: Sources, id: SourceId, request: &Request) -> Result<ExitCode, Error> {
+    let target = LiveTarget::shared();
+    let Compiled { spec, plan, diagnostics } = compile(&mut sources, id, &request.script, &target);
+    if show(&diagnostics, &sources, request) {
+        return Ok(ExitCode::FAILURE);
+    }
+    if let Some(path) = &request.emit_elf {
+        let bytes = skep_spec::elf::write(&spec)?;
+        let cannot =
+            |cause: std::io::Error| Error::new(format!("cannot write `{}`", path.display())).with_source(cause);
+        std::fs::write(path, bytes).map_err(cannot)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let options = trace::Options {
+        format: request.format,
+        buffering: request.buffering,
+        pid: request.script.pid,
+        command: request.command.clone(),
+        duration: request.duration,
+        dry_run: request.dry_run,
+        helper_errors: request.helper_errors,
+        bpftrace: request.bpftrace,
+        load: LoadOptions::default(),
+    };
+    let mut file;
+    let mut stdout;
+    let out: &mut dyn Write = match &request.output {
+        Some(path) => {
+            let cannot =
+                |cause: std::io::Error| Error::new(format!("cannot write `{}`", path.display())).with_source(cause);
+            file = std::fs::File::create(path).map_err(cannot)?;
+            &mut file
+        }
+        None => {
+            stdout = std::io::stdout();
+            &mut stdout
+        }
+    };
+    let told = sources.clone();
+    let script = Script { spec, plan, sources };
+    let engine = KernelEngine::new();
+    let outcome = trace::run(script, &options, &engine, out, &mut |notice| tell(notice, &told, request))?;
+    let lost: u64 = outcome.lost.iter().map(|(_, count)| count).sum();
+    if lost > 0 && request.bpftrace {
+        report::line(&format!("Total lost event count: {lost}"));
+    }
+    Ok(ExitCode::from(outcome.exit_code as u8))
+}
+
+/// Shows stages of the compiler.
+pub(crate) fn debug(mut sources: Sources, id: SourceId, stage: &str, request: &Request) -> Result<ExitCode, Error> {
+    const STAGES: [&str; 7] = ["ast", "parse", "types", "codegen", "codegen-opt", "dis", "all"];
+    let mut text = String::new();
+    if !STAGES.contains(&stage) && stage != "verifier" && stage != "libbpf" {
+        return Err(Error::new(format!("there is no stage `{stage}`"))
+            .with_hint(format!("stages are {}, verifier", STAGES.join(", "))));
+    }
+    if matches!(stage, "ast" | "parse" | "all") {
+        let (script, diagnostics) = skep_script::parser::parse(&sources, id);
+        show(&diagnostics, &sources, request);
+        text.push_str(&skep_script::dump::dump(&sources, &script));
+    }
+    let mut failed = false;
+    if !matches!(stage, "ast" | "parse") {
+        let compiled = compile(&mut sources, id, &request.script, &LiveTarget::shared());
+        failed = show(&compiled.diagnostics, &sources, request);
+        if !failed {
+            let _ = write!(text, "{}", compiled.spec);
+        }
+    }
+    std::io::stdout().write_all(text.as_bytes()).or_else(report::cannot_write)?;
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Shows findings; whether the script cannot run.
+pub(crate) fn show(diagnostics: &[Diagnostic], sources: &Sources, request: &Request) -> bool {
+    let mut failed = false;
+    for diagnostic in diagnostics {
+        let warning = diagnostic.severity == Severity::Warning;
+        failed |= !warning;
+        if !(warning && (request.no_warnings || request.quiet)) {
+            show_one(diagnostic, sources, request);
+        }
+    }
+    failed
+}
+
+fn show_one(diagnostic: &Diagnostic, sources: &Sources, request: &Request) {
+    let diagnostics = std::slice::from_ref(diagnostic);
+    let text = match request.bpftrace {
+        true => skep_script::render::bpftrace(sources, diagnostics),
+        false => skep_script::render::rustlike(sources, diagnostics, report::has_colour()),
+    };
+    report::line(text.trim_end_matches('\n'));
+}
+
+fn tell(notice: Notice<'_>, sources: &Sources, request: &Request) {
+    match notice {
+        Notice::Warning { .. } if request.no_warnings || request.quiet => {}
+        Notice::Warning { message, .. } if request.bpftrace => report::line(&format!("WARNING: {message}")),
+        Notice::Warning { message, hint } => report::warning(&message, hint.as_deref()),
+        Notice::Diagnostic(diagnostic) if diagnostic.severity == Severity::Warning && request.no_warnings => {}
+        Notice::Diagnostic(diagnostic) => show_one(diagnostic, sources, request),
+        Notice::Attached { probes } => {
+            if request.format == Format::Text && !request.quiet {
+                let plural = if probes == 1 { "" } else { "s" };
+                report::line(&format!("Attached {probes} probe{plural}"));
+            }
+            if let Some(line) = request.ready {
+                let mut out = std::io::stdout();
+                // Whoever waits for it is gone when it cannot be written.
+                let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+            }
+        }
+        Notice::Lost { .. } if request.bpftrace && request.format == Format::Json => {}
+        Notice::Lost { count, .. } if request.bpftrace => report::line(&format!("Lost {count} events")),
+        Notice::Lost { probe, count } => {
+            report::line(&format!("lost {count} events of {probe}: the ring buffer was full"))
+        }
+        _ => {}
+    }
+}

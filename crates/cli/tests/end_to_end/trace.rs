@@ -1,0 +1,238 @@
+//! `skep trace`: scripts and what they print.
+//!
+//! Most cases are text, in `tests/trace/*.case`:
+//!
+//! ```text
+//! --- what it shows
+//! # --format json
+//! begin { print(1); }
+//! ===
+//! {"type": "value", "data": 1}
+//! ```
+//!
+//! A first line with `#` holds more words of the command line; `code 3` as the last line is an exit code other than 0, and lines
+//! of standard error stand behind `!`. A `*` stands for anything, in a line that begins with `~ `. With `SKEP_BLESS=1` what comes
+//! out is written into the files; read the difference.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use crate::support::needs::Need::{Program, Root};
+use crate::support::skep::call;
+use crate::support::{Skep, needs};
+
+/// The chapters, in the binary: it also runs on machines without these files.
+const CHAPTERS: &[(&str, &str)] = &[
+    ("actions", include_str!("../trace/actions.case")),
+    ("errors", include_str!("../trace/errors.case")),
+    ("formats", include_str!("../trace/formats.case")),
+    ("maps", include_str!("../trace/maps.case")),
+    ("statements", include_str!("../trace/statements.case")),
+    ("values", include_str!("../trace/values.case")),
+];
+
+/// What a script printed, in the form of a case.
+fn outcome(input: &str) -> String {
+    let (options, script) = match input.strip_prefix("# ") {
+        Some(rest) => rest.split_once('\n').unwrap_or((rest, "")),
+        None => ("", input),
+    };
+    let mut words: Vec<&str> = vec!["trace", "-q"];
+    let options = format!("{options} ");
+    let (before, behind) = options.split_once("-- ").unwrap_or((&options, ""));
+    let behind: Vec<&str> = behind.split_whitespace().collect();
+    let (flags, params): (Vec<&str>, Vec<&str>) = before.split_whitespace().partition(|word| !word.starts_with('$'));
+    words.extend(flags);
+    words.push(script.trim_end());
+    words.extend(params.iter().map(|word| &word[1..]));
+    if !behind.is_empty() {
+        words.push("--");
+        words.extend(behind);
+    }
+    let out = call(&words);
+    let mut text = out.stdout.clone();
+    for line in out.stderr.lines() {
+        let _ = writeln!(text, "! {line}");
+    }
+    if out.status.code() != Some(0) {
+        let _ = writeln!(text, "code {}", out.status.code().unwrap_or(-1));
+    }
+    text.trim_end().to_owned()
+}
+
+fn agrees(expected: &str, found: &str) -> bool {
+    let (expected, found): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), found.lines().collect());
+    expected.len() == found.len()
+        && expected.iter().zip(&found).all(|(expected, found)| match expected.strip_prefix("~ ") {
+            Some(pattern) => like(pattern, found),
+            None => expected.trim_end() == found.trim_end(),
+        })
+}
+
+/// Whether the pieces between stars stand in the line, in order.
+fn like(pattern: &str, line: &str) -> bool {
+    let mut rest = line;
+    let mut pieces = pattern.split('*');
+    let first = pieces.next().unwrap_or_default();
+    let Some(stripped) = rest.strip_prefix(first) else { return false };
+    rest = stripped;
+    let mut last = "";
+    for piece in pieces {
+        let Some(at) = rest.find(piece) else { return false };
+        rest = &rest[at + piece.len()..];
+        last = piece;
+    }
+    rest.is_empty() || (pattern.contains('*') && last.is_empty())
+}
+
+fn chapter(name: &str) {
+    if !needs(&[Root]) {
+        return;
+    }
+    let (_, text) = CHAPTERS.iter().find(|(chapter, _)| *chapter == name).expect("it is in the list");
+    let bless = std::env::var_os("SKEP_BLESS").is_some();
+    let (mut blessed, mut wrong) = (String::new(), String::new());
+    for case in format!("\n{text}").split("\n--- ").skip(1) {
+        let (title, rest) = case.split_once('\n').unwrap_or((case, ""));
+        let (input, expected) = rest.split_once("\n===").unwrap_or((rest, ""));
+        let expected = expected.trim_start_matches('\n').trim_end();
+        let found = outcome(input);
+        let right = agrees(expected, found.trim_start_matches('\n'));
+        let keep = if right { expected } else { found.trim_start_matches('\n') };
+        let _ = write!(blessed, "--- {title}\n{}\n===\n{keep}\n\n", input.trim_end());
+        if !right {
+            let _ = write!(wrong, "\n--- {title}\n{input}\n=== expected\n{expected}\n=== found\n{found}\n");
+        }
+    }
+    if bless {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/trace/{name}.case"));
+        std::fs::write(path, blessed.trim_end().to_owned() + "\n").expect("the cases can be written");
+    } else {
+        assert!(wrong.is_empty(), "{wrong}");
+    }
+}
+
+#[test]
+fn actions() {
+    chapter("actions");
+}
+
+#[test]
+fn errors() {
+    chapter("errors");
+}
+
+#[test]
+fn formats() {
+    chapter("formats");
+}
+
+#[test]
+fn maps() {
+    chapter("maps");
+}
+
+#[test]
+fn statements() {
+    chapter("statements");
+}
+
+#[test]
+fn values() {
+    chapter("values");
+}
+
+#[test]
+fn a_command_is_seen_from_its_first_instruction_and_ends_the_run() {
+    if !needs(&[Root, Program("true")]) {
+        return;
+    }
+    let script =
+        "tracepoint:syscalls:sys_enter_execve /pid == cpid/ { printf(\"%s %d\\n\", str(args.filename), pid == cpid); }";
+    let out = call(&["trace", "-c", "/bin/true", script]);
+    assert_eq!(out.stdout, "/bin/true 1\n", "{}", out.stderr);
+    assert_eq!(out.stderr.lines().next(), Some("Attached 1 probe"));
+}
+
+#[test]
+fn ctrl_c_runs_end_and_prints_the_maps() {
+    if !needs(&[Root]) {
+        return;
+    }
+    let skep = Skep::start(&mut crate::support::skep::command(
+        &[],
+        &["trace", "interval:ms:10 { @ticks = count(); } interval:ms:10 { printf(\"tick\\n\"); } end { printf(\"the end\\n\"); }"]
+            .map(std::ffi::OsStr::new),
+    ));
+    skep.line("a tick", |line| line == "tick");
+    skep.signal(rustix::process::Signal::INT);
+    let out = skep.end();
+    let lines: Vec<&str> = out.stdout.lines().collect();
+    let end = lines.iter().position(|line| *line == "the end").expect("END runs");
+    assert!(lines[..end].iter().all(|line| *line == "tick"), "{}", out.stdout);
+    assert!(lines[end..].iter().any(|line| line.starts_with("@ticks: ")), "{}", out.stdout);
+}
+
+#[test]
+fn everything_that_was_committed_is_printed_at_a_signal() {
+    if !needs(&[Root]) {
+        return;
+    }
+    let script = "self:signal:SIGUSR1 { for ($i : 0..100000) { printf(\"%d\\n\", $i); } }";
+    let mut command = crate::support::skep::command(&[], &["trace", script].map(std::ffi::OsStr::new));
+    let skep = Skep::start(&mut command);
+    skep.signal(rustix::process::Signal::USR1);
+    skep.line("the first number", |line| line == "0");
+    skep.signal(rustix::process::Signal::INT);
+    let out = skep.end();
+    assert_eq!(out.stdout.lines().count(), 100_000, "{}", out.stderr);
+}
+
+#[test]
+fn the_name_bpftrace_has_its_command_line() {
+    if !needs(&[Root]) {
+        return;
+    }
+    let out = call(&["bpftrace", "-e", "BEGIN { printf(\"%d %s\\n\", $1, str($2)); exit(); }", "5", "x"]);
+    assert_eq!((out.stdout.as_str(), out.stderr.as_str()), ("5 x\n\n\n", "Attached 1 probe\n"));
+    let out = call(&["bpftrace", "-f", "json", "-e", "BEGIN { print(1); exit(7); }"]);
+    assert_eq!(
+        out.stdout,
+        "{\"type\": \"attached_probes\", \"count\": 1, \"data\": {\"probes\": 1}}\n{\"type\": \"value\", \"data\": 1}\n"
+    );
+    assert_eq!(out.status.code(), Some(7));
+    let mut notified =
+        crate::support::skep::command(&[], &["bpftrace", "-q", "-e", "BEGIN { }"].map(std::ffi::OsStr::new));
+    notified.env("__BPFTRACE_NOTIFY_PROBES_ATTACHED", "1");
+    let out = crate::support::skep::finish(&mut notified);
+    assert_eq!(out.stdout.lines().next(), Some("__BPFTRACE_NOTIFY_PROBES_ATTACHED"));
+    let out = call(&["bpftrace", "-e", "BEGIN { nonsense(); }"]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(out.stderr.starts_with("stdin:1:9-"), "{}", out.stderr);
+    assert!(call(&["bpftrace", "--info"]).stdout.contains("  btf: "));
+}
+
+#[test]
+fn a_script_file_runs_by_itself() {
+    if !needs(&[Root]) {
+        return;
+    }
+    let file = crate::support::scratch("trace-file").join("hello.bt");
+    std::fs::write(&file, "#!/usr/bin/env -S skep\nBEGIN { printf(\"hello %s\\n\", str($1)); }\n").unwrap();
+    let out = call(&[file.as_os_str(), "you".as_ref()]);
+    assert_eq!(out.stdout, "hello you\n", "{}", out.stderr);
+}
+
+#[test]
+fn probes_are_listed_with_their_arguments() {
+    if !needs(&[Root]) {
+        return;
+    }
+    let out = call(&["list", "tracepoint:sched:sched_switch", "-v"]);
+    assert!(out.stdout.starts_with("tracepoint:sched:sched_switch\n"), "{}", out.stdout);
+    assert!(out.stdout.contains("\n    int next_pid\n"), "{}", out.stdout);
+    assert!(call(&["list", "software:*"]).stdout.contains("software:page-faults:\n"));
+    assert!(call(&["list", "*sched_swit*"]).stdout.contains("tracepoint:sched:sched_switch\n"));
+    assert!(call(&["list", "struct task_struct"]).stdout.starts_with("struct task_struct {\n"));
+    assert_eq!(call(&["list", "tracepoint:no:such"]).status.code(), Some(1));
+}

@@ -1,0 +1,164 @@
+//! Which probes there are, and what they give: the answer to `skep list`.
+
+use std::sync::Arc;
+
+use skep_btf::Kind;
+use skep_btf::dump::dump_types;
+
+use crate::ast::{AttachPoint, Item};
+use crate::parser;
+use crate::plan::{Config, Missing};
+use crate::points::{Point, Provider, Resolver, counter_names};
+use crate::source::{SourceId, Sources, Span};
+use crate::structs::Structs;
+use crate::types::Type;
+use crate::{Diagnostic, Options, Target};
+
+/// A probe that can be attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Its attach point in full.
+    pub name: String,
+    /// Type and name of what `args` has there, in order; the last one is `retval` where there is one.
+    pub args: Vec<(String, String)>,
+}
+
+/// Kinds that are listed when a pattern names none. Returns are left out: each has its entry's name.
+const LISTED: [Provider; 5] =
+    [Provider::Kprobe, Provider::Fentry, Provider::Tracepoint, Provider::RawTracepoint, Provider::Iter];
+
+/// The probes that match a pattern: an attach point (`tracepoint:sched:*`), or a pattern of the whole text (`*sleep*`). An empty one
+/// matches all. `args` are looked up when `verbose`.
+pub fn probes(pattern: &str, verbose: bool, options: &Options, target: &dyn Target) -> (Vec<Probe>, Vec<Diagnostic>) {
+    let sources = Sources::default();
+    let (structs, _) = Structs::new(target, options, &sources, &[]);
+    let config = Config { max_probes: u64::MAX, missing_probes: Missing::Ignore, ..Config::default() };
+    let resolver = Resolver { target, structs: &structs, options, config: &config };
+    let mut diagnostics = Vec::new();
+    let parts: Vec<&str> = pattern.split(':').collect();
+    let points = match Provider::of(parts[0]).filter(|_| !parts[0].is_empty()) {
+        // `software:` and `tracepoint:sched` mean all of them.
+        Some(provider) => {
+            if let Some(names) = counters(provider) {
+                let wanted = parts.get(1).copied().filter(|part| !part.is_empty()).unwrap_or("*");
+                let found = names.filter(|name| skep_spec::glob::matches(wanted, name));
+                return (found.map(|name| counter(provider, name)).collect(), diagnostics);
+            }
+            let (least, _) = provider.parts();
+            let mut parts: Vec<String> = parts.iter().map(|part| (*part).to_owned()).collect();
+            parts.retain(|part| !part.is_empty());
+            while parts.len() <= least {
+                parts.push("*".to_owned());
+            }
+            resolver.resolve(&point(parts), &mut diagnostics)
+        }
+        None => {
+            let mut points = Vec::new();
+            for provider in LISTED {
+                let (least, _) = provider.parts();
+                let all = std::iter::once(provider.name()).chain(std::iter::repeat_n("*", least));
+                // What the machine does not tell is not listed.
+                points.extend(resolver.resolve(&point(all.map(str::to_owned).collect()), &mut Vec::new()));
+            }
+            points.retain(|point| pattern.is_empty() || skep_spec::glob::matches(pattern, &point.place.name));
+            points
+        }
+    };
+    let mut listed: Vec<Probe> = points.iter().map(|point| describe(&resolver, point, verbose)).collect();
+    if Provider::of(parts[0]).is_none() {
+        for provider in [Provider::Software, Provider::Hardware] {
+            let probes = counters(provider).into_iter().flatten().map(|name| counter(provider, name));
+            listed.extend(probes.filter(|it| pattern.is_empty() || skep_spec::glob::matches(pattern, &it.name)));
+        }
+    }
+    (listed, diagnostics)
+}
+
+/// The names of perf's own events; `None` for every other provider.
+fn counters(provider: Provider) -> Option<impl Iterator<Item = &'static str>> {
+    matches!(provider, Provider::Software | Provider::Hardware).then(|| counter_names(provider))
+}
+
+/// Behind the second colon a script may say after how many events its program runs.
+fn counter(provider: Provider, name: &str) -> Probe {
+    Probe { name: format!("{}:{name}:", provider.name()), args: Vec::new() }
+}
+
+/// The probes of a script, patterns resolved.
+pub fn of_script(
+    sources: &Sources,
+    id: SourceId,
+    verbose: bool,
+    options: &Options,
+    target: &dyn Target,
+) -> (Vec<Probe>, Vec<Diagnostic>) {
+    let (script, mut diagnostics) = parser::parse(sources, id);
+    let (structs, _) = Structs::new(target, options, sources, &[]);
+    let config = Config { max_probes: u64::MAX, missing_probes: Missing::Ignore, ..Config::default() };
+    let resolver = Resolver { target, structs: &structs, options, config: &config };
+    let mut listed = Vec::new();
+    for item in &script.items {
+        let Item::Probe(probe) = item else { continue };
+        for point in &probe.points {
+            let found = resolver.resolve(point, &mut diagnostics);
+            listed.extend(found.iter().map(|point| describe(&resolver, point, verbose)));
+        }
+    }
+    (listed, diagnostics)
+}
+
+/// The definition of `struct name`, `union name` or `enum name` in C; `None` when the machine has none.
+pub fn definition(text: &str, target: &dyn Target) -> Option<String> {
+    let (word, name) = text.split_once(' ')?;
+    let (name, kind) = match word {
+        "struct" => (name.trim(), Kind::STRUCT),
+        "union" => (name.trim(), Kind::UNION),
+        "enum" => (name.trim(), Kind::ENUM),
+        _ => return None,
+    };
+    let btf = target.btf().ok()??;
+    let id = btf.find(name, kind).or_else(|| (kind == Kind::ENUM).then(|| btf.find(name, Kind::ENUM64)).flatten())?;
+    let mut all = String::new();
+    dump_types(&btf, &[id], &mut all).ok()?;
+    // What it needs stands before it.
+    let start = all.rfind(&format!("{word} {name} {{"))?;
+    Some(all[start..].trim_end().to_owned())
+}
+
+fn point(parts: Vec<String>) -> AttachPoint {
+    AttachPoint { text: parts.join(":"), parts, span: Span::default() }
+}
+
+fn describe(resolver: &Resolver<'_>, point: &Point, verbose: bool) -> Probe {
+    let name = point.place.name.clone();
+    let args = if verbose { resolver.args(point, Span::default()).ok() } else { None };
+    let args = args.map_or_else(Vec::new, |args: Arc<_>| {
+        let fields = args.fields.iter().map(|arg| (c_words(&arg.ty), arg.name.clone()));
+        let ret = args.ret.iter().map(|ret| (c_words(&ret.ty), "retval".to_owned()));
+        fields.chain(ret).collect()
+    });
+    Probe { name, args }
+}
+
+/// A type as C writes it.
+fn c_words(ty: &Type) -> String {
+    match ty {
+        Type::Int { size, signed } => {
+            let word = match size {
+                1 => "char",
+                2 => "short",
+                4 => "int",
+                _ => "long",
+            };
+            // Text is plain `char`, whatever its sign.
+            if *signed || *size == 1 { word.to_owned() } else { format!("unsigned {word}") }
+        }
+        Type::String { size } => format!("char[{size}]"),
+        Type::Array { elem, count } => format!("{}[{count}]", c_words(elem)),
+        Type::Pointer { to, .. } => match &**to {
+            inner @ Type::Pointer { .. } => format!("{}*", c_words(inner)),
+            inner => format!("{} *", c_words(inner)),
+        },
+        other => other.to_string(),
+    }
+}
