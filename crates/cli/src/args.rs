@@ -211,6 +211,9 @@ pub(crate) struct TraceArgs {
     /// Compile and load, attach nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Write the script in its usual form.
+    #[arg(long)]
+    pub(crate) fmt: bool,
     /// Show a stage of the compiler: `ast`, `codegen`, `all`.
     #[arg(short, long, value_name = "STAGE")]
     pub(crate) debug: Option<String>,

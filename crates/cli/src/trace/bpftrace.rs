@@ -18,7 +18,7 @@ use crate::report;
 pub(crate) const NOTIFY: &str = "__BPFTRACE_NOTIFY_PROBES_ATTACHED";
 
 /// Every option: long name, short name, whether it takes a value.
-const OPTIONS: [(&str, char, Value); 32] = [
+const OPTIONS: [(&str, char, Value); 33] = [
     ("aot", '\0', Value::One),
     ("bench", '\0', Value::None),
     ("cmd", 'c', Value::One),
@@ -28,6 +28,7 @@ const OPTIONS: [(&str, char, Value); 32] = [
     ("dwarf-pid", '\0', Value::One),
     ("emit-elf", '\0', Value::One),
     ("emit-llvm", '\0', Value::One),
+    ("fmt", '\0', Value::None),
     ("format", 'f', Value::One),
     ("help", 'h', Value::None),
     ("include", '\0', Value::One),
@@ -71,6 +72,7 @@ struct Parsed {
     info: bool,
     help: bool,
     version: bool,
+    fmt: bool,
     verbose: bool,
     debug: Option<String>,
     includes: Vec<PathBuf>,
@@ -138,6 +140,9 @@ fn run(mut parsed: Parsed) -> Result<ExitCode, Error> {
             sources.add(name, text)
         }
     };
+    if parsed.fmt {
+        return super::format(&sources, id, &parsed.request);
+    }
     let (_, named) = source::split_params(parsed.behind);
     parsed.request.script.params = words.collect();
     parsed.request.script.named = named;
@@ -239,6 +244,7 @@ impl Parsed {
             ("mode", _) => match value.as_str() {
                 "test" => request.script.mode = Mode::Test,
                 "bench" => request.script.mode = Mode::Bench,
+                "format" => self.fmt = true,
                 "codegen" | "compiler-bench" => request.dry_run = true,
                 _ => return Err(format!("Invalid mode: {value}")),
             },
@@ -249,6 +255,7 @@ impl Parsed {
             ("test", _) => request.script.mode = Mode::Test,
             ("bench", _) => request.script.mode = Mode::Bench,
             ("dry-run", _) => request.dry_run = true,
+            ("fmt", _) => self.fmt = true,
             ("help", _) => self.help = true,
             ("info", _) => self.info = true,
             ("list", _) => self.list = true,
@@ -305,6 +312,7 @@ DEVELOPMENT:
     -d STAGE       show a stage of the compiler (ast, types, codegen, verifier, all), run nothing
     --dry-run      load, and attach nothing
     --emit-elf FILE write the programs as an object
+    --fmt          write the script in its usual form
     --test, --bench run test: or bench: probes
 
 Everything behind `--` belongs to the script: `-- --name=value`.";

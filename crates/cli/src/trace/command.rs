@@ -13,9 +13,10 @@ use crate::args::{Buffer, ListArgs, TraceArgs, TraceFormat};
 pub(crate) fn trace(args: TraceArgs) -> Result<ExitCode, Error> {
     let mut sources = Sources::default();
     let id = open(&mut sources, &args.script)?;
-    let debug = args.debug.clone();
+    let (fmt, debug) = (args.fmt, args.debug.clone());
     let request = meant(args)?;
     match debug {
+        _ if fmt => super::format(&sources, id, &request),
         Some(stage) => super::debug(sources, id, &stage, &request),
         None => super::run(sources, id, &request),
     }

@@ -65,6 +65,7 @@ pub(crate) fn run(mut sources: Sources, id: SourceId, request: &Request) -> Resu
         duration: request.duration,
         dry_run: request.dry_run,
         helper_errors: request.helper_errors,
+        quiet: request.quiet,
         bpftrace: request.bpftrace,
         load: LoadOptions::default(),
     };
@@ -91,6 +92,17 @@ pub(crate) fn run(mut sources: Sources, id: SourceId, request: &Request) -> Resu
         report::line(&format!("Total lost event count: {lost}"));
     }
     Ok(ExitCode::from(outcome.exit_code as u8))
+}
+
+/// Writes a script in its usual form.
+pub(crate) fn format(sources: &Sources, id: SourceId, request: &Request) -> Result<ExitCode, Error> {
+    let (script, diagnostics) = skep_script::parser::parse(sources, id);
+    if show(&diagnostics, sources, request) {
+        return Ok(ExitCode::FAILURE);
+    }
+    let text = skep_script::format::format(sources, id, &script);
+    std::io::stdout().write_all(text.as_bytes()).or_else(report::cannot_write)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Shows stages of the compiler.

@@ -236,3 +236,10 @@ fn probes_are_listed_with_their_arguments() {
     assert!(call(&["list", "struct task_struct"]).stdout.starts_with("struct task_struct {\n"));
     assert_eq!(call(&["list", "tracepoint:no:such"]).status.code(), Some(1));
 }
+
+#[test]
+fn a_script_is_written_in_its_usual_form() {
+    let out = call(&["trace", "--fmt", "BEGIN{exit( );}"]);
+    assert!(out.status.success(), "{}", out.stderr);
+    assert!(out.stdout.contains("exit();"), "{}", out.stdout);
+}

@@ -66,6 +66,8 @@ pub struct Options {
     pub dry_run: bool,
     /// Which failures of helpers are told.
     pub helper_errors: HelperErrors,
+    /// What is attached is no line of JSON.
+    pub quiet: bool,
     /// The two empty lines that bpftrace writes before its maps come even when there is no map.
     pub bpftrace: bool,
     /// How the programs are loaded.

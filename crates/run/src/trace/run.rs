@@ -75,7 +75,9 @@ pub fn run(
     }
     let attached = attach::attach(session, &plan, options.pid, notice)?;
     performer.links = attached.links;
-    performer.count("attached_probes", "probes", attached.probes as u64);
+    if !options.quiet {
+        performer.count("attached_probes", "probes", attached.probes as u64);
+    }
     performer.output.flush();
     notice(Notice::Attached { probes: attached.probes });
 
