@@ -97,6 +97,12 @@ fn first_eight(text: &[u8]) -> u64 {
     }
 }
 
+/// The first eight bytes of a name that is not empty, or fewer, and a mask of those.
+fn start_of(name: &[u8]) -> (u64, u64) {
+    let mask = u64::MAX >> (64 - 8 * name.len().min(8));
+    (first_eight(name) & mask, mask)
+}
+
 /// Whether a name ended before `rest`: with the text, or with a NUL.
 fn ends(rest: &[u8]) -> bool {
     rest.first().is_none_or(|&byte| byte == 0)
@@ -128,8 +134,8 @@ impl NeededNames {
         if let Some(&first) = bytes.first() {
             self.let_through(bytes);
             let place = self.first_bytes[usize::from(first) + 1];
-            let mask = u64::MAX >> (64 - 8 * bytes.len().min(8));
-            self.starts.insert(place as usize, Start { bytes: first_eight(bytes) & mask, mask, index: index as u32 });
+            let (bytes, mask) = start_of(bytes);
+            self.starts.insert(place as usize, Start { bytes, mask, index: index as u32 });
             self.first_bytes[usize::from(first) + 1..].iter_mut().for_each(|it| *it += 1);
         }
         index
@@ -275,10 +281,13 @@ impl Btf {
             }
             return;
         }
-        self.scan(names, |id, text, _| {
-            names.collect(text, id, found);
-            true
-        });
+        self.scan(
+            |text| names.passes(first_four(text)),
+            |id, text, _| {
+                names.collect(text, id, found);
+                true
+            },
+        );
     }
 
     /// The first enumeration that has a constant of this name, the base's before the own ones, and the constant's value.
@@ -373,9 +382,12 @@ impl Btf {
                 return;
             }
             if self.finder().scans.fetch_add(1, Ordering::Relaxed) < SCANS_BEFORE_INDEX {
-                let mut one = NeededNames::new();
-                one.add_bytes(name);
-                self.scan(&one, |id, text, kind| one.matches(text).next().is_none() || visit(id, kind));
+                // One name needs no filter: eight bytes tell almost everything.
+                let (start, mask) = start_of(name);
+                self.scan(
+                    |text| first_eight(text) & mask == start,
+                    |id, text, kind| !text.strip_prefix(name).is_some_and(ends) || visit(id, kind),
+                );
                 return;
             }
         }
@@ -428,20 +440,20 @@ impl Btf {
         })
     }
 
-    /// Calls `visit` for the own types whose name passes the filter of `names`, until it says `false`. It gets the name with all
-    /// that follows among the strings, because most are refused after a few bytes.
-    fn scan(&self, names: &NeededNames, visit: impl FnMut(TypeId, &[u8], Kind) -> bool) {
+    /// Calls `visit` for the own types whose name passes, until it says `false`. Both get the name with all that follows among the
+    /// strings, because most are refused after a few bytes.
+    fn scan(&self, passes: impl Fn(&[u8]) -> bool, visit: impl FnMut(TypeId, &[u8], Kind) -> bool) {
         // A match on the order once, instead of once per field.
         match self.endian() {
-            Endian::Little => self.scan_in(u32::from_le_bytes, names, visit),
-            Endian::Big => self.scan_in(u32::from_be_bytes, names, visit),
+            Endian::Little => self.scan_in(u32::from_le_bytes, passes, visit),
+            Endian::Big => self.scan_in(u32::from_be_bytes, passes, visit),
         }
     }
 
     fn scan_in(
         &self,
         number: impl Fn([u8; 4]) -> u32,
-        names: &NeededNames,
+        passes: impl Fn(&[u8]) -> bool,
         mut visit: impl FnMut(TypeId, &[u8], Kind) -> bool,
     ) {
         let types = self.type_bytes();
@@ -457,12 +469,12 @@ impl Btf {
             if name_off < first_string {
                 // A module's type may take its name from the base.
                 let name = self.string_bytes(name_off).unwrap_or_default();
-                return !names.passes(first_four(name)) || visit(TypeId(first_id + index), name, kind());
+                return !passes(name) || visit(TypeId(first_id + index), name, kind());
             }
             // Of types without a name, see `NeededNames::collect_at`.
             let at = (name_off - first_string) as usize;
             match strings.get(at..) {
-                Some(text) => !names.passes(first_four(text)) || visit(TypeId(first_id + index), text, kind()),
+                Some(text) => !passes(text) || visit(TypeId(first_id + index), text, kind()),
                 None => true,
             }
         });

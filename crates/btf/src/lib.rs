@@ -47,6 +47,7 @@ mod raw;
 mod types;
 mod validate;
 pub mod value;
+mod walk;
 
 pub use btf::{Btf, TypeId};
 pub use build::{Appended, Builder, MemberDef, TypeDef};

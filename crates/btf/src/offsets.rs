@@ -71,7 +71,7 @@ impl Offsets {
 
     #[inline]
     fn length_at(&self, types: &[u8], endian: Endian, start: usize) -> Option<usize> {
-        self.lengths.looked_up(Info(u32_at(types, start + 4, endian)?))
+        self.lengths.of(Info(u32_at(types, start + 4, endian)?))
     }
 }
 
@@ -98,18 +98,6 @@ impl Lengths {
     /// The length of a type with this `info` in bytes; `None` for an unknown kind.
     #[inline]
     pub(crate) fn of(&self, info: Info) -> Option<usize> {
-        // Where the next type begins depends on this one, so a walk is as slow as a chain of these. Most types have the same
-        // length, and a branch on them is guessed right while a look into the table has to be waited for.
-        match Kind(info.kind()) {
-            Kind::FUNC | Kind::PTR | Kind::TYPEDEF | Kind::CONST => Some(raw::TYPE_LEN),
-            Kind::FUNC_PROTO => Some(raw::TYPE_LEN + 8 * info.vlen() as usize),
-            _ => self.looked_up(info),
-        }
-    }
-
-    /// The same without branches on the kind, for where no long chain waits for the answer.
-    #[inline]
-    fn looked_up(&self, info: Info) -> Option<usize> {
         let (fixed, element) = self.0[usize::from(info.kind() & 0x7f)];
         (fixed != 0).then(|| usize::from(fixed) + usize::from(element) * info.vlen() as usize)
     }

@@ -1,4 +1,4 @@
-//! The one pass that makes a [`Btf`] from bytes: where each type starts, and that all of it lies inside.
+//! The header of BTF, checked: where the types, the strings and the layouts lie in the bytes. `walk` goes on with the types.
 //!
 //! ```text
 //! header   magic u16, version u8, flags u8, hdr_len u32, type_off u32, type_len u32, str_off u32, str_len u32
@@ -14,10 +14,9 @@ use std::ops::Range;
 
 use skep_insn::Endian;
 
+use crate::Error;
 use crate::kind::Layout;
-use crate::offsets::{Lengths, Offsets, STRIDE};
-use crate::raw::{self, Info, u32_at};
-use crate::{Error, TypeId};
+use crate::raw::{self, u32_at};
 
 /// What the header says, checked against the length of the data.
 pub(crate) struct Sections {
@@ -112,68 +111,4 @@ pub(crate) fn sections(data: &[u8], split: bool) -> Result<Sections, Error> {
         Vec::new()
     };
     Ok(Sections { endian, types, strings, layouts })
-}
-
-/// Goes over all types once: where they start, and that they lie inside. `first` is the number of the first one. `visit` gets the
-/// index of each among them and its `name_off`.
-pub(crate) fn type_offsets(
-    types: &[u8],
-    endian: Endian,
-    layouts: &[Layout],
-    first: u32,
-    visit: impl FnMut(u32, u32),
-) -> Result<Offsets, Error> {
-    // A match on the order once, instead of once per field.
-    match endian {
-        Endian::Little => walk(types, u32::from_le_bytes, layouts, first, visit),
-        Endian::Big => walk(types, u32::from_be_bytes, layouts, first, visit),
-    }
-}
-
-fn walk(
-    types: &[u8],
-    number: impl Fn([u8; 4]) -> u32,
-    layouts: &[Layout],
-    first: u32,
-    mut visit: impl FnMut(u32, u32),
-) -> Result<Offsets, Error> {
-    let lengths = Lengths::new(layouts);
-    // Types take 16 to 40 bytes; the kernel's take 25 on average.
-    let mut marks = Vec::with_capacity(types.len() / (24 * STRIDE));
-    let mut index: u32 = 0;
-    let mut pos = 0;
-    while pos < types.len() {
-        let id = TypeId(first.saturating_add(index));
-        let Some(head) = types[pos..].first_chunk::<12>() else {
-            return Err(Error::Truncated {
-                what: "a type in the type section",
-                offset: pos as u64,
-                need: raw::TYPE_LEN as u64,
-                have: (types.len() - pos) as u64,
-            });
-        };
-        let info = Info(number([head[4], head[5], head[6], head[7]]));
-        let Some(len) = lengths.of(info) else {
-            return Err(Error::UnknownKind { kind: info.kind(), offset: pos as u32, id });
-        };
-        if len > types.len() - pos {
-            return Err(Error::Truncated {
-                what: "a type in the type section",
-                offset: pos as u64,
-                need: len as u64,
-                have: (types.len() - pos) as u64,
-            });
-        }
-        if (index as usize).is_multiple_of(STRIDE) {
-            marks.push(pos as u32);
-        }
-        visit(index, number([head[0], head[1], head[2], head[3]]));
-        index += 1;
-        pos += len;
-    }
-    if u64::from(first) + u64::from(index) > u64::from(i32::MAX as u32) {
-        return Err(Error::TooBig { what: "more than 2^31 types" });
-    }
-    marks.shrink_to_fit();
-    Ok(Offsets::new(marks, index, lengths))
 }

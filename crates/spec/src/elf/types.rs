@@ -51,8 +51,7 @@ impl Reader<'_, '_> {
 
     /// The bytes with every data section complete; `None` when there is none.
     fn complete_datasecs(&self, btf: &Btf) -> Option<Vec<u8>> {
-        let datasecs: Vec<TypeId> =
-            btf.types().filter(|(_, found)| matches!(found, Type::Datasec(_))).map(|(id, _)| id).collect();
+        let datasecs = btf.of_kind(Kind::DATASEC);
         if datasecs.is_empty() {
             return None;
         }

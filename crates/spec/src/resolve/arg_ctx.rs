@@ -28,8 +28,7 @@ impl<'a> ArgCtx<'a> {
     pub(super) fn new(spec: &'a Spec, target: &dyn Target) -> ArgCtx<'a> {
         let mut it = ArgCtx { btf: spec.btf.as_ref(), tagged: Vec::new(), made: None };
         let Some(btf) = it.btf else { return it };
-        let tags = (1..btf.len()).map(TypeId).filter(|&id| btf.kind_of(id).is_ok_and(|kind| kind == Kind::DECL_TAG));
-        for tag in tags {
+        for tag in btf.of_kind(Kind::DECL_TAG) {
             if let Ok(Type::DeclTag(tag)) = btf.type_by_id(tag)
                 && tag.name() == TAG
                 && let Some(component) = tag.component()

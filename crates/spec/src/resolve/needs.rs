@@ -83,10 +83,9 @@ pub(super) fn relo(it: &CoreRelo) -> Relo<'_> {
 pub(super) fn exception_callback(spec: &Spec, entry: FuncId) -> Option<FuncId> {
     let btf = spec.btf.as_ref()?;
     let func = spec.functions.get(entry.0 as usize)?.btf_func?;
-    // Almost no object has such tags, and the kinds are a quick look.
-    let names: Vec<&str> = (1..btf.len())
-        .map(skep_btf::TypeId)
-        .filter(|&id| btf.kind_of(id).is_ok_and(|kind| kind == Kind::DECL_TAG))
+    let names: Vec<&str> = btf
+        .of_kind(Kind::DECL_TAG)
+        .into_iter()
         .filter_map(|id| match btf.type_by_id(id) {
             Ok(skep_btf::Type::DeclTag(tag)) if tag.type_id() == func && tag.component().is_none() => {
                 tag.name().strip_prefix("exception_callback:")

@@ -135,10 +135,7 @@ impl<'t> Types<'t> {
     /// ``did you mean `x`?`` over all names of a kind that begin with `prefix`, which the answer leaves out.
     pub(super) fn did_you_mean(&mut self, prefix: &str, name: &str, kind: Kind) -> Option<String> {
         let btf = &self.kernel().ok()?.btf;
-        let names = (1..btf.len())
-            .map(TypeId)
-            .filter(|&id| btf.kind_of(id).is_ok_and(|it| it == kind))
-            .filter_map(|id| btf.type_by_id(id).ok()?.name().strip_prefix(prefix));
+        let names = btf.of_kind(kind).into_iter().filter_map(|id| btf.type_by_id(id).ok()?.name().strip_prefix(prefix));
         crate::nearest::did_you_mean(name, names)
     }
 }
