@@ -172,8 +172,11 @@ pub struct Map {
     pub kind: Option<MapKind>,
     /// Values are kept for each CPU.
     pub percpu: bool,
-    /// Made as an array of one value: always "there", so user space leaves it out when it is all zero.
+    /// Made as an array of one value, which is always there: user space leaves it out when nothing was put into it.
     pub array: bool,
+    /// Where such an array's value has a u64 that is 1 once something was put into it, in bytes, behind the value
+    /// rounded up to 8; `None` where a value of zeroes says that nothing was.
+    pub mark: Option<u32>,
 }
 
 /// Where the generation of a map is kept.

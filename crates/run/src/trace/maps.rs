@@ -17,9 +17,21 @@ pub(super) fn read(session: &dyn Session, map: &Map, generation: &Generation) ->
 }
 
 fn entry(map: &Map, key: Vec<u8>, value: &[u8]) -> Option<Entry> {
-    let value = Total::of(&map.value, value);
     // An array's one value is there from the start.
-    (!(map.array && value.is_untouched())).then_some(Entry { key, value })
+    let (value, used) = match map.mark {
+        Some(mark) => {
+            let mark = mark as usize;
+            let cpus = || value.chunks_exact(mark + 8);
+            let values: Vec<u8> = cpus().flat_map(|cpu| cpu[..mark].to_vec()).collect();
+            (Total::of(&map.value, &values), cpus().any(|cpu| cpu[mark..] != [0; 8]))
+        }
+        None => {
+            let total = Total::of(&map.value, value);
+            let used = !(map.array && total.is_untouched());
+            (total, used)
+        }
+    };
+    used.then_some(Entry { key, value })
 }
 
 /// Writes a map in the run's format.
@@ -49,7 +61,7 @@ pub(super) fn clear(session: &dyn Session, map: &Map, generation: &mut Generatio
 pub(super) fn clear_one(session: &dyn Session, map: &Map, id: MapId) -> Result<(), Error> {
     let Some(handle) = session.map(id) else { return Ok(()) };
     if map.array {
-        return zero_all(handle);
+        return zero_all(handle, None);
     }
     for key in keys(handle)? {
         handle.delete(&key)?;
@@ -59,15 +71,21 @@ pub(super) fn clear_one(session: &dyn Session, map: &Map, id: MapId) -> Result<(
 
 /// Sets every value to zero.
 pub(super) fn zero(session: &dyn Session, map: &Map, generation: &Generation) -> Result<(), Error> {
-    session.map(generation.current(map)).map_or(Ok(()), zero_all)
+    session.map(generation.current(map)).map_or(Ok(()), |handle| zero_all(handle, map.mark))
 }
 
-fn zero_all(handle: &dyn MapHandle) -> Result<(), Error> {
+/// Zeroes all values, but for the u64 at `keep` of each.
+fn zero_all(handle: &dyn MapHandle, keep: Option<u32>) -> Result<(), Error> {
     /// `BPF_EXIST`: a key that was deleted meanwhile does not come back.
     const EXIST: u64 = 2;
     let per_cpu = handle.facts().values_per_key > 1;
     for (key, value) in handle.entries()? {
-        let zeroes = vec![0; value.len()];
+        let mut zeroes = vec![0; value.len()];
+        if let Some(mark) = keep.map(|mark| mark as usize) {
+            for (to, from) in zeroes.chunks_exact_mut(mark + 8).zip(value.chunks_exact(mark + 8)) {
+                to[mark..].copy_from_slice(&from[mark..]);
+            }
+        }
         if let Err(error) = handle.update(&key, &zeroes, EXIST)
             && (per_cpu || handle.lookup(&key)?.is_some())
         {

@@ -388,14 +388,14 @@ impl Reader<'_> {
             return Ok(());
         }
         let (base, attributes) = self.specifiers()?;
-        if self.is(";") {
+        if self.is(";") || self.is("}") {
             let span = self.span();
             // Only an anonymous struct or union has members without a name.
             if let CType::Struct(_) = base {
                 self.count()?;
                 members.push(CMember { name: String::new(), ty: base, bits: None, attributes, span });
             }
-            self.at += 1;
+            self.eat(";");
             return Ok(());
         }
         loop {
@@ -406,7 +406,7 @@ impl Reader<'_> {
                 false => self.declarator(base.clone(), attributes.space)?,
             };
             let bits = match self.eat(":") {
-                true => Some(self.constant(&[",", ";"])?),
+                true => Some(self.constant(&[",", ";", "}"])?),
                 false => None,
             };
             let mut own = attributes.clone();
@@ -415,6 +415,10 @@ impl Reader<'_> {
             if !self.eat(",") {
                 break;
             }
+        }
+        // Compilers only warn when the last member has none.
+        if self.is("}") {
+            return Ok(());
         }
         self.expect(";", "behind a member")
     }

@@ -30,6 +30,9 @@ pub(crate) struct Storage {
     pub(crate) array: bool,
     /// Values for each CPU.
     pub(crate) percpu: bool,
+    /// Where the array's value has a u64 that is 1 once something was put into it, in bytes; `None` where the value itself
+    /// tells.
+    pub(crate) mark: Option<u32>,
 }
 
 impl Unit<'_> {
@@ -58,7 +61,8 @@ impl Unit<'_> {
                 (false, false, false) => MapType::HASH,
             };
             let key_size = map.key.as_ref().map_or(4, |key| key.size().max(1));
-            let value_size = map.value.size().max(1);
+            let mark = (array && zero_says_nothing(&map.value)).then(|| map.value.size().next_multiple_of(8));
+            let value_size = mark.map_or(map.value.size().max(1), |mark| mark + 8);
             let copies = if percpu { self.target.possible_cpus().max(1) } else { 1 };
             let bytes = u64::from(entries) * (u64::from(key_size) + u64::from(value_size) * u64::from(copies));
             let no_prealloc = !array && !lru && bytes > LARGEST_PREALLOCATED;
@@ -73,7 +77,7 @@ impl Unit<'_> {
                 let (map, off) = self.switch();
                 (other, Switch { map, off })
             });
-            self.maps.push(Storage { map: id, other, array, percpu });
+            self.maps.push(Storage { map: id, other, array, percpu, mark });
             self.plan.maps.push(plan::Map {
                 name: map.name.clone(),
                 map: id,
@@ -83,9 +87,16 @@ impl Unit<'_> {
                 kind: map.decl.map(|(kind, _)| kind),
                 percpu,
                 array,
+                mark,
             });
         }
     }
+}
+
+/// Whether a value of zeroes may have been put there: counts, extremes, means and histograms are never all zero once
+/// they are used.
+fn zero_says_nothing(value: &Type) -> bool {
+    !value.is_aggregation() || matches!(value, Type::Sum { .. })
 }
 
 impl<'a> Body<'_, 'a> {
@@ -154,6 +165,7 @@ impl<'a> Body<'_, 'a> {
                 self.f.branch_if(pointer, there, done);
                 self.f.switch_to(there);
                 self.store(Place::behind(pointer), 0, value.ty.size(), value_);
+                self.mark_used(storage, pointer);
                 self.f.jump(done, &[]);
                 self.f.switch_to(done);
             } else {
@@ -163,6 +175,7 @@ impl<'a> Body<'_, 'a> {
                 self.f.branch_if(pointer, there, done);
                 self.f.switch_to(there);
                 self.copy(place, Place::behind(pointer), value.ty.size());
+                self.mark_used(storage, pointer);
                 self.f.jump(done, &[]);
                 self.f.switch_to(done);
             }
@@ -173,6 +186,13 @@ impl<'a> Body<'_, 'a> {
             self.update(map, key, value);
         }
         self.release(mark);
+    }
+
+    /// Notes that something was put into an array's one value.
+    fn mark_used(&mut self, storage: Storage, pointer: Value) {
+        if let Some(mark) = storage.mark {
+            self.store(Place::behind(pointer), mark, 8, 1);
+        }
     }
 
     /// `bpf_map_update_elem`, with its error reported.
@@ -209,6 +229,7 @@ impl<'a> Body<'_, 'a> {
         self.f.jump(done, &[]);
         self.f.switch_to(there);
         let pointer = self.f.param(there, 0);
+        self.mark_used(storage, pointer);
         change(self, pointer);
         self.f.jump(done, &[]);
         self.f.switch_to(done);
@@ -258,7 +279,7 @@ impl<'a> Body<'_, 'a> {
         let storage = self.unit.maps[map.0 as usize];
         if storage.array {
             // An array has no keys to remove: its value becomes zero.
-            let size = self.value_type(map).size();
+            let size = storage.mark.map_or(self.value_type(map).size(), |mark| mark + 8);
             let pointer = self.lookup(map, None);
             let (there, done) = (self.f.block(0), self.f.block(0));
             self.f.branch_if(pointer, there, done);

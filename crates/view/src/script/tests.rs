@@ -175,7 +175,7 @@ fn conversions_write_what_c_writes() {
 
 fn map(name: &str, key: Option<Type>, value: Type) -> Map {
     let percpu = value.is_aggregation();
-    Map { name: name.into(), map: MapId(0), other: None, key, value, kind: None, percpu, array: false }
+    Map { name: name.into(), map: MapId(0), other: None, key, value, kind: None, percpu, array: false, mark: None }
 }
 
 fn entry(map: &Map, key: &[u8], values: &[u64]) -> Entry {
