@@ -1,9 +1,9 @@
 //! From what was written to what was meant, as far as no types are needed: imports are read, macros are put in their
 //! places, positional parameters and options get their values.
 //!
-//! 1. [`imports`]: the items of imported scripts take the place of the import; headers join the C parts.
-//! 2. [`macros`]: each call becomes the macro's body, in names of its own.
-//! 3. [`params`]: `$1`, `$#` and `getopt` become literals, and attach points are read again with their parameters.
+//! 1. `imports`: the items of imported scripts take the place of the import; headers join the C parts.
+//! 2. `macros`: each call becomes the macro's body, in names of its own.
+//! 3. `params`: `$1`, `$#` and `getopt` become literals, and attach points are read again with their parameters.
 
 mod imports;
 mod macros;
