@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Run(Box<RunArgs>),
     /// Run a tracing script: `skep trace 'tracepoint:syscalls:sys_enter_openat { @[comm] = count(); }'`.
     Trace(Box<TraceArgs>),
+    /// Make a tool of a tracing script: one executable that needs nothing else.
+    Build(BuildArgs),
     /// List what scripts can trace.
     List(ListArgs),
     /// Load objects, attach nothing, and let go: one line per program.
@@ -169,6 +171,41 @@ pub(crate) struct TraceArgs {
     /// Behind `--`: its own options, as `--name=value`.
     #[arg(last = true)]
     pub(crate) options: Vec<String>,
+    #[command(flatten)]
+    pub(crate) how: HowArgs,
+    #[command(flatten)]
+    pub(crate) what: WhatArgs,
+    /// Write the script in its usual form.
+    #[arg(long)]
+    pub(crate) fmt: bool,
+    /// Show a stage of the compiler: `ast`, `codegen`, `all`.
+    #[arg(short, long, value_name = "STAGE")]
+    pub(crate) debug: Option<String>,
+    /// Write the programs as an object, and run nothing.
+    #[arg(long, alias = "emit-elf", value_name = "FILE")]
+    pub(crate) emit: Option<PathBuf>,
+}
+
+/// What becomes a part of a script.
+#[derive(Debug, clap::Args)]
+pub(crate) struct WhatArgs {
+    /// Allow what changes the machine: `system`, `signal`, `override`, `write_user`.
+    #[arg(long = "unsafe")]
+    pub(crate) allow_unsafe: bool,
+    /// Folder for `#include` and `import`.
+    #[arg(short = 'I', value_name = "DIR")]
+    pub(crate) include_dir: Vec<PathBuf>,
+    /// File to include before the script.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) include: Vec<PathBuf>,
+    /// Set a key of the script's configuration.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) config: Vec<String>,
+}
+
+/// How a script runs.
+#[derive(Debug, clap::Args)]
+pub(crate) struct HowArgs {
     /// Only this process, until it ends.
     #[arg(short, long, value_name = "PID", allow_negative_numbers = true, value_parser = whole::<u32>)]
     pub(crate) pid: Option<u32>,
@@ -187,18 +224,6 @@ pub(crate) struct TraceArgs {
     /// Stop after this time: `5s`, `500ms`, `2m`.
     #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = parse_duration)]
     pub(crate) duration: Option<Duration>,
-    /// Allow what changes the machine: `system`, `signal`, `override`, `write_user`.
-    #[arg(long = "unsafe")]
-    pub(crate) allow_unsafe: bool,
-    /// Folder for `#include` and `import`.
-    #[arg(short = 'I', value_name = "DIR")]
-    pub(crate) include_dir: Vec<PathBuf>,
-    /// File to include before the script.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) include: Vec<PathBuf>,
-    /// Set a key of the script's configuration.
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub(crate) config: Vec<String>,
     /// Tell every helper that fails, reads of memory included.
     #[arg(short = 'k', long)]
     pub(crate) helper_errors: bool,
@@ -211,15 +236,39 @@ pub(crate) struct TraceArgs {
     /// Compile and load, attach nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Write the script in its usual form.
+}
+
+/// The tool is skep itself with the script behind it: it needs nothing else, and fits the kernel that it is started on.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BuildArgs {
+    /// The script.
+    pub(crate) script: PathBuf,
+    /// Parameters `$1`, `$2` ... to try it with; the tool takes its own.
+    pub(crate) params: Vec<String>,
+    /// Behind `--`: options to try it with, as `--name=value`.
+    #[arg(last = true)]
+    pub(crate) options: Vec<String>,
+    /// Where the tool is written to; the script's name without `.bt` when not given.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// For another machine: build although this one lacks a probe or a type.
     #[arg(long)]
-    pub(crate) fmt: bool,
-    /// Show a stage of the compiler: `ast`, `codegen`, `all`.
-    #[arg(short, long, value_name = "STAGE")]
-    pub(crate) debug: Option<String>,
-    /// Write the programs as an object.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) emit_elf: Option<PathBuf>,
+    pub(crate) elsewhere: bool,
+    #[command(flatten)]
+    pub(crate) what: WhatArgs,
+}
+
+/// What every tool takes beside the options of its script.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ToolArgs {
+    /// Parameters of the script.
+    #[arg(allow_negative_numbers = true)]
+    pub(crate) params: Vec<String>,
+    /// Behind `--`: more parameters, and options of the script as `--name=value`.
+    #[arg(last = true)]
+    pub(crate) options: Vec<String>,
+    #[command(flatten)]
+    pub(crate) how: HowArgs,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]

@@ -29,6 +29,9 @@ use crate::args::{Args, Command};
 
 fn main() -> ExitCode {
     let mut typed: Vec<OsString> = std::env::args_os().collect();
+    if let Some(code) = trace::tool::run_own(&typed) {
+        return code;
+    }
     if let Some(words) = names::other_program(&typed) {
         return words;
     }
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
     let result = match args.command {
         Command::Run(args) => run::run(*args, globals),
         Command::Trace(args) => trace::command::trace(*args),
+        Command::Build(args) => trace::tool::build(args),
         Command::List(args) => trace::command::list(args),
         Command::Load(args) => load::load(&args),
         Command::Doctor(args) => doctor::doctor(&args),

@@ -22,6 +22,7 @@
 
 pub mod doctor;
 pub mod options;
+pub mod tool;
 pub mod trace;
 pub mod trial;
 

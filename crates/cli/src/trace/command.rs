@@ -8,7 +8,7 @@ use skep_run::trace::{Buffering, Format, HelperErrors};
 use skep_script::{SourceId, Sources};
 
 use super::{Request, source};
-use crate::args::{Buffer, ListArgs, TraceArgs, TraceFormat};
+use crate::args::{Buffer, HowArgs, ListArgs, TraceArgs, TraceFormat};
 
 pub(crate) fn trace(args: TraceArgs) -> Result<ExitCode, Error> {
     let mut sources = Sources::default();
@@ -43,27 +43,31 @@ fn open(sources: &mut Sources, script: &str) -> Result<SourceId, Error> {
 
 fn meant(args: TraceArgs) -> Result<Request, Error> {
     let (_, named) = source::split_params(args.options);
-    let mut config = source::settings();
-    for setting in &args.config {
-        let (key, value) = setting.split_once('=').ok_or_else(|| {
-            Error::new(format!("`{setting}` sets nothing")).with_hint("write it as `max_map_keys=100000`")
-        })?;
-        config.retain(|(known, _)| known != key);
-        config.push((key.to_owned(), value.to_owned()));
-    }
-    let script = skep_script::Options {
+    let mut request = how(args.how);
+    request.script = skep_script::Options {
         params: args.params,
         named,
-        pid: args.pid,
-        command: args.command.clone(),
-        allow_unsafe: args.allow_unsafe,
-        config,
-        include_dirs: args.include_dir,
-        includes: args.include,
+        config: settings(&args.what.config)?,
+        pid: request.script.pid,
+        command: request.command.clone(),
+        allow_unsafe: args.what.allow_unsafe,
+        include_dirs: args.what.include_dir,
+        includes: args.what.include,
         ..skep_script::Options::default()
     };
-    Ok(Request {
-        script,
+    request.dry_run |= args.debug.is_some();
+    request.emit_elf = args.emit;
+    Ok(request)
+}
+
+/// How a script is to run, with nothing of the script yet.
+pub(super) fn how(args: HowArgs) -> Request {
+    Request {
+        script: skep_script::Options {
+            pid: args.pid,
+            command: args.command.clone(),
+            ..skep_script::Options::default()
+        },
         format: match args.format {
             TraceFormat::Text => Format::Text,
             TraceFormat::Json => Format::Json,
@@ -76,12 +80,33 @@ fn meant(args: TraceArgs) -> Result<Request, Error> {
         },
         command: args.command,
         duration: args.duration,
-        dry_run: args.dry_run || args.debug.is_some(),
+        dry_run: args.dry_run,
         helper_errors: if args.helper_errors { HelperErrors::All } else { HelperErrors::Important },
         output: args.output,
         quiet: args.quiet,
         no_warnings: args.no_warnings,
-        emit_elf: args.emit_elf,
         ..Request::default()
-    })
+    }
+}
+
+/// The environment's settings, and those typed, which win.
+fn settings(typed: &[String]) -> Result<Vec<(String, String)>, Error> {
+    let typed = typed_settings(typed)?;
+    let mut config = source::settings();
+    config.retain(|(key, _)| typed.iter().all(|(known, _)| known != key));
+    config.extend(typed);
+    Ok(config)
+}
+
+/// `KEY=VALUE`, the last of each key.
+pub(super) fn typed_settings(typed: &[String]) -> Result<Vec<(String, String)>, Error> {
+    let mut config: Vec<(String, String)> = Vec::new();
+    for setting in typed {
+        let (key, value) = setting.split_once('=').ok_or_else(|| {
+            Error::new(format!("`{setting}` sets nothing")).with_hint("write it as `max_map_keys=100000`")
+        })?;
+        config.retain(|(known, _)| known != key);
+        config.push((key.to_owned(), value.to_owned()));
+    }
+    Ok(config)
 }

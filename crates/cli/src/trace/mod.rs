@@ -5,6 +5,7 @@ pub(crate) mod command;
 pub(crate) mod info;
 pub(crate) mod list;
 pub(crate) mod source;
+pub(crate) mod tool;
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -15,7 +16,7 @@ use skep_engine::{Error, LoadOptions};
 use skep_kernel::{KernelEngine, LiveTarget};
 use skep_run::trace::{self, Buffering, Format, HelperErrors, Notice, Script};
 use skep_script::compile::{Compiled, compile};
-use skep_script::{Diagnostic, Severity, SourceId, Sources};
+use skep_script::{Diagnostic, Severity, SourceId, Sources, Target};
 
 use crate::report;
 
@@ -43,10 +44,14 @@ pub(crate) struct Request {
     pub(crate) emit_elf: Option<PathBuf>,
 }
 
-/// Compiles and runs.
-pub(crate) fn run(mut sources: Sources, id: SourceId, request: &Request) -> Result<ExitCode, Error> {
-    let target = LiveTarget::shared();
-    let Compiled { spec, plan, diagnostics } = compile(&mut sources, id, &request.script, &target);
+/// Compiles for this machine, and runs.
+pub(crate) fn run(sources: Sources, id: SourceId, request: &Request) -> Result<ExitCode, Error> {
+    run_on(sources, id, request, &LiveTarget::shared())
+}
+
+/// The same with a view of this machine whose files may come from elsewhere.
+fn run_on(mut sources: Sources, id: SourceId, request: &Request, target: &dyn Target) -> Result<ExitCode, Error> {
+    let Compiled { spec, plan, diagnostics } = compile(&mut sources, id, &request.script, target);
     if show(&diagnostics, &sources, request) {
         return Ok(ExitCode::FAILURE);
     }

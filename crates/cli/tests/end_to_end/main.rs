@@ -14,6 +14,7 @@ mod load;
 mod maps;
 mod network;
 mod stop;
+mod tool;
 mod trace;
 mod tracepoints;
 mod uprobes;
