@@ -22,6 +22,9 @@ const OWN_EXECUTABLE: &str = "/proc/self/exe";
 /// Before the name of a script's option, where clap tells arguments apart.
 const OPTION: &str = "script option ";
 
+/// An option of the script, and its value if it was given one.
+type Named = (String, Option<String>);
+
 /// Makes a tool of a script.
 pub(crate) fn build(args: BuildArgs) -> Result<ExitCode, Error> {
     let (name, text) = source::file(&args.script)?;
@@ -156,7 +159,7 @@ fn command_line(name: &str, script: &str, options: &[Getopt]) -> Command {
 }
 
 /// The script's options that were given.
-fn given(options: &[Getopt], matches: &ArgMatches) -> Vec<(String, Option<String>)> {
+fn given(options: &[Getopt], matches: &ArgMatches) -> Vec<Named> {
     let mut named = Vec::new();
     for option in options {
         let id = format!("{OPTION}{}", option.name);
@@ -207,7 +210,7 @@ mod tests {
         Getopt { name: name.into(), default: default.map(str::to_owned), help: Some(format!("the {name}")) }
     }
 
-    fn words(options: &[Getopt], typed: &str) -> Result<(ToolArgs, Vec<(String, Option<String>)>), clap::Error> {
+    fn words(options: &[Getopt], typed: &str) -> Result<(ToolArgs, Vec<Named>), clap::Error> {
         let matches = command_line("top", "// Shows it.\nbegin {}", options).try_get_matches_from(typed.split(' '))?;
         let named = given(options, &matches);
         Ok((ToolArgs::from_arg_matches(&matches)?, named))

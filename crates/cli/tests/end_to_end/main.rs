@@ -8,6 +8,7 @@ mod support;
 
 mod bad_input;
 mod buffers;
+mod docs;
 mod doctor;
 mod kprobes;
 mod load;

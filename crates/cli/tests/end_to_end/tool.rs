@@ -29,22 +29,17 @@ begin {
 fn tool(name: &str) -> PathBuf {
     let folder = scratch(name);
     let sources = folder.join("sources");
-    std::fs::create_dir_all(&sources).unwrap();
-    std::fs::write(sources.join("many.bt"), SCRIPT).unwrap();
-    std::fs::write(sources.join("name.h"), "#define NUMBER 40\n").unwrap();
-    std::fs::write(sources.join("more.bt"), "macro more(n) { n + 2 }\n").unwrap();
+    std::fs::create_dir_all(&sources).expect("the scratch folder can be written to");
+    std::fs::write(sources.join("many.bt"), SCRIPT).expect("the scratch folder can be written to");
+    std::fs::write(sources.join("name.h"), "#define NUMBER 40\n").expect("the scratch folder can be written to");
+    std::fs::write(sources.join("more.bt"), "macro more(n) { n + 2 }\n").expect("the scratch folder can be written to");
     let output = folder.join("many");
-    let words: [&OsStr; 6] = [
-        "build".as_ref(),
-        sources.join("many.bt").into_os_string().leak(),
-        "-I".as_ref(),
-        sources.clone().into_os_string().leak(),
-        "-o".as_ref(),
-        output.clone().into_os_string().leak(),
-    ];
+    let script = sources.join("many.bt");
+    let words: [&OsStr; 6] =
+        ["build".as_ref(), script.as_ref(), "-I".as_ref(), sources.as_ref(), "-o".as_ref(), output.as_ref()];
     let out = call(&words);
     assert!(out.status.success(), "{}", out.stderr);
-    std::fs::remove_dir_all(sources).unwrap();
+    std::fs::remove_dir_all(sources).expect("the scratch folder can be written to");
     output
 }
 

@@ -1,7 +1,7 @@
 //! What a tracing script prints: values, formats, maps and histograms, as text and as JSON.
 //!
 //! The text is bpftrace's to the byte, since people have scripts that read it; the JSON lines likewise, spaces included.
-//! Everything is driven by a value's [`Type`], whose layout in memory [`skep_script::types`] defines. What a number means on
+//! Everything is driven by a value's [`Type`](skep_script::Type), whose layout in memory [`skep_script::types`] defines. What a number means on
 //! this machine (symbols, users, times) comes from [`Names`], which the caller has.
 
 mod format;
