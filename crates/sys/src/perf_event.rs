@@ -146,8 +146,10 @@ impl PerfEvent {
     }
 
     /// A tracepoint by its id, for every process. One CPU is enough: a BPF program on a tracepoint runs on all.
+    ///
+    /// The event is off, which its programs do not care about: they run for as long as it exists.
     pub fn tracepoint(id: u64) -> Result<PerfEvent, Errno> {
-        PerfEvent::open(&Attr::new(PERF_TYPE_TRACEPOINT, id), -1, 0)
+        PerfEvent::open(&Attr::new(PERF_TYPE_TRACEPOINT, id).with_flags(flags::DISABLED), -1, 0)
     }
 
     /// A kprobe at `function + offset` by the PMU `pmu` (Linux 4.17).

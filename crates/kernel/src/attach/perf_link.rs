@@ -33,11 +33,23 @@ pub(super) fn write_away(control: &mut File, removal: &[u8]) -> Result<(), Errno
 
 /// Puts the program on the event and switches it on. `what` is the place, for messages.
 pub(super) fn attach(request: &Request<'_>, event: PerfEvent, cookie: u64, what: &str) -> Result<Hold, Error> {
+    put(request, event, cookie, what, true)
+}
+
+/// Puts the program on the event of a tracepoint, which stays off: the kernel runs programs before it looks for events that are
+/// on (`perf_trace_run_bpf_submit`, kernel/events/core.c, 6.18). One that is on is counted behind every run on its CPU, and
+/// nobody reads that.
+pub(super) fn attach_off(request: &Request<'_>, event: PerfEvent, cookie: u64, what: &str) -> Result<Hold, Error> {
+    put(request, event, cookie, what, false)
+}
+
+fn put(request: &Request<'_>, event: PerfEvent, cookie: u64, what: &str, on: bool) -> Result<Hold, Error> {
+    let enable = |event: &PerfEvent| if on { event.enable() } else { Ok(()) };
     let needs = [Cap::BPF, Cap::PERFMON];
     let extra = LinkExtra::PerfEvent { cookie };
     let hold = match request.link(LinkTarget::Fd(event.as_fd()), AttachType::PERF_EVENT, 0, extra) {
         Ok(link) => {
-            event.enable().map_err(|errno| request.refused(format_args!("cannot enable {what}"), errno, &needs))?;
+            enable(&event).map_err(|errno| request.refused(format_args!("cannot enable {what}"), errno, &needs))?;
             // The link holds the event; its descriptor need not stay open.
             Hold::Link(link)
         }
@@ -51,7 +63,7 @@ pub(super) fn attach(request: &Request<'_>, event: PerfEvent, cookie: u64, what:
             return Err(request.refused_since(format_args!("a cookie at {what}"), errno, &needs, PERF_LINK));
         }
         Err(_) => {
-            event.set_bpf(request.fd).and_then(|()| event.enable()).map_err(|errno| {
+            event.set_bpf(request.fd).and_then(|()| enable(&event)).map_err(|errno| {
                 request.refused(format_args!("the kernel does not take it at {what}"), errno, &needs)
             })?;
             Hold::Event(event)

@@ -22,7 +22,7 @@ pub(super) fn attach(request: &Request<'_>, category: &str, name: &str) -> Resul
     };
     let event = PerfEvent::tracepoint(id)
         .map_err(|errno| request.refused(format_args!("cannot open {what}"), errno, &[Cap::PERFMON]))?;
-    let hold = perf_link::attach(request, event, request.options.cookie, &what)?;
+    let hold = perf_link::attach_off(request, event, request.options.cookie, &what)?;
     Ok(Attachment::new(what, hold))
 }
 

@@ -54,6 +54,7 @@ fn compare(tracers: &[Tracer; 2], load: &Path, bare: f64) -> Result<bool> {
         let mut program = [None, None];
         for round in 0..ROUNDS {
             for (index, tracer) in tracers.iter().enumerate() {
+                let before = if round == 0 { newest()? } else { 0 };
                 let tracing = tracer.start(&script)?;
                 // The kernel's own count costs time: it is taken in a round of its own.
                 if round == 0 {
@@ -61,7 +62,7 @@ fn compare(tracers: &[Tracer; 2], load: &Path, bare: f64) -> Result<bool> {
                 }
                 let cost = per_call(load)? - bare;
                 if round == 0 {
-                    program[index] = Some(in_kernel(tracing.pid())?);
+                    program[index] = Some(in_kernel(before)?);
                     std::fs::write(STATS, "0")?;
                 } else {
                     added[index].push(cost);
@@ -110,19 +111,30 @@ fn middle(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// Mean time and number of instructions of the program that a process holds and that ran most often.
-fn in_kernel(pid: u32) -> Result<(f64, u64)> {
+/// All loaded programs.
+fn programs() -> Result<Vec<Value>> {
     let text = sh::output(
         Command::new(sh::find("bpftool").context("bpftool is not installed")?).args(["-j", "prog", "show"]),
     )?;
-    let programs: Vec<Value> = serde_json::from_str(&text).context("bpftool prints JSON")?;
-    let number = |program: &Value, key: &str| program.get(key).and_then(Value::as_u64).unwrap_or(0);
-    let held = |program: &&Value| {
-        let holders = program.get("pids").and_then(Value::as_array);
-        // Without a list of holders (bpftool needs BPF iterators for it) the busiest program is the one: nobody else's runs so often.
-        holders.is_none_or(|pids| pids.iter().any(|holder| number(holder, "pid") == u64::from(pid)))
+    serde_json::from_str(&text).context("bpftool prints JSON")
+}
+
+fn number(program: &Value, key: &str) -> u64 {
+    program.get(key).and_then(Value::as_u64).unwrap_or(0)
+}
+
+/// The greatest number of a program.
+fn newest() -> Result<u64> {
+    Ok(programs()?.iter().map(|program| number(program, "id")).max().unwrap_or(0))
+}
+
+/// Mean time and number of instructions of the tracepoint program that was loaded after `before` and ran most often.
+fn in_kernel(before: u64) -> Result<(f64, u64)> {
+    let programs = programs()?;
+    let of_tracer = |program: &&Value| {
+        number(program, "id") > before && program.get("type").and_then(Value::as_str) == Some("tracepoint")
     };
-    let busiest = programs.iter().filter(held).max_by_key(|program| number(program, "run_cnt"));
+    let busiest = programs.iter().filter(of_tracer).max_by_key(|program| number(program, "run_cnt"));
     let program = busiest.context("the tracer holds no program")?;
     let runs = number(program, "run_cnt").max(1);
     // Instructions as they are run, after the kernel's own rewriting: the same for both.

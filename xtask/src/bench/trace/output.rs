@@ -1,6 +1,6 @@
 //! Lines of printf to a pipe, and a burst of 2,000,000 events.
 
-use std::io::{BufRead, Read};
+use std::io::BufRead;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -51,22 +51,14 @@ fn once(tracer: &Tracer, load: &std::path::Path, pages: u32) -> Result<Outcome> 
         "tracepoint:syscalls:sys_enter_getppid /comm == \"syscalls\"/ { printf(\"event %d %s %d\\n\", pid, comm, cpu); }",
     );
     let mut command = tracer.command(&script);
-    command.env("BPFTRACE_PERF_RB_PAGES", pages.to_string()).stderr(Stdio::piped());
+    command.env("BPFTRACE_PERF_RB_PAGES", pages.to_string());
     let mut tracing = tracer.start_command(command)?;
     let before = tracing.cpu()?;
-    let stderr = tracing.stderr();
     let mut said = String::new();
     let mut lines = 0u64;
     let cpu = std::thread::scope(|scope| -> Result<Duration> {
-        let reader = tracing.take_stdout();
+        let reader = tracing.take_output();
         let counting = scope.spawn(|| count(reader));
-        let telling = scope.spawn(|| {
-            stderr.map(|mut stderr| {
-                let mut text = String::new();
-                let _ = stderr.read_to_string(&mut text);
-                text
-            })
-        });
         sh::run(Command::new(load).arg(EVENTS.to_string()).stdout(Stdio::null()))?;
         let mut cpu = tracing.cpu()?;
         loop {
@@ -82,9 +74,6 @@ fn once(tracer: &Tracer, load: &std::path::Path, pages: u32) -> Result<Outcome> 
         let (counted, lost) = counting.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;
         lines = counted;
         said = lost;
-        if let Ok(Some(text)) = telling.join() {
-            said.push_str(&text);
-        }
         Ok(cpu)
     })?;
     tracing.wait()?;

@@ -1,8 +1,8 @@
 //! A tracer that is measured from outside.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, PipeReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::bench::running;
 use crate::{paths, sh};
 
-/// What both print on stdout once everything is attached, when it is in their environment.
+/// What both print once everything is attached, when it is in their environment: skep to stdout, bpftrace 0.17 to stderr.
 const ATTACHED: &str = "__BPFTRACE_NOTIFY_PROBES_ATTACHED";
 
 /// A program that answers to the name `bpftrace`.
@@ -45,7 +45,7 @@ impl Tracer {
             Script::Text(text) => command.args(["-e", text]),
             Script::File(file) => command.arg(file),
         };
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).env(ATTACHED, "1");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).env(ATTACHED, "1");
         command
     }
 
@@ -54,31 +54,36 @@ impl Tracer {
         self.start_command(self.command(script))
     }
 
-    /// As [`Tracer::start`], for a command that was changed.
+    /// As [`Tracer::start`], for a command that was changed. Both of its outputs go to one pipe.
     pub(super) fn start_command(&self, mut command: Command) -> Result<Tracing> {
+        let (output, end) = std::io::pipe()?;
+        command.stdout(end.try_clone()?).stderr(end);
+        let line = sh::line(&command);
         let start = Instant::now();
-        let mut child = command.spawn().with_context(|| format!("cannot run `{}`", sh::line(&command)))?;
-        let mut stdout = BufReader::new(child.stdout.take().context("stdout is a pipe")?);
+        let mut child = command.spawn().with_context(|| format!("cannot run `{line}`"))?;
+        // It holds our ends for writing, which would keep the pipe open.
+        drop(command);
+        let mut output = BufReader::new(output);
         let mut said = String::new();
         loop {
-            let mut line = String::new();
-            if stdout.read_line(&mut line)? == 0 {
+            let mut text = String::new();
+            if output.read_line(&mut text)? == 0 {
                 child.wait()?;
-                bail!("`{}` ended before it was attached:\n{}", sh::line(&command), said.trim_end());
+                bail!("`{line}` ended before it was attached:\n{}", said.trim_end());
             }
-            if line.trim_end() == ATTACHED {
+            if text.trim_end() == ATTACHED {
                 break;
             }
-            said.push_str(&line);
+            said.push_str(&text);
         }
-        Ok(Tracing { child, stdout: Some(stdout), attached_after: start.elapsed() })
+        Ok(Tracing { child, output: Some(output), attached_after: start.elapsed() })
     }
 }
 
 /// A script whose probes are attached.
 pub(super) struct Tracing {
     child: Child,
-    stdout: Option<BufReader<ChildStdout>>,
+    output: Option<BufReader<PipeReader>>,
     /// From the start of the process.
     pub(super) attached_after: Duration,
 }
@@ -95,11 +100,6 @@ impl Tracing {
         Ok(Duration::from_nanos(sum))
     }
 
-    /// The process.
-    pub(super) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Greatest resident memory so far.
     pub(super) fn peak_kb(&self) -> Result<u64> {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
@@ -108,13 +108,8 @@ impl Tracing {
     }
 
     /// What it prints from now on, once.
-    pub(super) fn take_stdout(&mut self) -> Option<BufReader<ChildStdout>> {
-        self.stdout.take()
-    }
-
-    /// What it says beside that, when the command kept it, once.
-    pub(super) fn stderr(&mut self) -> Option<ChildStderr> {
-        self.child.stderr.take()
+    pub(super) fn take_output(&mut self) -> Option<BufReader<PipeReader>> {
+        self.output.take()
     }
 
     /// Waits until it has ended.
@@ -134,8 +129,8 @@ impl Tracing {
         let start = Instant::now();
         self.interrupt()?;
         let mut said = Vec::new();
-        if let Some(mut stdout) = self.stdout.take() {
-            stdout.read_to_end(&mut said)?;
+        if let Some(mut output) = self.output.take() {
+            output.read_to_end(&mut said)?;
         }
         self.child.wait()?;
         Ok((String::from_utf8_lossy(&said).into_owned(), start.elapsed()))
