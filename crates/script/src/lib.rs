@@ -35,6 +35,7 @@ pub mod compile;
 mod cpart;
 pub mod diagnostic;
 pub mod dump;
+pub mod dwarf;
 pub mod expand;
 pub mod format;
 pub mod ir;

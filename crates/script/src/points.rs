@@ -19,6 +19,7 @@ mod raw;
 mod tracepoint;
 mod user;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use self::pattern::{is_pattern, matches};
@@ -26,6 +27,7 @@ pub(crate) use self::perf::counter_names;
 pub use self::provider::Provider;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Severity;
+pub use crate::dwarf::Absent;
 use crate::options::Options;
 use crate::plan::{Attach, Config, Missing};
 use crate::structs::Structs;
@@ -128,11 +130,18 @@ pub enum ArgAt {
     },
     /// The argument of this number ([`Argument`](crate::typed::ExprKind::Argument)).
     Argument {
-        /// Number of the register or slot. A struct by value takes two slots when it is longer than 8 bytes.
+        /// Number of the register or slot. A struct by value takes as many as it has 8 bytes.
         slot: u32,
         /// May be null though the kernel's types do not say so (raw tracepoints, kernel 6.13): test it before a direct load.
         nullable: bool,
     },
+    /// Where the argument of this number points: values that the caller copied for the function.
+    Pointee {
+        /// Number of the register or slot.
+        slot: u32,
+    },
+    /// Where no program can read it; its type says nothing.
+    Absent(Absent),
 }
 
 /// What a function returns.
@@ -225,8 +234,8 @@ impl Resolver<'_> {
             Provider::Fentry | Provider::Fexit => self.fentry_args(point),
             Provider::Tracepoint => self.tracepoint_args(point),
             Provider::RawTracepoint => self.raw_tracepoint_args(point),
-            Provider::Uprobe => Ok(Args { numbered: Numbered::Registers, ..Args::default() }),
-            Provider::Uretprobe => Ok(Args { ret: Some(Return { ty: Type::U64, arguments: 0 }), ..Args::default() }),
+            Provider::Uprobe => self.uprobe_args(point),
+            Provider::Uretprobe => Ok(self.uretprobe_args(point)),
             Provider::Usdt => Ok(Args { numbered: Numbered::Usdt, ..Args::default() }),
             Provider::Iter => self.iter_args(point),
             _ => Ok(Args::default()),
@@ -234,7 +243,7 @@ impl Resolver<'_> {
         args.map(Arc::new).map_err(|message| Box::new(Diagnostic::error(span, message)))
     }
 
-    /// As [`Resolver::args`], for a body that uses `argN` and `retval` but no names: the same for all kernel functions, and for
+    /// As [`Resolver::args`], for a body that uses `argN` and `retval` but no names: the same for all functions, and for
     /// all raw tracepoints with equally many arguments, so that the places of a pattern can share a program.
     ///
     /// # Errors
@@ -242,8 +251,10 @@ impl Resolver<'_> {
     /// As [`Resolver::args`].
     pub fn numbered(&self, point: &Point, span: Span) -> Result<Arc<Args>, Box<Diagnostic>> {
         match point.provider {
-            Provider::Kprobe => Ok(Arc::new(Args { numbered: Numbered::Registers, ..Args::default() })),
-            Provider::Kretprobe => {
+            Provider::Kprobe | Provider::Uprobe => {
+                Ok(Arc::new(Args { numbered: Numbered::Registers, ..Args::default() }))
+            }
+            Provider::Kretprobe | Provider::Uretprobe => {
                 Ok(Arc::new(Args { ret: Some(Return { ty: Type::U64, arguments: 0 }), ..Args::default() }))
             }
             Provider::RawTracepoint => {
@@ -275,6 +286,7 @@ impl Resolver<'_> {
                 ArgAt::Field { off, bits } => (off, arg.ty.clone(), bits),
                 ArgAt::DataLoc { off, .. } => (off, Type::U32, None),
                 ArgAt::Argument { slot, .. } => (slot * 8, arg.ty.clone(), None),
+                ArgAt::Pointee { .. } | ArgAt::Absent(_) => return None,
             };
             Some(Field { name: arg.name.clone(), off, ty, bits }).filter(|field| off + field.ty.size() <= args.size)
         });
@@ -361,6 +373,14 @@ fn with_near<'n>(diagnostic: Diagnostic, wanted: &str, names: impl IntoIterator<
 }
 
 impl Point {
+    /// The program or library that is probed, of probes of functions and marked places.
+    pub(crate) fn user_binary(&self) -> Option<&Path> {
+        match &self.place.attach {
+            Attach::Section { binary, .. } => binary.as_deref(),
+            _ => None,
+        }
+    }
+
     /// Whether one program can serve both, as far as the kernel is concerned. Their [`Args`] have to be equal too when the body
     /// uses any.
     pub fn shares_with(&self, other: &Point) -> bool {

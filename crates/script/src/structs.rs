@@ -1,4 +1,5 @@
-//! The types of C that a script may name: those of its own C part first, then the machine's (BTF).
+//! The types of C that a script may name: those of its own C part first, then the machine's (BTF), then those of the program
+//! that is probed (DWARF).
 //!
 //! Nothing is read before it is asked for. A struct's members are looked at where they lie in the kernel's BTF; only what is
 //! shown to people is turned into [`typed::Struct`]s as a whole.
@@ -18,9 +19,11 @@ mod convert;
 mod layout;
 mod machine;
 mod members;
+mod user;
 mod words;
 
 pub(crate) use self::convert::array_of;
+pub(crate) use self::user::UserPrototype;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -57,6 +60,7 @@ pub struct Structs<'t> {
     constants: RefCell<HashMap<String, Option<Constant>>>,
     /// Format files of tracepoints, by `category:event`.
     formats: RefCell<HashMap<String, Option<Rc<str>>>>,
+    user: RefCell<user::UserTypes>,
 }
 
 /// What is behind each [`StructRef::id`].
@@ -132,6 +136,7 @@ impl<'t> Structs<'t> {
             aligns: RefCell::default(),
             constants: RefCell::default(),
             formats: RefCell::default(),
+            user: RefCell::default(),
         };
         structs.number_enums(&mut diagnostics);
         (structs, diagnostics)
@@ -152,7 +157,8 @@ impl<'t> Structs<'t> {
             ast::Tag::Union => &[Kind::UNION],
             ast::Tag::Enum => &[Kind::ENUM, Kind::ENUM64],
         };
-        self.machine.find(name, kinds).map(|place| self.convert(place))
+        let found = self.machine.find(name, kinds).map(|place| self.convert(place));
+        found.or_else(|| self.user_tagged(tag, name))
     }
 
     /// A type in C's words: `int`, `unsigned long`, `uint64_t`, `pid_t`, `struct task_struct`, `const char *`. The language's own

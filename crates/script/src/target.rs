@@ -1,6 +1,7 @@
 //! What a script may ask of a machine, beyond what an object asks.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use skep_btf::Btf;
 use skep_spec::target::TargetError;
@@ -38,6 +39,13 @@ pub trait Target: skep_spec::Target {
         Ok(None)
     }
 
+    /// Debugging information (DWARF) of an executable or library: its own, or that of the file into which it was split off.
+    /// `None` when there is none.
+    fn debug_info(&self, binary: &Path) -> Result<Option<Arc<dyn DebugInfo>>, TargetError> {
+        let _ = binary;
+        Ok(None)
+    }
+
     /// Functions of the BPF programs that are loaded, sorted, for `fentry:bpf:name`.
     fn bpf_functions(&self) -> Result<Vec<BpfFunction>, TargetError> {
         Ok(Vec::new())
@@ -63,6 +71,29 @@ pub trait Target: skep_spec::Target {
 
     /// Whether the kernel has this helper for tracing programs, found out by trying.
     fn has_helper(&self, helper: u32) -> bool;
+}
+
+/// A file with debugging information. Sections are read when they are asked for, since most questions need few of them.
+pub trait DebugInfo {
+    /// What its code runs on.
+    fn architecture(&self) -> Architecture;
+
+    /// Numbers begin with their highest byte.
+    fn big_endian(&self) -> bool;
+
+    /// Bytes of the section of this name, uncompressed; empty when there is none.
+    fn section(&self, name: &str) -> Result<Vec<u8>, TargetError>;
+}
+
+/// Architectures whose calling convention is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Architecture {
+    /// x86-64 with 64-bit pointers: System V ABI.
+    X86_64,
+    /// aarch64: AAPCS64.
+    Aarch64,
+    /// Any other, 32-bit programs included.
+    Other,
 }
 
 /// A kernel function.

@@ -83,6 +83,8 @@ fn shown(args: &Args) -> String {
         let at = match arg.at {
             ArgAt::Field { off, bits } => format!("at {off}{}", bits.map_or("", |_| " bits")),
             ArgAt::DataLoc { off, rel } => format!("{}_loc at {off}", if rel { "rel" } else { "data" }),
+            ArgAt::Pointee { slot } => format!("*arg{slot}"),
+            ArgAt::Absent(_) => "nowhere".to_owned(),
             ArgAt::Argument { slot, nullable } => format!("arg{slot}{}", if nullable { " may be null" } else { "" }),
         };
         let space = match &arg.ty {

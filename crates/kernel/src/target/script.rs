@@ -4,9 +4,10 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use skep_btf::Btf;
-use skep_script::target::{BpfFunction, KernelFunction, Target, UserFunction, UserSymbol};
+use skep_script::target::{BpfFunction, DebugInfo, KernelFunction, Target, UserFunction, UserSymbol};
 use skep_spec::target::TargetError;
 use skep_sys::tracefs::Tracefs;
 use skep_sys::{Errno, cpu};
@@ -14,7 +15,7 @@ use skep_sys::{Errno, cpu};
 use super::{LiveTarget, programs};
 use crate::attach::functions;
 use crate::uprobe::elf::{self, Binary};
-use crate::uprobe::{search, usdt};
+use crate::uprobe::{debug, search, usdt};
 
 /// The largest file that a script may include or import: nobody writes one, and `/dev/zero` has no end.
 const FILE_LEN_BYTES: u64 = 64 << 20;
@@ -73,6 +74,10 @@ impl Target for LiveTarget {
         let found = elf::file_offset(&binary.segments()?, address);
         // Segments count from the start of an archive, attaching from that of its member.
         Ok(found.filter(|(_, code)| *code).map(|(off, _)| off.saturating_sub(binary.start())))
+    }
+
+    fn debug_info(&self, binary: &Path) -> Result<Option<Arc<dyn DebugInfo>>, TargetError> {
+        Ok(debug::find(binary)?.map(|found| Arc::new(found) as Arc<dyn DebugInfo>))
     }
 
     fn bpf_functions(&self) -> Result<Vec<BpfFunction>, TargetError> {

@@ -6,6 +6,7 @@
 //! ([`usdt_args`]).
 
 pub(crate) mod archive;
+pub(crate) mod debug;
 pub mod elf;
 pub mod search;
 pub mod usdt;

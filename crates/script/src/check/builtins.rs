@@ -6,7 +6,7 @@ use super::{Checker, Elaborated};
 use crate::points::{Arg, ArgAt, Numbered, Provider};
 use crate::typed::{Builtin, Context, Expr, ExprKind, NsecsClock};
 use crate::types::{Space, Stack, Type, Word};
-use crate::{Span, ast};
+use crate::{Span, ast, dwarf};
 
 /// Every word, but `argN`.
 const NAMES: &[&str] = &[
@@ -234,9 +234,32 @@ impl Checker<'_> {
         let kind = match arg.at {
             ArgAt::Field { off, bits } => ExprKind::ContextField { off, bits },
             ArgAt::DataLoc { off, rel } => ExprKind::DataLoc { off, rel },
+            ArgAt::Argument { slot, .. } if !arg.ty.is_scalar() => return self.argument_by_value(slot, &arg.ty, span),
             ArgAt::Argument { slot, .. } => ExprKind::Argument(slot),
+            ArgAt::Pointee { slot } => {
+                let ty = infer::pointer(arg.ty.clone(), Space::User);
+                let pointer = Box::new(Expr { kind: ExprKind::Argument(slot), ty, span });
+                ExprKind::Deref { pointer, off: 0, bits: None }
+            }
+            ArgAt::Absent(_) => ExprKind::Const(0),
         };
         Expr { kind, ty: arg.ty.clone(), span }
+    }
+
+    /// A struct that is passed as such: in registers or slots, or in the caller's part of the stack.
+    fn argument_by_value(&mut self, slot: u32, ty: &Type, span: Span) -> Expr {
+        let number = |kind| Expr { kind, ty: Type::U64, span };
+        if self.context() == Context::Registers && slot >= dwarf::REGISTERS {
+            let (register, off) = crate::lower::stack_argument(slot - dwarf::REGISTERS);
+            let kind = ExprKind::Register(register);
+            let pointer = Expr { kind, ty: infer::pointer(ty.clone(), Space::User), span };
+            let kind = ExprKind::Deref { pointer: Box::new(pointer), off, bits: None };
+            return Expr { kind, ty: ty.clone(), span };
+        }
+        let words: Vec<Expr> = (0..ty.size().div_ceil(8)).map(|at| number(ExprKind::Argument(slot + at))).collect();
+        let whole = Type::Tuple(words.iter().map(|word| word.ty.clone()).collect());
+        let base = Expr { kind: ExprKind::Tuple(words), ty: whole, span };
+        Expr { kind: ExprKind::Field { base: Box::new(base), off: 0, bits: None }, ty: ty.clone(), span }
     }
 
     /// `args.name`
@@ -246,6 +269,9 @@ impl Checker<'_> {
         }
         let args = self.args()?;
         if let Some(arg) = args.fields.iter().find(|arg| arg.name == name.name) {
+            if let ArgAt::Absent(why) = arg.at {
+                return self.fail(name.span, format!("Cannot read the function parameter {}: {why}", name.name));
+            }
             return Some(self.argument(arg, span));
         }
         // `args.common_pid` of a tracepoint and the like are listed too, so nothing is left to look for.
@@ -281,11 +307,12 @@ impl Checker<'_> {
             return self.no_args(span);
         }
         let args = self.args()?;
-        let elems: Vec<Expr> = args.fields.iter().map(|arg| self.argument(arg, span)).collect();
+        let there = || args.fields.iter().filter(|arg| !matches!(arg.at, ArgAt::Absent(_)));
+        let elems: Vec<Expr> = there().map(|arg| self.argument(arg, span)).collect();
         if elems.is_empty() {
             return self.fail(span, "The probe has no arguments");
         }
-        let names = args.fields.iter().map(|arg| arg.name.clone());
+        let names = there().map(|arg| arg.name.clone());
         let ty = Type::Record(names.zip(elems.iter().map(|elem| elem.ty.clone())).collect());
         self.limited(Expr { kind: ExprKind::Tuple(elems), ty, span })
     }

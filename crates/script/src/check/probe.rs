@@ -101,6 +101,7 @@ impl<'a> Checker<'a> {
             for written in &probe.points {
                 let mut found = Vec::new();
                 let points = self.resolver.resolve(written, &mut found);
+                let alone = points.len() == 1;
                 found.into_iter().for_each(|diagnostic| self.diagnostics.push(diagnostic));
                 for point in points {
                     // `kprobe:vfs_read,kprobe:vfs_*` names a place twice.
@@ -109,7 +110,7 @@ impl<'a> Checker<'a> {
                     {
                         continue;
                     }
-                    self.place_point(probe, index as u32, point, written.span, &uses, &mut groups, &mut next);
+                    self.place_point(probe, index as u32, point, written.span, &uses, alone, &mut groups, &mut next);
                 }
             }
         }
@@ -133,11 +134,14 @@ impl<'a> Checker<'a> {
         point: Point,
         span: Span,
         uses: &Uses,
+        alone: bool,
         groups: &mut HashMap<GroupKey, usize>,
         next: &mut u32,
     ) {
         let args = if uses.any() {
-            let found = if uses.whole || !uses.fields.is_empty() {
+            // What one function returns has its type; many share a program where it is a number.
+            let typed = alone && uses.ret && point.provider == Provider::Uretprobe;
+            let found = if uses.whole || !uses.fields.is_empty() || typed {
                 self.resolver.args(&point, span)
             } else {
                 self.resolver.numbered(&point, span)
@@ -201,6 +205,7 @@ impl<'a> Checker<'a> {
         for at in 0..self.units.len() {
             let unit = &self.units[at];
             let probe = unit.probe;
+            self.structs.look_in(unit.points.first().and_then(Point::user_binary));
             self.unit = unit.id;
             self.current = at;
             self.open_body();
@@ -222,6 +227,7 @@ impl<'a> Checker<'a> {
                 span: probe.span,
             });
         }
+        self.structs.look_in(None);
     }
 
     /// The unit that is walked; none in a subprogram.

@@ -38,6 +38,12 @@ const REGISTERS: Registers = Registers {
     stack_arguments: 0,
 };
 
+/// The register in `struct pt_regs`, and how far from what it holds an argument on the stack is when a function is entered,
+/// both in bytes. Slots of the stack are 8 bytes each.
+pub(crate) fn stack_argument(slot: u32) -> (u32, u32) {
+    (u32::from(REGISTERS.stack), REGISTERS.stack_arguments as u32 + slot * 8)
+}
+
 impl Body<'_, '_> {
     /// `argN`
     pub(crate) fn argument(&mut self, n: u32) -> Value {

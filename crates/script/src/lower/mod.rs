@@ -66,6 +66,8 @@ mod statement;
 mod string;
 mod uses;
 
+pub(crate) use self::context::stack_argument;
+
 use std::collections::HashMap;
 
 use skep_insn::Endian;

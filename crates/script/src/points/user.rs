@@ -2,19 +2,30 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::mangled::{Language, matches_demangled};
 use super::pattern::{number, split_offset};
-use super::{Asked, Found, Point, Provider, is_pattern, matches};
+use super::tracepoint::spaced;
+use super::{Arg, ArgAt, Args, Asked, Found, Numbered, Point, Provider, Return, is_pattern, matches};
 use crate::diagnostic::Diagnostic;
+use crate::dwarf::At;
 use crate::plan::Attach;
 use crate::points::Resolver;
+use crate::structs::UserPrototype;
 use crate::target::UserFunction;
 use crate::typed::{Context, Place};
+use crate::types::{Space, Type};
 use skep_spec::nearest::did_you_mean;
 
 impl Resolver<'_> {
     pub(super) fn uprobe(&self, asked: Asked<'_>, out: &mut Vec<Diagnostic>) -> Found {
+        if let [binary, place @ ..] = asked.parts
+            && let Some((binary, source)) = binary.rsplit_once('@')
+            && let Some(found) = self.source_line(asked, binary, source, place)
+        {
+            return found.and_then(|lines| self.at_line(asked, lines, out));
+        }
         let (binary, language, function) = match *asked.parts {
             [function] => (None, None, function),
             [binary, function] => (Some(binary), None, function),
@@ -38,6 +49,81 @@ impl Resolver<'_> {
             let hint = self.near_function(asked, binary, function);
             let name = asked.parts.join(":");
             self.missing(asked, format!("No matches for {} probe {name}", asked.provider.name()), hint, out);
+        }
+        Ok(found)
+    }
+
+    /// What `BINARY@FILE:LINE[:COLUMN]` says; `None` when it is a file whose name has an `@`.
+    fn source_line<'p>(
+        &self,
+        asked: Asked<'p>,
+        binary: &str,
+        source: &'p str,
+        place: &[&str],
+    ) -> Option<Result<SourceLine<'p>, Box<Diagnostic>>> {
+        let found = |name: &str| self.target.binary(name, self.options.pid).ok().flatten();
+        if found(asked.parts[0]).is_some() {
+            return None;
+        }
+        let path = found(binary)?;
+        let form = || {
+            let error = asked.error(format!("Invalid source line: {}", place.join(":")));
+            Box::new(error.with_hint("write BINARY@FILE:LINE or BINARY@FILE:LINE:COLUMN"))
+        };
+        let numbers: Option<Vec<u64>> = place.iter().map(|part| part.parse().ok().filter(|it| *it > 0)).collect();
+        Some(match numbers.as_deref() {
+            Some([line]) if !source.is_empty() => Ok(SourceLine { path, source, line: *line, column: None }),
+            Some([line, column]) if !source.is_empty() => {
+                Ok(SourceLine { path, source, line: *line, column: Some(*column) })
+            }
+            _ => Err(form()),
+        })
+    }
+
+    /// The places where a line begins: one in each function that it is part of, inlined ones included.
+    fn at_line(&self, asked: Asked<'_>, wanted: SourceLine<'_>, out: &mut Vec<Diagnostic>) -> Found {
+        let SourceLine { path, source, line, column } = wanted;
+        let shown = path.display();
+        let unreadable =
+            |error: &dyn std::fmt::Display| asked.error(format!("cannot read the lines of {shown}: {error}"));
+        if asked.provider == Provider::Uretprobe {
+            let error = asked.error("A source line has no return");
+            return Err(Box::new(error.with_hint("write uprobe for the line, or uretprobe with a function")));
+        }
+        let known = self.structs.user_lines(&path, source, line, column).map_err(|error| unreadable(&error))?;
+        let Some(known) = known else {
+            let error = asked.error(format!("{shown} has no debugging information (DWARF), so no lines are known"));
+            return Err(Box::new(
+                error.with_hint("build it with -g, or write a function, function+OFFSET or an address"),
+            ));
+        };
+        let mut name = format!("{}:{shown}@{source}:{line}", asked.provider.name());
+        if let Some(column) = column {
+            name.push_str(&format!(":{column}"));
+        }
+        if known.places.is_empty() {
+            let list = |numbers: &[u64]| numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(" and ");
+            let hint = match (known.file, known.columns.as_slice(), known.near.as_slice()) {
+                (false, ..) => Some(format!("no source file of {shown} is called {source}")),
+                (_, columns @ [_, ..], _) => {
+                    Some(format!("statements of line {line} begin at column {}", list(columns)))
+                }
+                (_, _, near @ [_, ..]) => Some(format!("the nearest lines with code are {}", list(near))),
+                _ => None,
+            };
+            self.missing(asked, format!("No code for {name}"), hint, out);
+            return Ok(Vec::new());
+        }
+        let several = known.places.len() > 1;
+        let mut found = Vec::new();
+        for place in known.places {
+            let off = self.target.file_offset(&path, place.address).map_err(|error| unreadable(&error))?;
+            // A line of code that was not linked.
+            let Some(off) = off else { continue };
+            let mut point = offset_point(asked.provider, &path, place.address, off);
+            point.place.name = if several { format!("{name}+{:#x}", place.address) } else { name.clone() };
+            point.place.func = Some(place.function).filter(|it| !it.is_empty());
+            found.push(point);
         }
         Ok(found)
     }
@@ -89,6 +175,55 @@ impl Resolver<'_> {
             found.push(uprobe_point(asked.provider, path, name, off));
         }
         Ok(())
+    }
+
+    /// The arguments of a function, where its program has debugging information.
+    pub(super) fn uprobe_args(&self, point: &Point) -> Result<Args, String> {
+        let (path, function) = function_of(point)?;
+        let shown = path.display();
+        let Some(prototype) = self.user_prototype(path, function)? else {
+            return Err(if self.structs.has_debug_info(path) {
+                format!(
+                    "The debugging information of {shown} says nothing of {function}, so its arguments have no names"
+                )
+            } else {
+                format!(
+                    "{shown} has no debugging information (DWARF), so the arguments of {function} have no names: build it with -g, or write arg0, arg1 and so on"
+                )
+            });
+        };
+        let fields = prototype.params.iter().enumerate().map(|(n, (name, ty, at))| Arg {
+            name: if name.is_empty() { format!("arg{n}") } else { name.clone() },
+            ty: spaced(ty.clone(), Space::User),
+            at: match *at {
+                At::Slot(slot) => ArgAt::Argument { slot, nullable: false },
+                At::Pointee(slot) => ArgAt::Pointee { slot },
+                At::Absent(why) => ArgAt::Absent(why),
+            },
+        });
+        Ok(Args {
+            fields: fields.collect(),
+            numbered: Numbered::Registers,
+            name: format!("struct {function}_args"),
+            ..Args::default()
+        })
+    }
+
+    /// What a function returns; a number where nothing tells.
+    pub(super) fn uretprobe_args(&self, point: &Point) -> Args {
+        let known = function_of(point).and_then(|(path, function)| self.user_prototype(path, function));
+        let ty = match known.ok().flatten().map(|known| known.ret.clone()) {
+            Some(ty) if ty.is_scalar() => spaced(ty, Space::User),
+            _ => Type::U64,
+        };
+        Args { ret: Some(Return { ty, arguments: 0 }), ..Args::default() }
+    }
+
+    fn user_prototype(&self, path: &Path, function: &str) -> Result<Option<Rc<UserPrototype>>, String> {
+        let unreadable = |error: &dyn std::fmt::Display| format!("cannot read {}: {error}", path.display());
+        let symbol = self.target.user_symbol(path, function).map_err(|error| unreadable(&error))?;
+        let Some(symbol) = symbol else { return Ok(None) };
+        self.structs.user_function(path, symbol.address).map_err(|error| unreadable(&error))
     }
 
     fn near_function(&self, asked: Asked<'_>, binary: Option<&str>, function: &str) -> Option<String> {
@@ -183,12 +318,6 @@ impl Resolver<'_> {
             let is_it = |path: &PathBuf| path.file_name().is_some_and(|it| matches(file, &it.to_string_lossy()));
             return Ok(files.into_iter().filter(is_it).collect());
         }
-        if let Some((file, line)) = name.split_once('@')
-            && self.target.binary(file, self.options.pid).is_ok_and(|found| found.is_some())
-        {
-            let error = asked.error(format!("{kind} at a source line ({line}) is not supported"));
-            return Err(Box::new(error.with_hint("write a function, function+OFFSET or an address")));
-        }
         match self.target.binary(&name, self.options.pid).map_err(|error| unreadable(&name, &error))? {
             Some(path) => Ok(vec![path]),
             None => {
@@ -215,6 +344,34 @@ fn mapped_file(line: &str) -> Option<PathBuf> {
     let code = words.nth(1)?.as_bytes().get(2) == Some(&b'x');
     let path = &line[line.find('/')?..];
     (code && !path.ends_with(" (deleted)")).then(|| PathBuf::from(path))
+}
+
+/// A line of a source file.
+struct SourceLine<'p> {
+    /// The program or library.
+    path: PathBuf,
+    /// End of the source file's path.
+    source: &'p str,
+    line: u64,
+    column: Option<u64>,
+}
+
+/// The binary and the function of a place at the function's entry (or return).
+fn function_of(point: &Point) -> Result<(&Path, &str), String> {
+    let name = &point.place.name;
+    let Attach::Section { target: Some(function), binary: Some(path), .. } = &point.place.attach else {
+        return Err(format!("{name} is a place in code: arguments are known only where a function begins"));
+    };
+    if function.contains('+') {
+        return Err(format!("{name} is inside a function: arguments are known only where it begins"));
+    }
+    // `f.isra.0` and the like: not all arguments of the source are passed, and some in other ways.
+    if let Some((source, _)) = function.split_once('.') {
+        return Err(format!(
+            "{name} is a part or a variant of {source} that the compiler made: where its arguments are is not known"
+        ));
+    }
+    Ok((path, function))
 }
 
 fn uprobe_point(provider: Provider, path: &Path, function: &str, off: u64) -> Point {

@@ -56,7 +56,8 @@ impl Structs<'_> {
             BtfType::Fwd(fwd) => {
                 let (tag, kind) = if fwd.is_union() { ("union", Kind::UNION) } else { ("struct", Kind::STRUCT) };
                 // A module's forward declaration is mostly of a struct of the kernel.
-                match self.machine.vmlinux().and_then(|it| it.find(fwd.name(), kind)) {
+                let vmlinux = self.machine.vmlinux().filter(|_| !self.machine.is_user(no));
+                match vmlinux.and_then(|it| it.find(fwd.name(), kind)) {
                     Some(found) => self.convert_at((super::machine::BtfNo(0), found), depth, pointees),
                     None => Type::Struct(self.unknown(tag, fwd.name())),
                 }

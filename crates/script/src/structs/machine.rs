@@ -17,6 +17,9 @@ impl BtfNo {
 /// A type of the machine. A module's type below the kernel's last number is the kernel's.
 pub(super) type Place = (BtfNo, TypeId);
 
+/// What the names of user programs' types begin with: no module's name has a colon.
+const USER: &str = "user:";
+
 pub(super) struct Machine<'t> {
     target: &'t dyn Target,
     vmlinux: OnceCell<Option<Btf>>,
@@ -58,6 +61,16 @@ impl<'t> Machine<'t> {
             modules.len() - 1
         });
         BtfNo(at as u32 + 1)
+    }
+
+    /// Types of a user program, by a name that says which.
+    pub(super) fn add_user(&self, name: &str, btf: Btf) -> BtfNo {
+        self.add(&format!("{USER}{name}"), btf)
+    }
+
+    /// Whether these are the types of a user program.
+    pub(super) fn is_user(&self, no: BtfNo) -> bool {
+        self.name(no).starts_with(USER)
     }
 
     /// A module's types; those of the kernel for `vmlinux`.

@@ -76,7 +76,8 @@ impl Structs<'_> {
         if let Some((_, size, signed)) = FIXED.iter().find(|(names, ..)| names.contains(&name)) {
             return Some(Type::Int { size: *size, signed: *signed });
         }
-        self.machine.find(name, &[Kind::TYPEDEF]).map(|place| self.convert(place))
+        let found = self.machine.find(name, &[Kind::TYPEDEF]).map(|place| self.convert(place));
+        found.or_else(|| self.user_typedef(name))
     }
 }
 
