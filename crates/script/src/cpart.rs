@@ -70,7 +70,7 @@ pub(crate) fn read(
         reader.macros.define_text("BPFTRACE_HAVE_BTF", None, "1");
     }
     for path in &options.includes {
-        reader.include_file(path, Span::default(), true);
+        reader.include_given(path);
     }
     for part in parts {
         let source = sources.get(part.span.source);
@@ -342,13 +342,13 @@ impl<'a> Preprocessor<'a> {
         }
         let folders = quoted.then(|| here.to_owned()).into_iter().chain(self.options.include_dirs.iter().cloned());
         for folder in folders.collect::<Vec<_>>() {
-            if self.include_file(&folder.join(&name), span, false) {
+            if self.include_file(&folder.join(&name), span) {
                 return;
             }
         }
         let has_btf = self.macros.is_defined("BPFTRACE_HAVE_BTF");
         // Headers of the kernel and of the C library are in the machine's types.
-        if quoted {
+        if quoted || !uapi::is_header(&name) {
             self.error(span, format!("'{name}' file not found"));
         } else if !has_btf {
             self.error(span, format!("'{name}' file not found, and this machine has no BTF to take its types from"));
@@ -358,20 +358,26 @@ impl<'a> Preprocessor<'a> {
         }
     }
 
+    /// A file that the command line names: as it is, in a folder of `-I`, or a header that the machine's types stand for.
+    fn include_given(&mut self, path: &Path) {
+        let folders: Vec<PathBuf> = self.options.include_dirs.iter().map(|folder| folder.join(path)).collect();
+        let found = std::iter::once(path).chain(folders.iter().map(PathBuf::as_path));
+        let found = found.into_iter().any(|path| self.include_file(path, Span::default()));
+        let name = path.to_string_lossy();
+        let is_in_types = self.macros.is_defined("BPFTRACE_HAVE_BTF") && uapi::is_header(&name);
+        if !found && !is_in_types {
+            let error =
+                Diagnostic { span: None, ..Diagnostic::error(Span::default(), format!("'{name}' file not found")) };
+            self.diagnostics.push(error.with_hint("--include names a file, or a header in a folder of -I"));
+        }
+    }
+
     /// Reads a file when it is there.
-    fn include_file(&mut self, path: &Path, span: Span, must: bool) -> bool {
+    fn include_file(&mut self, path: &Path, span: Span) -> bool {
         if self.once.contains(path) {
             return true;
         }
-        let text = match self.target.read_file(path) {
-            Ok(text) => text,
-            Err(error) => {
-                if must {
-                    self.error(span, format!("cannot read {}: {error}", path.display()));
-                }
-                return false;
-            }
-        };
+        let Ok(text) = self.target.read_file(path) else { return false };
         self.included.insert(span);
         self.files.push(path.to_owned());
         let open = self.conditions.len();

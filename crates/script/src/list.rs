@@ -53,6 +53,8 @@ pub fn probes(pattern: &str, verbose: bool, options: &Options, target: &dyn Targ
             resolver.resolve(&point(parts), &mut diagnostics)
         }
         None => {
+            // First, since a process may end meanwhile.
+            let of_binaries = binaries(&parts, &resolver);
             let mut points = Vec::new();
             for provider in LISTED {
                 let (least, _) = provider.parts();
@@ -61,9 +63,12 @@ pub fn probes(pattern: &str, verbose: bool, options: &Options, target: &dyn Targ
                 points.extend(resolver.resolve(&point(all.map(str::to_owned).collect()), &mut Vec::new()));
             }
             points.retain(|point| pattern.is_empty() || skep_spec::glob::matches(pattern, &point.place.name));
+            points.extend(of_binaries);
             points
         }
     };
+    // What is wrong is wrong with the command line, which is no source.
+    diagnostics.iter_mut().for_each(|diagnostic| diagnostic.span = None);
     let mut listed: Vec<Probe> = points.iter().map(|point| describe(&resolver, point, verbose)).collect();
     if Provider::of(parts[0]).is_none() {
         for provider in [Provider::Software, Provider::Hardware] {
@@ -72,6 +77,21 @@ pub fn probes(pattern: &str, verbose: bool, options: &Options, target: &dyn Targ
         }
     }
     (listed, diagnostics)
+}
+
+/// Probes of binaries: those that a pattern such as `*:/bin/sh:main` names, or all of a process.
+fn binaries(parts: &[&str], resolver: &Resolver<'_>) -> Vec<Point> {
+    let mut found = Vec::new();
+    for provider in [Provider::Uprobe, Provider::Usdt] {
+        let rest: &[&str] = match parts {
+            [""] if resolver.options.pid.is_some() => &["*", "*"],
+            [word, rest @ ..] if !rest.is_empty() && skep_spec::glob::matches(word, provider.name()) => rest,
+            _ => continue,
+        };
+        let all = std::iter::once(provider.name()).chain(rest.iter().copied());
+        found.extend(resolver.resolve(&point(all.map(str::to_owned).collect()), &mut Vec::new()));
+    }
+    found
 }
 
 /// The names of perf's own events; `None` for every other provider.

@@ -23,6 +23,8 @@ pub struct Options {
     pub includes: Vec<PathBuf>,
     /// Keep `test:` and `bench:` probes and drop all others, or the reverse.
     pub mode: Mode,
+    /// Reading a key that is not in its map is reported (`-kk`).
+    pub report_absent_keys: bool,
     /// Messages and defaults are bpftrace's to the letter.
     pub bpftrace: bool,
 }

@@ -2,14 +2,17 @@
 //!
 //! # Safety
 //!
-//! The handler calls only what signal-safety(7) allows: write(2) on a descriptor that is never closed, and it keeps `errno`.
+//! The handler does only what signal-safety(7) allows: atomic stores, write(2) on a descriptor that is never closed; it keeps `errno`.
 #![expect(unsafe_code, reason = "sigaction(2) and a signal handler")]
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use rustix::pipe::{PipeFlags, pipe_with};
+
+/// Whether a signal of [`SignalPipe::ENDING`] came since the last [`SignalPipe::new`].
+static END_ASKED: AtomicBool = AtomicBool::new(false);
 
 /// Write end of the pipe; -1 before the first [`SignalPipe::new`].
 static WRITE_END: AtomicI32 = AtomicI32::new(-1);
@@ -26,6 +29,7 @@ impl SignalPipe {
 
     /// Catches `signals` for the whole process from now on. A process has one such pipe: a second one takes over.
     pub fn new(signals: &[i32]) -> io::Result<SignalPipe> {
+        END_ASKED.store(false, Ordering::SeqCst);
         let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         // The write end lives as long as the process, since a handler may run at any time.
         WRITE_END.store(write_end.into_raw_fd(), Ordering::SeqCst);
@@ -33,6 +37,11 @@ impl SignalPipe {
             catch(signal)?;
         }
         Ok(SignalPipe { read_end })
+    }
+
+    /// Whether the process was asked to end, though nobody has taken the signal from the pipe yet.
+    pub fn is_end_asked() -> bool {
+        END_ASKED.load(Ordering::SeqCst)
     }
 
     /// A signal that came since the last call; `None` when there is none. Does not block.
@@ -71,6 +80,9 @@ fn catch(signal: i32) -> io::Result<()> {
 }
 
 extern "C" fn on_signal(signal: i32) {
+    if SignalPipe::ENDING.contains(&signal) {
+        END_ASKED.store(true, Ordering::SeqCst);
+    }
     let byte = signal as u8;
     // SAFETY: `errno` is the thread's own.
     let errno = unsafe { libc::__errno_location() };

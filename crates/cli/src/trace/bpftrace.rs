@@ -136,6 +136,13 @@ fn run(mut parsed: Parsed) -> Result<ExitCode, Error> {
                 report::line(USAGE);
                 return Ok(ExitCode::FAILURE);
             };
+            if path != "-"
+                && let Err(cause) = std::fs::File::open(&path)
+            {
+                let text = cause.to_string();
+                let text = text.split(" (os error").next().unwrap_or_default();
+                return Err(Error::new(format!("failed to open file '{path}': {text}")));
+            }
             let (name, text) = source::file(Path::new(&path))?;
             sources.add(name, text)
         }
@@ -230,7 +237,9 @@ impl Parsed {
                 request.format = match value.as_str() {
                     "text" => Format::Text,
                     "json" => Format::Json,
-                    _ => return Err(format!("Invalid output format \"{value}\"\nValid formats: 'text', 'json'")),
+                    _ => {
+                        return Err(format!("ERROR: Invalid output format \"{value}\"\nValid formats: 'text', 'json'"));
+                    }
                 };
             }
             ("pid", _) => request.script.pid = Some(pid(&value)?),
@@ -264,7 +273,11 @@ impl Parsed {
             ("unsafe", _) => request.script.allow_unsafe = true,
             ("verbose", _) => self.verbose = true,
             ("version", _) => self.version = true,
-            ("warnings", _) => request.helper_errors = HelperErrors::All,
+            ("warnings", _) => {
+                // Twice: what is read from a map and is not there, too.
+                request.script.report_absent_keys = request.helper_errors == HelperErrors::All;
+                request.helper_errors = HelperErrors::All;
+            }
             ("dwarf-pid" | "probe-filter", _) => return Err(format!("--{long} is not there yet")),
             ("aot" | "emit-llvm", _) => return Err(format!("--{long} needs LLVM, which skep does without")),
             // They choose how another compiler does its work, or what is so already.

@@ -162,6 +162,8 @@ fn tell(notice: Notice<'_>, sources: &Sources, request: &Request) {
         Notice::Warning { .. } if request.no_warnings || request.quiet => {}
         Notice::Warning { message, .. } if request.bpftrace => report::line(&format!("WARNING: {message}")),
         Notice::Warning { message, hint } => report::warning(&message, hint.as_deref()),
+        Notice::Failure { message } if request.bpftrace => report::line(&format!("ERROR: {message}")),
+        Notice::Failure { message } => report::warning(&message, None),
         Notice::Diagnostic(diagnostic) if diagnostic.severity == Severity::Warning && request.no_warnings => {}
         Notice::Diagnostic(diagnostic) => show_one(diagnostic, sources, request),
         Notice::Attached { probes } => {

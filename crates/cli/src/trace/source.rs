@@ -62,12 +62,11 @@ pub(crate) fn split_params(words: Vec<String>) -> (Vec<String>, Vec<(String, Opt
 
 /// Settings of the environment: `BPFTRACE_MAX_STRLEN=64` is `max_strlen`.
 pub(crate) fn settings() -> Vec<(String, String)> {
-    /// Variables with that beginning that are no settings.
-    const OTHERS: [&str; 7] = ["btf", "kernel_source", "kernel_build", "vmlinux", "color", "dummy_ts_map", "aot_skip"];
     let mut settings: Vec<(String, String)> = std::env::vars_os()
         .filter_map(|(name, value)| {
             let key = name.to_str()?.strip_prefix("BPFTRACE_")?.to_lowercase();
-            Some((key, value.into_string().ok()?)).filter(|(key, _)| !OTHERS.contains(&key.as_str()))
+            // Other variables may begin like that: `BPFTRACE_COLOR`, or somebody's own.
+            Some((key, value.into_string().ok()?)).filter(|(key, _)| skep_script::check::is_setting(key))
         })
         .collect();
     settings.sort();

@@ -213,6 +213,48 @@ fn the_name_bpftrace_has_its_command_line() {
 }
 
 #[test]
+fn the_name_bpftrace_says_what_scripts_wait_for() {
+    if !needs(&[Root]) {
+        return;
+    }
+    let one = |words: &[&str]| call(&[&["bpftrace"], words].concat());
+    let out = one(&["no_such_file.bt"]);
+    assert_eq!(out.stderr, "ERROR: failed to open file 'no_such_file.bt': No such file or directory\n");
+    assert!(one(&["-e", "BEGIN { cat(\"/x\"); }"]).stderr.contains("ERROR: failed to open file '/x': No such file"));
+    let out = one(&["--include", "errno.h", "-qe", "BEGIN { print(strerror(EPERM)); }"]);
+    assert_eq!(out.stdout.lines().next(), Some("Operation not permitted"), "{}", out.stderr);
+    assert_eq!(
+        one(&["-q", "-f", "json", "-e", "BEGIN { @ = 1; }"]).stdout,
+        "{\"type\": \"map\", \"data\": {\"@\": 1}}\n"
+    );
+    let out = one(&["-kk", "-e", "BEGIN { $a = @[2]; @[1] = $a; clear(@); }"]);
+    assert!(out.stderr.contains("WARNING: Can't lookup map element because it does not exist."), "{}", out.stderr);
+    let mut foreign = crate::support::skep::command(&[], &["bpftrace", "-qe", "BEGIN { }"].map(std::ffi::OsStr::new));
+    foreign.env("BPFTRACE_SOMEBODYS_OWN", "1");
+    assert!(crate::support::skep::finish(&mut foreign).status.success());
+    // What cannot be resolved on the command line has no place in a source.
+    assert!(!one(&["-l", "uprobe:/no_such_folder/x*:*"]).stderr.contains("panicked"));
+}
+
+#[test]
+fn commands_behind_a_signal_are_left_out() {
+    if !needs(&[Root]) {
+        return;
+    }
+    let script = "interval:us:200 { system(\"sleep 0.02; echo tick\"); } END { system(\"echo the end\"); }";
+    let mut command = crate::support::skep::command(&[], &["trace", "--unsafe", script].map(std::ffi::OsStr::new));
+    let skep = Skep::start(&mut command);
+    skep.line("a tick", |line| line == "tick");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let asked = std::time::Instant::now();
+    skep.signal(rustix::process::Signal::INT);
+    let out = skep.end();
+    assert!(asked.elapsed() < std::time::Duration::from_secs(5), "{:?}", asked.elapsed());
+    assert!(out.stdout.ends_with("the end\n"), "{}", out.stdout);
+    assert!(out.stderr.contains("commands of system() were not run"), "{}", out.stderr);
+}
+
+#[test]
 fn a_script_file_runs_by_itself() {
     if !needs(&[Root]) {
         return;

@@ -60,6 +60,13 @@ impl Target for LiveTarget {
     }
 
     fn binary(&self, name: &str, pid: Option<u32>) -> Result<Option<PathBuf>, TargetError> {
+        // What a process runs has a path of its own, which people know it by.
+        if let Some(pid) = pid.filter(|pid| name == format!("/proc/{pid}/exe"))
+            && let Ok(path) = fs::read_link(name)
+            && let Ok(found) = search::resolve(&path.to_string_lossy(), Some(pid))
+        {
+            return Ok(Some(found));
+        }
         Ok(search::resolve(name, pid).ok())
     }
 

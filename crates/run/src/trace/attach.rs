@@ -48,14 +48,20 @@ pub(super) fn attach(
 fn fires_in_order(session: &dyn Session, program: &Program) -> bool {
     let declared = session.spec().program(program.program);
     match declared.attach {
-        AttachPoint::Tracepoint { .. }
-        | AttachPoint::RawTracepoint { .. }
-        | AttachPoint::BtfTracepoint { .. }
-        | AttachPoint::PerfEvent => true,
+        AttachPoint::Tracepoint { .. } | AttachPoint::RawTracepoint { .. } | AttachPoint::BtfTracepoint { .. } => true,
+        AttachPoint::PerfEvent => !program.places.iter().any(|place| is_counted_by_software(&place.attach)),
         AttachPoint::Kprobe { ret, .. } => ret,
         AttachPoint::KprobeMulti { when, .. } => when == skep_spec::program::MultiWhen::Return,
         _ => false,
     }
+}
+
+/// Events that the kernel counts itself: those of one kind are in a list whose newest comes first (`perf_swevent_add`,
+/// kernel/events/core.c). Clocks, its first two numbers, are timers of their own.
+fn is_counted_by_software(attach: &Attach) -> bool {
+    const PERF_TYPE_SOFTWARE: u32 = 1;
+    const PERF_COUNT_SW_TASK_CLOCK: u64 = 1;
+    matches!(attach, Attach::Perf(event) if event.kind == PERF_TYPE_SOFTWARE && event.config > PERF_COUNT_SW_TASK_CLOCK)
 }
 
 struct Context<'a> {

@@ -121,6 +121,11 @@ pub enum Notice<'a> {
         /// What to do about it.
         hint: Option<String>,
     },
+    /// An action failed, and the run goes on.
+    Failure {
+        /// What failed.
+        message: String,
+    },
     /// A place in the script has something to say: a helper failed, `errorf`, `warnf`.
     Diagnostic(&'a Diagnostic),
     /// Everything is attached, at so many places.

@@ -8,6 +8,7 @@ use skep_engine::{Link, Session};
 use skep_script::plan::{Action, Format as Pattern, Plan, Site, Value};
 use skep_script::typed::FormatKind;
 use skep_script::{Diagnostic, Severity, Sources, Span, Type};
+use skep_sys::signal::SignalPipe;
 use skep_view::script::{Names as _, ScriptView};
 
 use super::maps::{self, Generation};
@@ -25,6 +26,15 @@ pub(super) enum Flow {
     Exit(i32),
 }
 
+/// Which commands of `system` are run.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Commands {
+    /// All, even when the end was asked for: those of `END`.
+    pub(super) always: bool,
+    /// How many were left out.
+    pub(super) left_out: u64,
+}
+
 /// Does what records ask for.
 pub(super) struct Performer<'a, 'o> {
     pub(super) session: &'a dyn Session,
@@ -40,6 +50,9 @@ pub(super) struct Performer<'a, 'o> {
     captures: Vec<(String, Option<std::fs::File>)>,
     /// Messages that were told: each once.
     told: HashSet<(u32, String)>,
+    /// Commands of `system` that are still in the buffer when somebody asks for the end are left out: each takes milliseconds,
+    /// and may itself make the next one.
+    pub(super) commands: Commands,
     /// A map of this number was cleared with its printing already.
     cleared: Option<u32>,
 }
@@ -64,6 +77,7 @@ impl<'a, 'o> Performer<'a, 'o> {
             pids: plan.actions.iter().map(pid_offsets).collect(),
             captures: Vec::new(),
             told: HashSet::new(),
+            commands: Commands::default(),
             cleared: None,
         }
     }
@@ -265,7 +279,6 @@ impl<'a, 'o> Performer<'a, 'o> {
 
     /// Prints every map that holds something, and two empty lines before the first one.
     pub(super) fn print_all_maps(&mut self, always_lines: bool) -> Result<(), Error> {
-        let plan = self.plan;
         let mut first = true;
         let lines = |output: &mut Output<'_>| {
             if output.format == Format::Text {
@@ -276,14 +289,27 @@ impl<'a, 'o> Performer<'a, 'o> {
             lines(&mut self.output);
             first = false;
         }
+        self.maps(&mut |output| {
+            if std::mem::take(&mut first) {
+                lines(output);
+            }
+        })
+    }
+
+    /// Prints every map that holds something.
+    pub(super) fn print_maps(&mut self) -> Result<(), Error> {
+        self.maps(&mut |_| {})
+    }
+
+    /// Prints every map that holds something, `before` each.
+    fn maps(&mut self, before: &mut dyn FnMut(&mut Output<'_>)) -> Result<(), Error> {
+        let plan = self.plan;
         for (index, map) in plan.maps.iter().enumerate() {
             let mut entries = maps::read(self.session, map, &self.generations[index])?;
             if entries.is_empty() {
                 continue;
             }
-            if std::mem::take(&mut first) {
-                lines(&mut self.output);
-            }
+            before(&mut self.output);
             maps::write(self.view(), self.output.format, map, &mut entries, (0, 0), &mut self.output.text);
             self.output.after_record();
         }
@@ -302,7 +328,9 @@ impl<'a, 'o> Performer<'a, 'o> {
             self.output.text.extend_from_slice(&rest[..end]);
             rest = rest.get(end + 1..).unwrap_or_default();
         }
-        self.output.text.push(b'\n');
+        if self.output.format != Format::Json {
+            self.output.text.push(b'\n');
+        }
         self.output.piece("join", start);
     }
 
@@ -313,14 +341,19 @@ impl<'a, 'o> Performer<'a, 'o> {
         let most = self.plan.config.max_cat_bytes;
         let read = std::fs::File::open(&path).and_then(|file| file.take(most).read_to_end(&mut self.output.text));
         if let Err(error) = read {
-            let message = format!("cannot read `{path}`: {}", crate::input::io_text(&error));
-            notice(Notice::Warning { message, hint: None });
+            let text = error.to_string();
+            let text = text.split(" (os error").next().unwrap_or_default();
+            notice(Notice::Failure { message: format!("failed to open file '{path}': {text}") });
         }
         self.output.piece("cat", start);
     }
 
     /// A command's output. It may write to the terminal itself, so everything before it is handed on first.
     fn system(&mut self, command: &[u8], notice: &mut dyn FnMut(Notice<'_>)) {
+        if !self.commands.always && SignalPipe::is_end_asked() {
+            self.commands.left_out += 1;
+            return;
+        }
         let command = String::from_utf8_lossy(command).into_owned();
         self.output.flush();
         let start = self.output.text.len();

@@ -122,7 +122,8 @@ impl Reader {
             if stopped {
                 return self;
             }
-            loop {
+            // Under load there is always one more batch: signals are looked at between two.
+            while !self.has_signal() {
                 let mut batch = empty.try_recv().unwrap_or_default();
                 batch.0.clear();
                 let message = match self.take(&mut batch) {
@@ -168,6 +169,11 @@ impl Reader {
             Err(rustix::io::Errno::INTR) => Ok(false),
             Err(error) => Err(Error::new("cannot wait for records").with_source(std::io::Error::from(error))),
         }
+    }
+
+    fn has_signal(&self) -> bool {
+        let mut fds = [PollFd::new(&self.signals, PollFlags::IN)];
+        poll(&mut fds, Some(&rustix::time::Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 
     fn has_ended(&self) -> bool {

@@ -27,6 +27,9 @@ use crate::process::Watched;
 /// it goes on filling.
 const DRAIN: Duration = Duration::from_secs(2);
 
+/// The signal that prints every map, unless the script has a probe for it.
+const PRINT: i32 = Signal::USR1.as_raw();
+
 /// Runs a script until something ends it. Its output goes to `out`, everything else to `notice`.
 ///
 /// # Errors
@@ -59,6 +62,7 @@ pub fn run(
     let mut caught = SignalPipe::ENDING.to_vec();
     let own_signals: Vec<(i32, ProgId)> = own_signals(&plan)?;
     caught.extend(own_signals.iter().map(|(signal, _)| *signal));
+    caught.extend((!caught.contains(&PRINT)).then_some(PRINT));
     let source = plan.events.map(|events| session.records(&[events], false)).transpose()?;
     let mut reader = Reader {
         source,
@@ -112,6 +116,7 @@ pub fn run(
     }
     let links = std::mem::take(&mut run.performer.links);
     crate::attach::detach(links.into_iter().map(|(_, link)| link).collect());
+    run.performer.commands.always = true;
     for (id, _) in programs(&plan, |attach| matches!(attach, Attach::End)) {
         session.test_run(id, &TestRun::default())?;
     }
@@ -125,6 +130,11 @@ pub fn run(
     run.performer.output.is_open()?;
     let lost = counters(session, plan.losses);
     run.tell_losses(&lost, notice);
+    if run.performer.commands.left_out > 0 {
+        let count = run.performer.commands.left_out;
+        let message = format!("{count} commands of system() were not run: they came behind the signal to stop");
+        notice(Notice::Warning { message, hint: None });
+    }
     let named = |(index, count): (usize, u64)| (plan.probe_names.get(index).cloned().unwrap_or_default(), count);
     let lost = lost.into_iter().enumerate().filter(|(_, count)| *count > 0).map(named).collect();
     Ok(Outcome { exit_code: run.exit.unwrap_or(0), lost })
@@ -287,7 +297,9 @@ impl Run<'_, '_> {
                     for (_, id) in &programs {
                         self.session.test_run(*id, &TestRun::default())?;
                     }
-                    if programs.is_empty() {
+                    if programs.is_empty() && signal == PRINT {
+                        self.performer.print_maps()?;
+                    } else if programs.is_empty() {
                         switch.off(self.session);
                         running.stop();
                     }

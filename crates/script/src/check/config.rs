@@ -119,6 +119,11 @@ pub(super) fn config(script: &ast::Script, options: &Options, diagnostics: &mut 
     config
 }
 
+/// Whether a setting has this name, or had it.
+pub fn is_setting(key: &str) -> bool {
+    KEYS.iter().any(|(name, _)| *name == key) || RENAMED.iter().any(|(old, _)| *old == key) || GONE.contains(&key)
+}
+
 struct Problem {
     about_key: bool,
     text: String,

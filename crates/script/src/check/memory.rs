@@ -409,8 +409,14 @@ impl Checker<'_> {
             return self.fail(call.span, text);
         }
         let folded = matches!(value.kind, ExprKind::Const(_)).then(|| self.const_int(&value)).flatten();
-        // A literal has the size that holds it: bswap(0x1234) is 0x3412.
+        let is_literal = call.expr(0).is_some_and(|arg| matches!(arg.kind, ast::ExprKind::Int { .. }));
+        // A literal has the size that holds it: bswap(0x1234) is 0x3412. Arithmetic of literals is of 64 bits.
         let ty = match folded {
+            Some(_)
+                if !is_literal && matches!(call.expr(0).map(|arg| &arg.kind), Some(ast::ExprKind::Binary { .. })) =>
+            {
+                int(8, false)
+            }
             Some(number) => {
                 let size = [1u8, 2, 4, 8].into_iter().find(|size| super::infer::holds(&int(*size, false), number));
                 int(size.unwrap_or(8), false)

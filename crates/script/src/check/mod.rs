@@ -44,6 +44,7 @@ mod builtins;
 mod call;
 mod compile_time;
 mod config;
+pub use config::is_setting;
 mod convert;
 mod dump;
 mod expr;

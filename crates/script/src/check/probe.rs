@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::infer::Shape;
 use super::{Checker, FunctionSlot, scope::Body};
-use crate::points::{self, Arg, Args, Numbered, Point, Provider, Return};
+use crate::plan::{Config, Missing};
+use crate::points::{self, Arg, Args, Numbered, Point, Provider, Resolver, Return};
 use crate::typed::{self, Context, Expr, ExprKind, FunctionRef, Stmt, StmtKind};
 use crate::types::{Space, Type};
 use crate::{Diagnostic, Span, ast};
@@ -98,9 +99,18 @@ impl<'a> Checker<'a> {
             self.uses_of_block(&probe.body, &mut uses);
             let mut groups: HashMap<GroupKey, usize> = HashMap::new();
             let mut seen = HashSet::new();
+            // Of a list of names for one thing, such as a function that was renamed, one has to be there.
+            let lenient = Config { missing_probes: Missing::Warn, ..self.config.clone() };
+            let lists =
+                !self.options.bpftrace && self.config.missing_probes == Missing::Error && probe.points.len() > 1;
+            let one_is_there =
+                lists && probe.points.iter().any(|written| !self.resolver.resolve(written, &mut Vec::new()).is_empty());
             for written in &probe.points {
                 let mut found = Vec::new();
-                let points = self.resolver.resolve(written, &mut found);
+                let points = match one_is_there {
+                    true => Resolver { config: &lenient, ..self.resolver }.resolve(written, &mut found),
+                    false => self.resolver.resolve(written, &mut found),
+                };
                 let alone = points.len() == 1;
                 found.into_iter().for_each(|diagnostic| self.diagnostics.push(diagnostic));
                 for point in points {

@@ -85,9 +85,7 @@ impl Checker<'_> {
                 match value.kind {
                     ExprKind::MapDelete { map, key } => {
                         let key = key.map(|key| *key);
-                        // In the old style nobody asked whether the key is there.
-                        let warn = args.len() == 2;
-                        out.push(Stmt { kind: StmtKind::Delete { map, key, warn }, span: expr.span });
+                        out.push(Stmt { kind: StmtKind::Delete { map, key, warn: true }, span: expr.span });
                     }
                     _ => out.extend(statements(value)),
                 }

@@ -79,7 +79,16 @@ impl Checker<'_> {
             _ => None,
         };
         let most = self.config.max_strlen;
-        let value = self.arg(call, 0)?;
+        let mut value = self.arg(call, 0)?;
+        if let (Some(Length::Literal(length)), ExprKind::Bytes(bytes)) = (&length, &mut value.kind)
+            && (bytes.len() as i128 + 2..=i128::from(most)).contains(length)
+        {
+            // What a literal does not have behind its NUL is zero, too.
+            let mut whole = bytes.to_vec();
+            whole.resize(*length as usize, 0);
+            *bytes = whole.into();
+            value.ty = Type::String { size: (*length as u32).max(1) };
+        }
         let own = match &value.ty {
             Type::Array { .. } | Type::Struct(_) => Some(value.ty.size()),
             Type::String { size } => Some(*size),

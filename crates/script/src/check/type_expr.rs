@@ -73,6 +73,13 @@ impl Checker<'_> {
     /// What `sizeof` and `typeof` take: of an expression only the type is of interest.
     pub(super) fn type_or_expr(&mut self, of: &ast::TypeOrExpr) -> Option<Type> {
         match of {
+            ast::TypeOrExpr::Type(ast::TypeExpr { kind: ast::TypeKind::Name(name), span })
+                if self.structs.type_name(name).is_none() && self.structs.constant(name).is_some() =>
+            {
+                // A constant of an enum: `sizeof(TCP_ESTABLISHED)`.
+                let value = self.expr(&ast::Expr { kind: ast::ExprKind::Ident(name.clone()), span: *span })?;
+                Some(self.shape_of(&value).ty)
+            }
             ast::TypeOrExpr::Type(ty) => self.type_of(ty),
             ast::TypeOrExpr::Expr(expr) => {
                 // A map's type is of interest even when it cannot be read.

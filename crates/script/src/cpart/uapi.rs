@@ -25,6 +25,107 @@ pub(crate) fn names<'n>() -> impl Iterator<Item = &'n str> {
     table::MACROS.iter().chain(table::ENUMERATORS).flat_map(|(_, rows)| rows.iter().map(|(name, _)| *name))
 }
 
+/// Whether a header of this name may be one of the kernel's or the C library's, by its folder, or by its name where it has
+/// none.
+pub(crate) fn is_header(name: &str) -> bool {
+    /// Folders of include/, include/uapi/, and of glibc.
+    const FOLDERS: [&str; 46] = [
+        "acpi",
+        "arpa",
+        "asm",
+        "asm-generic",
+        "bits",
+        "bpf",
+        "clocksource",
+        "crypto",
+        "cxl",
+        "drm",
+        "dt-bindings",
+        "gnu",
+        "hyperv",
+        "keys",
+        "kunit",
+        "kvm",
+        "linux",
+        "math-emu",
+        "media",
+        "memory",
+        "misc",
+        "mtd",
+        "net",
+        "netinet",
+        "netipx",
+        "netpacket",
+        "pcmcia",
+        "protocols",
+        "ras",
+        "rdma",
+        "rpc",
+        "rv",
+        "scsi",
+        "soc",
+        "sound",
+        "sys",
+        "target",
+        "trace",
+        "uapi",
+        "ufs",
+        "vdso",
+        "video",
+        "xen",
+        "kernel",
+        "fs",
+        "block",
+    ];
+    /// Of the C library, the compiler, and what libbpf programs include.
+    const FILES: [&str; 40] = [
+        "assert.h",
+        "ctype.h",
+        "dirent.h",
+        "dlfcn.h",
+        "elf.h",
+        "endian.h",
+        "err.h",
+        "errno.h",
+        "fcntl.h",
+        "float.h",
+        "grp.h",
+        "inttypes.h",
+        "iso646.h",
+        "limits.h",
+        "locale.h",
+        "math.h",
+        "mqueue.h",
+        "netdb.h",
+        "poll.h",
+        "pthread.h",
+        "pwd.h",
+        "sched.h",
+        "semaphore.h",
+        "signal.h",
+        "spawn.h",
+        "stdalign.h",
+        "stdarg.h",
+        "stdbool.h",
+        "stddef.h",
+        "stdint.h",
+        "stdio.h",
+        "stdlib.h",
+        "string.h",
+        "strings.h",
+        "syslog.h",
+        "termios.h",
+        "time.h",
+        "ucontext.h",
+        "unistd.h",
+        "vmlinux.h",
+    ];
+    match name.split_once('/') {
+        Some((folder, _)) => FOLDERS.contains(&folder),
+        None => FILES.contains(&name),
+    }
+}
+
 fn find(table: &[(&str, &[(&str, i64)])], name: &str) -> Option<i64> {
     table.iter().flat_map(|(_, rows)| rows.iter()).find(|(it, _)| *it == name).map(|(_, value)| *value)
 }
@@ -43,6 +144,12 @@ mod tests {
             }
         }
         assert!(seen.len() > 1500);
+    }
+
+    #[test]
+    fn headers_are_known_by_their_folder() {
+        assert!(is_header("linux/sched.h") && is_header("net/sock.h") && is_header("errno.h"));
+        assert!(!is_header("lol/no.h") && !is_header("mine.h"));
     }
 
     #[test]

@@ -320,12 +320,24 @@ impl<'a> Body<'_, 'a> {
         let pointer = self.lookup(map, key);
         let (there, join) = (self.f.block(0), self.f.block(1));
         let zero = self.number(0);
-        self.f.branch(Cond::Ne, Width::W64, pointer, 0, (there, &[]), (join, &[zero]));
+        let absent = self.f.block(0);
+        self.f.branch(Cond::Ne, Width::W64, pointer, 0, (there, &[]), (absent, &[]));
+        self.f.switch_to(absent);
+        self.report_absent(map);
+        self.f.jump(join, &[zero]);
         self.f.switch_to(there);
         let value = self.load_scalar(Place::behind(pointer), ty);
         self.f.jump(join, &[value]);
         self.f.switch_to(join);
         self.f.param(join, 0)
+    }
+
+    /// Tells that a key is not in the map, where that is asked for.
+    fn report_absent(&mut self, map: MapRef) {
+        if self.unit.options.report_absent_keys {
+            let zero = self.number(0);
+            self.report(zero, helpers::MAP_LOOKUP_ELEM, Some(map.0), true);
+        }
     }
 
     /// `@m[k]` of a type in memory, copied to `to`; zeroes when it is absent.
@@ -337,6 +349,7 @@ impl<'a> Body<'_, 'a> {
         self.copy(Place::behind(pointer), to, ty.size());
         self.f.jump(done, &[]);
         self.f.switch_to(absent);
+        self.report_absent(map);
         self.zero(to, 0, ty.size());
         self.f.jump(done, &[]);
         self.f.switch_to(done);

@@ -43,7 +43,11 @@ impl Resolver<'_> {
         }
         let mut found = Vec::new();
         for path in self.binaries(asked, binary, out)? {
-            self.functions(asked, &path, language, function, &mut found)?;
+            match self.functions(asked, &path, language, function, &mut found) {
+                // Of many files, some may be none that can be probed.
+                Err(_) if binary.is_some_and(is_pattern) => {}
+                other => other?,
+            }
         }
         if found.is_empty() && !out.iter().any(|it| it.span == Some(asked.span)) {
             let hint = self.near_function(asked, binary, function);
@@ -160,7 +164,7 @@ impl Resolver<'_> {
                 .ok_or_else(|| asked.error(format!("Invalid function/address argument: {function}")))?;
             let off = self.target.file_offset(path, address).map_err(|error| unreadable(&error))?;
             let Some(off) = off else {
-                return Err(asked.error(format!("{} has no code at {address:#x}", path.display())));
+                return Err(asked.error(format!("Could not resolve address: {}:{address:#x}", path.display())));
             };
             found.push(offset_point(asked.provider, path, address, off));
             return Ok(());
@@ -171,7 +175,11 @@ impl Resolver<'_> {
             Some(Ok(off)) => off,
             Some(Err(text)) => return Err(asked.error(format!("Invalid offset: {text}"))),
         };
-        if self.target.user_symbol(path, name).map_err(|error| unreadable(&error))?.is_some() {
+        if let Some(symbol) = self.target.user_symbol(path, name).map_err(|error| unreadable(&error))? {
+            if symbol.size_bytes > 0 && off >= symbol.size_bytes {
+                let size = symbol.size_bytes;
+                return Err(asked.error(format!("Offset outside the function bounds ('{name}' size is {size:#x})")));
+            }
             found.push(uprobe_point(asked.provider, path, name, off));
         }
         Ok(())
@@ -227,10 +235,21 @@ impl Resolver<'_> {
     }
 
     fn near_function(&self, asked: Asked<'_>, binary: Option<&str>, function: &str) -> Option<String> {
+        /// Libraries that glibc 2.34 made a part of libc; empty ones of these names are left.
+        const NOW_LIBC: [&str; 5] = ["libpthread", "libdl", "librt", "libutil", "libanl"];
         if is_pattern(function) {
             return None;
         }
         let path = self.binaries(asked, binary, &mut Vec::new()).ok()?.into_iter().next()?;
+        let file = path.file_name().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
+        let stem = file.split(['.', '-']).next().unwrap_or_default();
+        if NOW_LIBC.contains(&stem)
+            && let Ok(Some(libc)) = self.target.binary("libc", self.options.pid)
+            && self.target.user_symbol(&libc, function).is_ok_and(|found| found.is_some())
+        {
+            let kind = asked.provider.name();
+            return Some(format!("since glibc 2.34 it is a function of libc: write {kind}:libc:{function}"));
+        }
         let all = self.target.user_functions(&path).ok()?;
         let (name, _) = split_offset(function);
         // A C++ name is asked for in the words of its source.
