@@ -36,6 +36,9 @@ const MODULES: &[&str] = &[
     "x_tables",
     "tls",
     "tcp_bbr",
+    "null_blk",
+    "md_mod",
+    "xfs",
 ];
 
 /// A compiled test binary.
@@ -139,6 +142,7 @@ pub(crate) fn build(kernel: &Kernel, binaries: &Binaries, filter: &str, extra: &
     if extra.tests {
         repository(&mut archive, &paths::root())?;
         objects(&mut archive)?;
+        scripts(&mut archive)?;
         for file in &binaries.programs {
             archive.file(&file.to_string_lossy(), 0o755, &stripped(file)?);
         }
@@ -258,6 +262,33 @@ fn objects(archive: &mut Archive) -> Result<()> {
         archive.copy(&object.to_string_lossy(), &object)?;
     }
     Ok(())
+}
+
+/// Scripts that tests run and that are not in the repository: bpftrace's tools, as this machine has them installed, and those of
+/// the documents.
+fn scripts(archive: &mut Archive) -> Result<()> {
+    let mut found = Vec::new();
+    for (folder, place) in [(PathBuf::from("/usr/sbin"), PathBuf::from("/usr/sbin"))].into_iter().chain(
+        folders(&paths::documents()).into_iter().map(|folder| {
+            let place = paths::objects().join("documents").join(folder.file_name().unwrap_or_default());
+            (folder, place)
+        }),
+    ) {
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().filter_map(Result::ok);
+        found.extend(entries.map(|entry| (place.join(entry.file_name()), entry.path())));
+    }
+    found.retain(|(_, file)| file.extension().is_some_and(|extension| extension == "bt"));
+    found.sort();
+    for (place, file) in found {
+        archive.copy(&place.to_string_lossy(), &file)?;
+    }
+    Ok(())
+}
+
+/// The folders in a folder; none where it does not exist.
+fn folders(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
+    entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
 }
 
 /// The modules that tests need, in an order in which they can be loaded.

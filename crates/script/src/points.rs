@@ -395,6 +395,12 @@ impl Point {
 const KPROBE_MULTI: u32 = 5 << 16 | 18 << 8;
 const UPROBE_MULTI: u32 = 6 << 16 | 6 << 8;
 
+/// Whether the kernel attaches one program to many of its functions: it has `CONFIG_FPROBE`, which Debian's 6.1 leaves out. The
+/// program's type depends on it, so it is asked before anything is loaded.
+fn has_fprobe(target: &dyn Target) -> bool {
+    target.symbols(&["register_fprobe"]).map_or(true, |found| matches!(found[..], [Some(_)]))
+}
+
 /// Section of one program that serves all `points`, which share it ([`Point::shares_with`]); the single place's own section when
 /// there is one. Many kernel or user functions get a multi section where the kernel is new enough; whether it was built with
 /// that is found out by loading, and what else to do then is the engine's business.
@@ -415,7 +421,9 @@ pub fn section(points: &[Point], target: &dyn Target) -> Option<String> {
     };
     let version = target.kernel_version();
     let multi = match first.provider {
-        Provider::Kprobe | Provider::Kretprobe => version >= KPROBE_MULTI && points.iter().all(named),
+        Provider::Kprobe | Provider::Kretprobe => {
+            version >= KPROBE_MULTI && points.iter().all(named) && has_fprobe(target)
+        }
         Provider::Uprobe | Provider::Uretprobe => version >= UPROBE_MULTI && one_binary(),
         _ => false,
     };

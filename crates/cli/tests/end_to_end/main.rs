@@ -16,6 +16,7 @@ mod maps;
 mod network;
 mod stop;
 mod tool;
+mod tools;
 mod trace;
 mod tracepoints;
 mod uprobes;

@@ -130,6 +130,7 @@ pub fn check(
             unrolled: 0,
             depth: 0,
             settled: false,
+            wide: HashMap::new(),
         };
         let typed = checker.run(script);
         diagnostics = checker.diagnostics;
@@ -207,6 +208,9 @@ struct Checker<'a> {
     depth: u32,
     /// Nothing moves any more, but some places never got a type: they are taken for `int64`.
     settled: bool,
+    /// Variables that are read behind the block that assigns them first, by unit and name: the node that they are kept by, and
+    /// where they are read. They belong to the whole body.
+    wide: HashMap<(u32, String), (usize, Span)>,
 }
 
 /// A subprogram.

@@ -9,7 +9,7 @@ use crate::plan::{Config, Missing};
 use crate::points::{self, Arg, Args, Numbered, Point, Provider, Resolver, Return};
 use crate::typed::{self, Context, Expr, ExprKind, FunctionRef, Stmt, StmtKind};
 use crate::types::{Space, Type};
-use crate::{Diagnostic, Span, ast};
+use crate::{Diagnostic, Severity, Span, ast};
 
 /// A body with the places where it means the same.
 pub(super) struct Unit<'a> {
@@ -17,7 +17,7 @@ pub(super) struct Unit<'a> {
     pub probe: &'a ast::Probe,
     /// Its number.
     pub index: u32,
-    /// At least one.
+    /// None for a probe that is nowhere, as its script allows: its body is read and not run.
     pub points: Vec<Point>,
     /// What the arguments are there; `None` when the body names none or the machine does not tell.
     pub args: Option<Arc<Args>>,
@@ -99,6 +99,8 @@ impl<'a> Checker<'a> {
             self.uses_of_block(&probe.body, &mut uses);
             let mut groups: HashMap<GroupKey, usize> = HashMap::new();
             let mut seen = HashSet::new();
+            let first = self.units.len();
+            let mut absent = true;
             // Of a list of names for one thing, such as a function that was renamed, one has to be there.
             let lenient = Config { missing_probes: Missing::Warn, ..self.config.clone() };
             let lists =
@@ -112,6 +114,7 @@ impl<'a> Checker<'a> {
                     false => self.resolver.resolve(written, &mut found),
                 };
                 let alone = points.len() == 1;
+                absent &= found.iter().all(|diagnostic| diagnostic.severity == Severity::Warning);
                 found.into_iter().for_each(|diagnostic| self.diagnostics.push(diagnostic));
                 for point in points {
                     // `kprobe:vfs_read,kprobe:vfs_*` names a place twice.
@@ -122,6 +125,12 @@ impl<'a> Checker<'a> {
                     }
                     self.place_point(probe, index as u32, point, written.span, &uses, alone, &mut groups, &mut next);
                 }
+            }
+            if absent && self.units.len() == first {
+                // Its maps still have the types that its body gives them: other probes clear and print them.
+                let (points, args, index) = (Vec::new(), None, index as u32);
+                self.units.push(Unit { probe, index, points, args, id: next, wants_split: false });
+                next += 1;
             }
         }
         let limit = self.config.max_bpf_progs;
@@ -218,6 +227,8 @@ impl<'a> Checker<'a> {
             self.structs.look_in(unit.points.first().and_then(Point::user_binary));
             self.unit = unit.id;
             self.current = at;
+            let speaking = std::mem::replace(&mut self.diagnostics.speaking, false);
+            self.diagnostics.speaking = speaking && !unit.points.is_empty();
             self.open_body();
             let predicate = probe.predicate.as_ref().map(|it| (self.condition(it, "predicate"), it.span));
             let mut stmts = self.block(&probe.body);
@@ -226,6 +237,7 @@ impl<'a> Checker<'a> {
                 stmts = vec![Stmt { kind: StmtKind::If(condition, stmts, Vec::new()), span }];
             }
             let vars = self.close_body();
+            self.diagnostics.speaking = speaking;
             let unit = &self.units[at];
             let Some(first) = unit.points.first() else { continue };
             typed.probes.push(typed::Probe {

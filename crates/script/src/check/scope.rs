@@ -13,8 +13,8 @@ use crate::{Diagnostic, Span, ast};
 pub(super) struct Body {
     locals: Vec<Local>,
     scopes: Vec<HashMap<String, VarRef>>,
-    /// Names of blocks that were left, for hints.
-    left: HashMap<String, Span>,
+    /// Variables of blocks that were left, and whether `let` declared them there.
+    left: HashMap<String, (Span, bool)>,
     /// Loops around this place.
     pub loops: u32,
     /// Loops of `for` around this place.
@@ -33,6 +33,8 @@ struct Local {
     shape: Option<Shape>,
     /// Written with its type.
     declared: bool,
+    /// Declared by `let`.
+    by_let: bool,
     assigned: bool,
     read: bool,
 }
@@ -42,6 +44,16 @@ impl Checker<'_> {
     pub(super) fn open_body(&mut self) {
         self.body = Body::default();
         self.body.scopes.push(HashMap::new());
+        let wide = self.wide.iter().filter(|((unit, _), _)| *unit == self.unit);
+        let mut wide: Vec<_> = wide.map(|((_, name), &(node, span))| (node, name.clone(), span)).collect();
+        wide.sort_unstable_by_key(|(node, ..)| std::cmp::Reverse(*node));
+        for (node, name, span) in wide {
+            self.declare_at(&name, node, span, None);
+            let text =
+                format!("{name} is used outside of the block that assigns it first, and so belongs to the whole probe");
+            let hint = format!("declare it in front of the block, as newer bpftrace wants it: `let {name};`");
+            self.diagnostics.push(Diagnostic::warning(span, text).with_hint(hint));
+        }
     }
 
     /// Ends a body: its variables with their types.
@@ -65,7 +77,7 @@ impl Checker<'_> {
     pub(super) fn close_scope(&mut self) {
         for (name, var) in self.body.scopes.pop().unwrap_or_default() {
             if let Some(local) = self.body.locals.get(var.0 as usize) {
-                self.body.left.insert(name, local.span);
+                self.body.left.insert(name, (local.span, local.by_let));
             }
         }
     }
@@ -95,6 +107,7 @@ impl Checker<'_> {
             span,
             shape,
             declared: is_declared,
+            by_let: false,
             assigned: false,
             read: false,
         });
@@ -113,10 +126,18 @@ impl Checker<'_> {
             span: Span::default(),
             shape: Some(Shape::fixed(ty)),
             declared: true,
+            by_let: false,
             assigned: true,
             read: true,
         });
         var
+    }
+
+    /// Notes that `let` declared the variable, so it ends with its block whatever follows.
+    pub(super) fn declared_by_let(&mut self, var: VarRef) {
+        if let Some(local) = self.body.locals.get_mut(var.0 as usize) {
+            local.by_let = true;
+        }
     }
 
     /// The variable's value.
@@ -141,9 +162,17 @@ impl Checker<'_> {
     pub(super) fn read_var(&mut self, name: &str, span: Span) -> Option<Expr> {
         let Some(var) = self.find_var(name) else {
             let mut diagnostic = Diagnostic::error(span, format!("Undefined or undeclared variable: {name}"));
-            if let Some(first) = self.body.left.get(name) {
+            if let Some(&(first, by_let)) = self.body.left.get(name) {
+                // Up to bpftrace 0.21 a variable belonged to the whole probe, and many tools still rely on that.
+                if !self.options.bpftrace && !by_let && !self.diagnostics.speaking {
+                    // No node of the tree lies there.
+                    let node = usize::MAX - self.wide.len();
+                    self.wide.insert((self.unit, name.to_owned()), (node, span));
+                    self.changed = true;
+                    return None;
+                }
                 diagnostic = diagnostic
-                    .with_label(*first, "the variable of this name ends with its block")
+                    .with_label(first, "the variable of this name ends with its block")
                     .with_hint(format!("declare it in front of the block: `let {name};`"));
             } else {
                 let names: Vec<&str> =

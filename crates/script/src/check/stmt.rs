@@ -132,6 +132,7 @@ impl Checker<'_> {
             other => (other, None),
         };
         let target = self.declare_var(var, fixed.clone());
+        self.declared_by_let(target);
         if let Some(first) = first {
             self.assigned(target, &Shape::fixed(first), span);
         }

@@ -20,6 +20,14 @@ pub(crate) enum Need {
     Cgroup,
     /// A program on `PATH`.
     Program(&'static str),
+    /// A symbol of the kernel.
+    Symbol(&'static str),
+    /// A tracepoint, as `category/event`.
+    Tracepoint(&'static str),
+    /// A disk that can be written to: one under the target folder, or null_blk's.
+    BlockDevice,
+    /// This binary's functions are those of the machine's C library.
+    Glibc,
 }
 
 /// True when the machine has all of these; else prints the line that says what it lacks.
@@ -50,6 +58,20 @@ impl Need {
             Need::Veth => (rustix::process::geteuid().is_root() && on_path("ip"), "root and `ip`"),
             Need::Cgroup => (super::cgroup::mount().is_some(), "cgroup v2"),
             Need::Program(name) => (on_path(name), name),
+            Need::Symbol(name) => {
+                let symbols = std::fs::read_to_string("/proc/kallsyms").unwrap_or_default();
+                (symbols.lines().any(|line| line.split_whitespace().nth(2) == Some(name)), name)
+            }
+            Need::Tracepoint(name) => (
+                skep_sys::tracefs::Tracefs::shared()
+                    .is_ok_and(|files| files.read(&format!("events/{name}/id")).is_ok()),
+                name,
+            ),
+            Need::BlockDevice => {
+                let disk = ["/dev/nullb0", "/dev/vda", "/dev/sda", "/dev/nvme0n1"];
+                (disk.iter().any(|path| std::path::Path::new(path).exists()), "a block device")
+            }
+            Need::Glibc => (cfg!(target_env = "gnu"), "glibc"),
         };
         (!there).then(|| name.to_owned())
     }

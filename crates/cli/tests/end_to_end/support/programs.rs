@@ -42,6 +42,14 @@ pub(crate) fn document(name: &str) -> Option<PathBuf> {
     source.is_file().then_some(source)
 }
 
+/// A script of the documents, such as `06-tcpstates/tcpstates`. `None` where the documents are not at hand.
+pub(crate) fn script(name: &str) -> Option<PathBuf> {
+    let folder = std::env::var_os("SKEP_DOCUMENTS").map(PathBuf::from);
+    let folders = [folder.unwrap_or_else(|| root().join("../shared/seeds/programs")), objects().join("documents")];
+    let mut files = folders.iter().map(|folder| folder.join(format!("{name}.bt")));
+    files.find(|file| file.is_file())
+}
+
 /// The example, and the document's program of the same purpose where it is at hand.
 pub(crate) fn both(example_name: &str, document_name: &str) -> Vec<PathBuf> {
     let mut all = vec![example(example_name)];
