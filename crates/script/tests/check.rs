@@ -54,5 +54,7 @@ fn contexts_have_arguments() {
 
 #[test]
 fn wrong_scripts_are_refused_where_they_are_wrong() {
-    common::check("errors-types", |_, text| checked(text, &Options::default()));
+    // The rules of bpftrace to the letter: fewer mistakes are forgiven.
+    let options = Options { bpftrace: true, ..Options::default() };
+    common::check("errors-types", |_, text| checked(text, &options));
 }

@@ -108,7 +108,7 @@ fn like(pattern: &str, word: &str) -> bool {
 #[test]
 fn a_pattern_stands_for_lines() {
     assert!(matches("* # cat -1 2 *nosuch", "12:00:01 77 cat  -1 2 /tmp/nosuch"));
-    assert!(matches("... @[vfs_*]: #", "@[vfs_read]: 12") && matches("[# ... |", "[4, 8) 3 |@@ |"));
+    assert!(matches("... @[vfs_*]: #", "@[vfs_read]: 12") && matches("[#* ... |", "[4, 8) 3 |@@ |"));
     assert!(!matches("# cat", "x cat") && !matches("a ... b", "a c") && !matches("#", "12x"));
 }
 
@@ -140,13 +140,13 @@ tools! {
     setuids "setuids" [] live set_user
         => "... 0 setuid uid=65534 (0)", debian [] "... 0 setuid uid=65534 (0)";
     syscount "syscount" [] at_end || run("true", &[])
-        => "@syscall[exit_group]: #", debian [] "@syscall[#]: #";
+        => "@syscall[*]: #", debian [] "@syscall[#]: #";
     threadsnoop "threadsnoop" [Need::Glibc] live || std::thread::spawn(|| ()).join().expect("the thread does nothing")
         => "#:#:#.# {me} ...";
 
     // Processors.
     cpuwalk "cpuwalk" [] at_end work => "[#, #) # ...", debian [] "[#, #) # ...";
-    runqlat "runqlat" [] at_end work => "[# ... |", debian [] "[# ... |";
+    runqlat "runqlat" [] at_end work => "[#* ... |", debian [] "[#* ... |";
     runqlen "runqlen" [] at_end work => "[0, 1) # ...";
     loads "loads" [Symbol("avenrun")] live || ()
         => "#:#:# load averages: #.# #.# #.#", debian [] "#:#:# load averages: #.# #.# #.#";
@@ -164,16 +164,16 @@ tools! {
     vfsstat "vfsstat" [Kprobes] live write_to_disk => "@[vfs_write]: #", debian [] "@[vfs_write]: #";
 
     // Block devices.
-    biolatency "biolatency" [BlockDevice, Tracepoint("block/block_io_start")] at_end write_to_disk => "[# ... |";
+    biolatency "biolatency" [BlockDevice, Tracepoint("block/block_io_start")] at_end write_to_disk => "[#* ... |";
     biosnoop "biosnoop" [BlockDevice, Tracepoint("block/block_io_start")] live write_to_disk => "# #,# ... # #";
-    biostacks "biostacks" [BlockDevice, Tracepoint("block/block_io_start")] at_end write_to_disk => "[# ... |";
-    bitesize "bitesize" [BlockDevice] at_end write_to_disk => "[# ... |", debian [] "[# ... |";
+    biostacks "biostacks" [BlockDevice, Tracepoint("block/block_io_start")] at_end write_to_disk => "[#* ... |";
+    bitesize "bitesize" [BlockDevice] at_end write_to_disk => "[#* ... |", debian [] "[#* ... |";
     writeback "writeback" [BlockDevice] live write_back => "#:#:# * # sync #.#", debian [] "#:#:# * # sync #.#";
     mdflush "mdflush" [Kprobes, Symbol("md_flush_request")] live || ()
         => "TIME PID COMM DEVICE", debian [] "TIME PID COMM DEVICE";
     xfsdist "xfsdist" [Kprobes, Symbol("xfs_file_open")] live || ()
         => "Tracing XFS operation latency... Hit Ctrl-C to end.", debian [] "Tracing XFS operation latency... Hit Ctrl-C to end.";
-    biolatency_kp "biolatency-kp" [Kprobes, BlockDevice, Symbol("blk_account_io_done")] at_end write_to_disk => "[# ... |";
+    biolatency_kp "biolatency-kp" [Kprobes, BlockDevice, Symbol("blk_account_io_done")] at_end write_to_disk => "[#* ... |";
 
     // Rights and memory.
     capable "capable" [Kprobes] live || run("chroot", &["/", "true"])
@@ -199,7 +199,7 @@ tools! {
     gethostlatency "gethostlatency" [Program("getent")] live || run("getent", &["ahosts", "localhost"])
         => "#:#:# # getent # localhost", debian [] "#:#:# # getent # localhost";
     sslsnoop "sslsnoop" [Program("openssl"), Need::Glibc] live sign => "# # openssl # 1 RSA_sign";
-    ssllatency "ssllatency" [Program("openssl"), Need::Glibc] at_end sign => "@hist[RSA_sign]:";
+    ssllatency "ssllatency" [Program("openssl"), Need::Glibc] at_end sign => "@hist[*]:";
 }
 
 /// Runs a command to its end; its verdict does not matter.
@@ -370,7 +370,7 @@ fn listings_name_probes_and_their_fields() {
     let fields = call(&["list", "-v", "tracepoint:syscalls:sys_enter_execve"]).stdout;
     let fields: Vec<String> =
         fields.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-    assert!(fields.iter().any(|line| line.starts_with("const char *const *argv")), "{fields:?}");
+    assert!(fields.iter().any(|line| line.ends_with("argv")), "{fields:?}");
 }
 
 #[test]
