@@ -245,7 +245,8 @@ impl skep_spec::Target for Kernel {
     }
 
     fn symbols(&self, names: &[&str]) -> Result<Vec<Option<u64>>, TargetError> {
-        Ok(names.iter().map(|name| KERNEL_FUNCTIONS.iter().any(|(_, it)| it == name).then_some(1)).collect())
+        let known = |name: &str| name == "register_fprobe" || KERNEL_FUNCTIONS.iter().any(|(_, it)| *it == name);
+        Ok(names.iter().map(|name| known(name).then_some(1)).collect())
     }
 
     fn kconfig(&self, names: &[&str]) -> Result<Vec<Option<String>>, TargetError> {

@@ -217,7 +217,9 @@ impl skep_spec::Target for Machine {
     }
 
     fn symbols(&self, names: &[&str]) -> Result<Vec<Option<u64>>, TargetError> {
-        Ok(names.iter().map(|name| (*name == "avenrun").then_some(0xffff_ffff_8200_0000)).collect())
+        // The second says that the kernel has CONFIG_FPROBE.
+        let known = ["avenrun", "register_fprobe"];
+        Ok(names.iter().map(|name| known.contains(name).then_some(0xffff_ffff_8200_0000)).collect())
     }
 
     fn kconfig(&self, names: &[&str]) -> Result<Vec<Option<String>>, TargetError> {
