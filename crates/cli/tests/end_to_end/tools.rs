@@ -147,7 +147,7 @@ tools! {
     // Processors.
     cpuwalk "cpuwalk" [] at_end work => "[#, #) # ...", debian [] "[#, #) # ...";
     runqlat "runqlat" [] at_end work => "[#* ... |", debian [] "[#* ... |";
-    runqlen "runqlen" [] at_end work => "[0, 1) # ...";
+    runqlen "runqlen" [] at_end work => "[#, #) # ...";
     loads "loads" [Symbol("avenrun")] live || ()
         => "#:#:# load averages: #.# #.# #.#", debian [] "#:#:# load averages: #.# #.# #.#";
 
@@ -166,7 +166,7 @@ tools! {
     // Block devices.
     biolatency "biolatency" [BlockDevice, Tracepoint("block/block_io_start")] at_end write_to_disk => "[#* ... |";
     biosnoop "biosnoop" [BlockDevice, Tracepoint("block/block_io_start")] live write_to_disk => "# #,# ... # #";
-    biostacks "biostacks" [BlockDevice, Tracepoint("block/block_io_start")] at_end write_to_disk => "[#* ... |";
+    biostacks "biostacks" [BlockDevice, Tracepoint("block/block_io_start")] at_end write_to_disk => "@usecs[";
     bitesize "bitesize" [BlockDevice] at_end write_to_disk => "[#* ... |", debian [] "[#* ... |";
     writeback "writeback" [BlockDevice] live write_back => "#:#:# * # sync #.#", debian [] "#:#:# * # sync #.#";
     mdflush "mdflush" [Kprobes, Symbol("md_flush_request")] live || ()
