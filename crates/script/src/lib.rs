@@ -47,6 +47,8 @@ pub mod parser;
 pub mod passes;
 pub mod plan;
 pub mod points;
+#[doc(hidden)]
+pub mod random;
 pub mod render;
 pub mod source;
 pub mod structs;

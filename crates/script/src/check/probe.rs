@@ -11,6 +11,9 @@ use crate::typed::{self, Context, Expr, ExprKind, FunctionRef, Stmt, StmtKind};
 use crate::types::{Space, Type};
 use crate::{Diagnostic, Severity, Span, ast};
 
+/// Registers that carry arguments.
+const PARAMS_MAX: usize = 5;
+
 /// A body with the places where it means the same.
 pub(super) struct Unit<'a> {
     /// The probe as written.
@@ -295,6 +298,18 @@ impl<'a> Checker<'a> {
             let params = item.params.iter().map(|(_, ty)| self.type_of(ty).unwrap_or(Type::I64)).collect();
             let ret = self.type_of(&item.ret).unwrap_or(Type::Void);
             self.body = Body::default();
+            if !ret.is_scalar() && ret != Type::Void {
+                let message = format!("Function '{}' can not return a value of type '{ret}'", item.name.name);
+                self.error(item.name.span, message);
+            }
+            if item.params.len() > PARAMS_MAX {
+                let message = format!(
+                    "Function '{}' has {} parameters, at most {PARAMS_MAX} are possible",
+                    item.name.name,
+                    item.params.len()
+                );
+                self.error(item.name.span, message);
+            }
             if self.function_names.contains_key(item.name.name.as_str()) {
                 self.error(item.name.span, format!("Redefinition of function '{}'", item.name.name));
                 continue;

@@ -14,7 +14,7 @@
 //! ("path exploration": Boissinot et al., "Computing Liveness Sets for SSA-Form Programs", 2011). The sets are lists, so that a
 //! large function with many short-lived values stays cheap.
 
-use skep_insn::AluOp;
+use skep_insn::{AluOp, Width};
 
 use crate::ir::cfg::Cfg;
 use crate::ir::{Block, Function, Op, Operand, Terminator, Value};
@@ -240,9 +240,12 @@ impl Walk {
         end.each_own_use(|value| self.read(*value, pos, in_register, start));
     }
 
-    /// Puts first the operand whose register can be taken over.
+    /// Puts first the operand whose register can be taken over. Sums of 64 bits stay as they are: one side may be a pointer,
+    /// and when that is added to a number, the verifier forgets whose stack it points to (`adjust_ptr_min_max_vals`,
+    /// kernel/bpf/verifier.c of 6.18, copies type and id, but not `frameno`).
     fn swap_operands(&mut self, op: &mut Op, number: u32) {
-        if let Op::Alu { op: AluOp::Add | AluOp::Mul | AluOp::And | AluOp::Or | AluOp::Xor, a, b, .. } = op
+        if let Op::Alu { op: AluOp::Mul | AluOp::And | AluOp::Or | AluOp::Xor, a, b, .. }
+        | Op::Alu { op: AluOp::Add, width: Width::W32, a, b } = op
             && let Operand::Value(b) = b
             && self.is_live_after(*a, 2 * number + 1)
             && !self.is_live_after(*b, 2 * number + 1)

@@ -165,14 +165,26 @@ impl<'a> Body<'_, 'a> {
             }
             ExprKind::Call(call, args) => self.call(call, args, e),
             ExprKind::CallFunction(function, args) => {
-                let args: Vec<Value> = args.iter().map(|arg| self.scalar(arg)).collect();
+                let mark = self.mark();
+                let args: Vec<Value> = args.iter().map(|arg| self.passed(arg)).collect();
                 let function = self.unit.subprograms[function.0 as usize];
                 let value = self.f.call_func(function, &args);
+                self.release(mark);
                 self.extend(value, &e.ty)
             }
             // Values in memory are no scalars: the checker never asks. Zero is what "nothing" is.
             ExprKind::Bytes(_) | ExprKind::Tuple(_) => self.number(0),
         }
+    }
+
+    /// An argument for a subprogram: a number, or the address of a copy of what lies in memory.
+    fn passed(&mut self, arg: &'a Expr) -> Value {
+        if arg.ty.is_scalar() {
+            return self.scalar(arg);
+        }
+        let copy = self.temporary(arg.ty.size());
+        self.into(arg, copy, true);
+        self.addr(copy)
     }
 
     /// A pointer that the verifier knows, as a number that it does not: pointers only take part in some arithmetic, numbers

@@ -2,7 +2,7 @@
 
 use skep_insn::{Cond, Width};
 
-use super::place::{Body, Kind};
+use super::place::{Body, Home, Kind, Place};
 use super::{Entry, Unit, uses};
 use crate::ir::FuncKind;
 use crate::plan::{Attach, ParameterKind, Program};
@@ -87,7 +87,7 @@ impl<'a> Unit<'a> {
             let kind = Kind::Function(function);
             let mut body = Body::new(self, &names[at], FuncKind::Local, kind, function.params, span);
             body.start(&function.body);
-            body.set_parameters(function.params);
+            body.set_parameters(&function.body.vars[..function.params as usize]);
             body.top_statements(&function.body.stmts);
             let made = body.finish(None);
             let func = self.subprograms[at];
@@ -144,13 +144,19 @@ impl<'a> Body<'_, 'a> {
         self.zero_variables(body);
     }
 
-    /// Parameters of a subprogram are its first variables.
-    fn set_parameters(&mut self, params: u32) {
-        for at in 0..params {
-            let value = self.f.argument(at as usize);
-            if !matches!(self.homes[at as usize], super::place::Home::None) {
-                let place = self.var_place(typed::VarRef(at));
+    /// Parameters of a subprogram are its first variables. Of what lies in memory the caller gives the address of a copy.
+    fn set_parameters(&mut self, params: &[typed::Var]) {
+        for (at, var) in params.iter().enumerate() {
+            let value = self.f.argument(at);
+            if matches!(self.homes[at], Home::None) {
+                continue;
+            }
+            let place = self.var_place(typed::VarRef(at as u32));
+            if var.ty.is_scalar() {
                 self.store(place, 0, 8, value);
+            } else {
+                let given = Place { stack: true, ..Place::behind(value) };
+                self.copy(given, place, var.ty.size());
             }
         }
     }
