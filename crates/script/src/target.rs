@@ -1,7 +1,7 @@
 //! What a script may ask of a machine, beyond what an object asks.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::rc::Rc;
 
 use skep_btf::Btf;
 use skep_spec::target::TargetError;
@@ -41,7 +41,7 @@ pub trait Target: skep_spec::Target {
 
     /// Debugging information (DWARF) of an executable or library: its own, or that of the file into which it was split off.
     /// `None` when there is none.
-    fn debug_info(&self, binary: &Path) -> Result<Option<Arc<dyn DebugInfo>>, TargetError> {
+    fn debug_info(&self, binary: &Path) -> Result<Option<Rc<dyn DebugInfo>>, TargetError> {
         let _ = binary;
         Ok(None)
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::rc::Rc;
 
 use skep_btf::Btf;
 use skep_script::target::{BpfFunction, DebugInfo, KernelFunction, Target, UserFunction, UserSymbol};
@@ -83,8 +83,8 @@ impl Target for LiveTarget {
         Ok(found.filter(|(_, code)| *code).map(|(off, _)| off.saturating_sub(binary.start())))
     }
 
-    fn debug_info(&self, binary: &Path) -> Result<Option<Arc<dyn DebugInfo>>, TargetError> {
-        Ok(debug::find(binary)?.map(|found| Arc::new(found) as Arc<dyn DebugInfo>))
+    fn debug_info(&self, binary: &Path) -> Result<Option<Rc<dyn DebugInfo>>, TargetError> {
+        Ok(debug::find(binary)?.map(|found| Rc::new(found) as Rc<dyn DebugInfo>))
     }
 
     fn bpf_functions(&self) -> Result<Vec<BpfFunction>, TargetError> {

@@ -223,7 +223,7 @@ impl<'b> Convention<'b> {
                     *mark = true;
                 }
             }
-            off % u64::from(size.clamp(1, 16)) == 0
+            off.is_multiple_of(u64::from(size.clamp(1, 16)))
         };
         match self.btf.resolve(ty) {
             Ok((_, Type::Int(int))) => mark(int.size()),
@@ -231,7 +231,7 @@ impl<'b> Convention<'b> {
             Ok((_, Type::Enum(it) | Type::Enum64(it))) => mark(it.size()),
             Ok((_, Type::Float(float))) => {
                 floats.push(float.size());
-                off % u64::from(float.size().clamp(1, 16)) == 0
+                off.is_multiple_of(u64::from(float.size().clamp(1, 16)))
             }
             Ok((_, Type::Array(array))) => {
                 let (_, size) = self.class(array.element());

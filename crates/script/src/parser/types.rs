@@ -328,7 +328,7 @@ impl Ahead<'_> {
                 Kind::Eof => return None,
                 kind if kind == Kind::Punct(open) => depth += 1,
                 kind if kind == Kind::Punct(close) => {
-                    depth -= 1;
+                    depth = depth.checked_sub(1)?;
                     if depth == 0 {
                         return Some(());
                     }

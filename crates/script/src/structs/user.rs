@@ -21,11 +21,14 @@ pub(crate) struct UserPrototype {
     pub(crate) ret: Type,
 }
 
+/// What a question about a user program was answered, so that it is asked once.
+type Answer<T> = Result<Option<Rc<T>>, String>;
+
 /// What was read of user programs.
 #[derive(Default)]
 pub(super) struct UserTypes {
-    files: HashMap<PathBuf, Result<Option<Rc<Dwarf>>, String>>,
-    functions: HashMap<(PathBuf, u64), Result<Option<Rc<UserPrototype>>, String>>,
+    files: HashMap<PathBuf, Answer<Dwarf>>,
+    functions: HashMap<(PathBuf, u64), Answer<UserPrototype>>,
     named: HashMap<(PathBuf, Tag, String), Option<Place>>,
     /// Whose types names may mean that the script and the machine do not know.
     binary: Option<PathBuf>,
