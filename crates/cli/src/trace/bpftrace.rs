@@ -357,7 +357,7 @@ mod tests {
         assert_eq!(refused("--no-"), "option '--no-' is ambiguous");
         assert_eq!(refused("-p 0"), "ERROR: pid '0' out of valid pid range [1,4194304]");
         assert_eq!(refused("-e"), "option requires an argument -- 'e'");
-        assert!(refused("-f xml").starts_with("Invalid output format"));
+        assert!(refused("-f xml").starts_with("ERROR: Invalid output format"));
     }
 
     #[test]
