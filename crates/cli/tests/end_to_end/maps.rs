@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::needs::Need::Root;
+use crate::support::needs::Need::{Root, Symbol};
 use crate::support::programs::case;
 use crate::support::{Outcome, Skep, needs, skep};
 
@@ -98,7 +98,7 @@ fn options_that_no_program_takes_are_named() {
 /// The members of a struct_ops map are attached with it, and not called left out.
 #[test]
 fn a_congestion_control_is_registered_as_a_whole() {
-    if !needs(&[Root]) {
+    if !needs(&[Root, Symbol("bpf_struct_ops_link_create")]) {
         return;
     }
     let object = crate::support::programs::corpus("clang19-el", "struct_ops");

@@ -108,7 +108,7 @@ fn like(pattern: &str, word: &str) -> bool {
 #[test]
 fn a_pattern_stands_for_lines() {
     assert!(matches("* # cat -1 2 *nosuch", "12:00:01 77 cat  -1 2 /tmp/nosuch"));
-    assert!(matches("... @[vfs_*]: #", "@[vfs_read]: 12") && matches("[#* ... |", "[4, 8) 3 |@@ |"));
+    assert!(matches("... @[vfs_*]: #", "@[vfs_read]: 12") && matches("[#* ... |*", "[4, 8) 3 |@@ |"));
     assert!(!matches("# cat", "x cat") && !matches("a ... b", "a c") && !matches("#", "12x"));
 }
 
@@ -146,7 +146,7 @@ tools! {
 
     // Processors.
     cpuwalk "cpuwalk" [] at_end work => "[#, #) # ...", debian [] "[#, #) # ...";
-    runqlat "runqlat" [] at_end work => "[#* ... |", debian [] "[#* ... |";
+    runqlat "runqlat" [] at_end work => "[#* ... |*", debian [] "[#* ... |*";
     runqlen "runqlen" [] at_end work => "[#, #) # ...";
     loads "loads" [Symbol("avenrun")] live || ()
         => "#:#:# load averages: #.# #.# #.#", debian [] "#:#:# load averages: #.# #.# #.#";
@@ -155,7 +155,7 @@ tools! {
     opensnoop "opensnoop" [] live || run("cat", &["/skep-nosuch"])
         => "# cat -1 2 /skep-nosuch", debian [] "# cat -1 2 /skep-nosuch";
     statsnoop "statsnoop" [] live || run("stat", &["/skep-nosuch"])
-        => "# stat 2 /skep-nosuch", debian [] "# stat 2 /skep-nosuch";
+        => "# stat 2 /skep-nosuch", debian [Need::Glibc] "# stat 2 /skep-nosuch";
     syncsnoop "syncsnoop" [] live write_to_disk
         => "... tracepoint:syscalls:sys_enter_fsync", debian [] "... tracepoint:syscalls:sys_enter_fsync";
     dcsnoop "dcsnoop" [Kprobes, Symbol("d_lookup")] live || run("cat", &["/tmp/skep-nosuch"])
@@ -164,23 +164,23 @@ tools! {
     vfsstat "vfsstat" [Kprobes] live write_to_disk => "@[vfs_write]: #", debian [] "@[vfs_write]: #";
 
     // Block devices.
-    biolatency "biolatency" [BlockDevice, Tracepoint("block/block_io_start")] at_end write_to_disk => "[#* ... |";
+    biolatency "biolatency" [BlockDevice, Tracepoint("block/block_io_start")] at_end write_to_disk => "[#* ... |*";
     biosnoop "biosnoop" [BlockDevice, Tracepoint("block/block_io_start")] live write_to_disk => "# #,# ... # #";
     biostacks "biostacks" [BlockDevice, Tracepoint("block/block_io_start")] at_end write_to_disk => "@usecs[";
-    bitesize "bitesize" [BlockDevice] at_end write_to_disk => "[#* ... |", debian [] "[#* ... |";
+    bitesize "bitesize" [BlockDevice] at_end write_to_disk => "[#* ... |*", debian [] "[#* ... |*";
     writeback "writeback" [BlockDevice] live write_back => "#:#:# * # sync #.#", debian [] "#:#:# * # sync #.#";
     mdflush "mdflush" [Kprobes, Symbol("md_flush_request")] live || ()
         => "TIME PID COMM DEVICE", debian [] "TIME PID COMM DEVICE";
     xfsdist "xfsdist" [Kprobes, Symbol("xfs_file_open")] live || ()
         => "Tracing XFS operation latency... Hit Ctrl-C to end.", debian [] "Tracing XFS operation latency... Hit Ctrl-C to end.";
-    biolatency_kp "biolatency-kp" [Kprobes, BlockDevice, Symbol("blk_account_io_done")] at_end write_to_disk => "[#* ... |";
+    biolatency_kp "biolatency-kp" [Kprobes, BlockDevice, Symbol("blk_account_io_done")] at_end write_to_disk => "[#* ... |*";
 
     // Rights and memory.
     capable "capable" [Kprobes] live || run("chroot", &["/", "true"])
         => "#:#:# 0 # chroot 18 CAP_SYS_CHROOT #", debian [] "#:#:# 0 # chroot 18 CAP_SYS_CHROOT #";
     oomkill "oomkill" [Kprobes, Need::Cgroup] live exhaust_memory
         => "#:#:# Triggered by PID # (\"dd\"), OOM kill of PID # (\"dd\"), # pages, loadavg: ...",
-        debian [] "Triggered by PID # (\"dd\"), OOM kill of PID # (\"dd\"), # pages, loadavg: ...";
+        debian [] "#:#:# Triggered by PID # (\"dd\"), OOM kill of PID # (\"dd\"), # pages, loadavg: ...";
     swapin "swapin" [Kprobes, Symbol("swap_readpage")] live || () => "#:#:#", debian [] "#:#:#";
 
     // Network.

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use skep_engine::Error;
+use skep_engine::{Error, ErrorKind};
 use skep_sys::Errno;
 use skep_sys::caps::Cap;
 use skep_sys::kconfig::Kconfig;
@@ -100,10 +100,12 @@ pub(super) fn refusal(request: &Request<'_>, function: &str, what: &str, errno: 
             .with_hint(format!("use `kprobe.multi/{function}` for all of them")),
         Errno::EINVAL | Errno::EILSEQ => request
             .error(format_args!("{what}: the kernel does not let this instruction be probed"))
+            .with_kind(ErrorKind::Unsupported)
             .with_source(errno)
             .with_hint("some functions are kept from being probed (`/sys/kernel/debug/kprobes/blacklist`), and an offset must be that of an instruction"),
         Errno::EOPNOTSUPP => request
             .error(format_args!("{what}: the kernel cannot probe there"))
+            .with_kind(ErrorKind::Unsupported)
             .with_source(errno),
         _ => request.refused(what, errno, &[Cap::PERFMON]),
     }
