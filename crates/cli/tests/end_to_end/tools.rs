@@ -168,7 +168,7 @@ tools! {
     biosnoop "biosnoop" [BlockDevice, Tracepoint("block/block_io_start")] live write_to_disk => "# #,# ... # #";
     biostacks "biostacks" [BlockDevice, Tracepoint("block/block_io_start")] at_end write_to_disk => "@usecs[";
     bitesize "bitesize" [BlockDevice] at_end write_to_disk => "[#* ... |*", debian [] "[#* ... |*";
-    writeback "writeback" [BlockDevice] live write_back => "#:#:# * # sync #.#", debian [] "#:#:# * # sync #.#";
+    writeback "writeback" [BlockDevice] live write_back => "#:#:# * # * #.#", debian [] "#:#:# * # * #.#";
     mdflush "mdflush" [Kprobes, Symbol("md_flush_request")] live || ()
         => "TIME PID COMM DEVICE", debian [] "TIME PID COMM DEVICE";
     xfsdist "xfsdist" [Kprobes, Symbol("xfs_file_open")] live || ()
