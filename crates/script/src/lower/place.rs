@@ -591,8 +591,12 @@ impl<'u, 'a> Body<'u, 'a> {
     /// Reports `result` as an error of `helper` when it is negative. `quiet` errors are ordinary.
     pub(crate) fn check(&mut self, result: Value, helper: u32, map: Option<u32>, quiet: bool) {
         let (failed, done) = (self.f.block(0), self.f.block(0));
-        self.f.branch(Cond::SLt, Width::W64, result, 0, (failed, &[]), (done, &[]));
+        // Kernels before 6.4 call a map's own function in the helper's place, whose result is an `int`: the upper half of
+        // the register tells nothing.
+        let width = if map.is_some() { Width::W32 } else { Width::W64 };
+        self.f.branch(Cond::SLt, width, result, 0, (failed, &[]), (done, &[]));
         self.f.switch_to(failed);
+        let result = if map.is_some() { self.f.sign_extend(32, result) } else { result };
         self.report(result, helper, map, quiet);
         self.f.jump(done, &[]);
         self.f.switch_to(done);
