@@ -9,7 +9,7 @@ pub(crate) struct Number {
 }
 
 /// Units of time, in nanoseconds.
-const UNITS: &[(&str, u64)] = &[
+pub(crate) const UNITS: &[(&str, u64)] = &[
     ("ns", 1),
     ("us", 1_000),
     ("ms", 1_000_000),

@@ -2,6 +2,7 @@
 
 use super::pattern::number;
 use super::{Asked, Found, Point, Provider};
+use crate::parser::literals::UNITS;
 use crate::plan::{Attach, PerfEvent, Rate};
 use crate::points::Resolver;
 use crate::typed::{Context, Place};
@@ -45,17 +46,6 @@ const HARDWARE: [(&str, &str, u64, u64); 10] = [
     ("frontend-stalls", "", 7, 1_000_000),
     ("backend-stalls", "", 8, 1_000_000),
     ("ref-cycles", "", 9, 1_000_000),
-];
-
-/// Units of time with their length, in nanoseconds.
-const UNITS: [(&str, u64); 7] = [
-    ("ns", 1),
-    ("us", 1_000),
-    ("ms", 1_000_000),
-    ("s", 1_000_000_000),
-    ("m", 60_000_000_000),
-    ("h", 3_600_000_000_000),
-    ("d", 86_400_000_000_000),
 ];
 
 /// Names of the events of `software` or `hardware`, without their aliases.
