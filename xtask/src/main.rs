@@ -13,7 +13,7 @@
 //! - *A capability of the machine* (root, BPF, kprobes, a kernel version) that is missing is a skip: print the line
 //!   `skipped: needs <capability>` and return. [`verdicts`] reads that line. A test skipped on the host usually runs in a
 //!   virtual machine, and the other way round; under CI a test that ran on no machine is a failure, except where the
-//!   capability is `kernel X.Y` and no machine at hand has a kernel that new.
+//!   capability is `kernel X.Y` and no machine at hand has a kernel that new, or programs that lie outside of the repository.
 //! - *Files of the repository* are at the same absolute path in the virtual machines, so `env!("CARGO_MANIFEST_DIR")` and
 //!   `env!("CARGO_BIN_EXE_skep")` work there.
 

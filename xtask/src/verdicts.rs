@@ -92,8 +92,12 @@ impl Tally {
         passed > 0 && failed == 0 && !(ci && unserved > 0)
     }
 
-    /// True for a capability `kernel X.Y` that no machine here can have.
+    /// True for a capability `kernel X.Y` that no machine here can have, and for programs that are no part of this
+    /// repository (see [`paths::documents`](crate::paths::documents)).
     fn out_of_reach(&self, needs: &str) -> bool {
+        if needs == "the documents' programs" {
+            return !crate::paths::documents().is_dir();
+        }
         let Some(wanted) = needs.strip_prefix("kernel ").and_then(kernel_version) else {
             return false;
         };

@@ -29,7 +29,7 @@ fn the_documents_programs_compile_unmodified() {
     let folder = std::env::var_os("SKEP_DOCUMENTS").map(std::path::PathBuf::from);
     let folder = folder.unwrap_or_else(|| root().join("../shared/seeds/programs"));
     if !folder.is_dir() {
-        println!("without the documents' programs: `SKEP_DOCUMENTS` does not say where they are");
+        println!("skipped: needs the documents' programs");
         return;
     }
     let sources = files_below(&folder, ".bpf.c");

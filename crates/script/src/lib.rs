@@ -2,7 +2,7 @@
 //! [diagnostics](Diagnostic) out.
 //!
 //! The language is bpftrace's, as of its version 0.27. Nothing of LLVM is needed: the programs of a script are short, and
-//! a small SSA form, linear-scan registers and a few peephole rules give code as good.
+//! a small SSA form, a few passes and linear-scan registers give code as good.
 //!
 //! ```text
 //!  text ──lexer, parser──► ast::Script        what was written, with spans; comments kept for the formatter
@@ -13,7 +13,7 @@
 //!                             │ lower         maps, helpers, loops, strings, stacks, records of the ring buffer
 //!                             ▼
 //!                        ir::Module           SSA, with a text form
-//!                             │ passes        folding, dead code, common loads, bounds that the verifier follows
+//!                             │ passes        variables into values, folding, common loads, branches, dead code
 //!                             │ codegen       registers, spills, jumps, line records that point at the script
 //!                             ▼
 //!                 Spec + Plan                the Plan is what user space does: attach, decode records, print maps

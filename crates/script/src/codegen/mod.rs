@@ -6,7 +6,6 @@
 //!    │ live         instructions in one line; where every value lives
 //!    │ allocate     registers by linear scan; what waits on the stack, what is made anew
 //!    │ emit         instructions with labels; parallel copies on edges and in front of calls (moves); the stack (frame)
-//!    │ peephole     moves and reloads of what is there already
 //!    │ assemble     jumps threaded, inverted, made to reach; slots
 //!    ▼
 //! spec::Function    with references, its type, and lines that point at the script (info)

@@ -29,9 +29,20 @@ fn source_or_object(name: &str) -> PathBuf {
     if clang() { source } else { compiled(objects().join(format!("{name}.bpf.o"))) }
 }
 
-/// The source of a program of the documents, such as `08-kprobe-unlink/kprobe`, or its object. `None` where the documents
-/// are not at hand.
+/// What a case over the documents alone says where they are not at hand.
+const NO_DOCUMENTS: &str = "skipped: needs the documents' programs";
+
+/// The source of a program of the documents, such as `08-kprobe-unlink/kprobe`, or its object. `None`, and the case is
+/// skipped, where the documents are not at hand.
 pub(crate) fn document(name: &str) -> Option<PathBuf> {
+    let found = find_document(name);
+    if found.is_none() {
+        println!("{NO_DOCUMENTS}");
+    }
+    found
+}
+
+fn find_document(name: &str) -> Option<PathBuf> {
     if !clang() {
         let object = objects().join("documents").join(format!("{name}.bpf.o"));
         return object.is_file().then_some(object);
@@ -42,18 +53,23 @@ pub(crate) fn document(name: &str) -> Option<PathBuf> {
     source.is_file().then_some(source)
 }
 
-/// A script of the documents, such as `06-tcpstates/tcpstates`. `None` where the documents are not at hand.
+/// A script of the documents, such as `06-tcpstates/tcpstates`. `None`, and the case is skipped, where the documents are not
+/// at hand.
 pub(crate) fn script(name: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("SKEP_DOCUMENTS").map(PathBuf::from);
     let folders = [folder.unwrap_or_else(|| root().join("../shared/seeds/programs")), objects().join("documents")];
     let mut files = folders.iter().map(|folder| folder.join(format!("{name}.bt")));
-    files.find(|file| file.is_file())
+    let found = files.find(|file| file.is_file());
+    if found.is_none() {
+        println!("{NO_DOCUMENTS}");
+    }
+    found
 }
 
 /// The example, and the document's program of the same purpose where it is at hand.
 pub(crate) fn both(example_name: &str, document_name: &str) -> Vec<PathBuf> {
     let mut all = vec![example(example_name)];
-    match document(document_name) {
+    match find_document(document_name) {
         Some(path) => all.push(path),
         None => println!("without the documents' {document_name}, which is not at hand"),
     }
