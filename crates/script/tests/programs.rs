@@ -105,6 +105,48 @@ fn scripts_print_what_they_say() {
     assert!(wrong.is_empty(), "{wrong}SKEP_BLESS=1 accepts what was found");
 }
 
+/// An output that is full as soon as a file is there.
+struct FullWith<'a>(&'a std::path::Path);
+
+impl std::io::Write for FullWith<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.exists() { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(bytes.len()) }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_command_ends_with_a_run_that_fails() {
+    if !may_load() {
+        return;
+    }
+    let file = std::env::temp_dir().join(format!("skep-command-{}", std::process::id()));
+    let shown = file.display();
+    let options = Options::default();
+    let (sources, Compiled { spec, plan, .. }) = compiled("interval:ms:10 { print(1); }", &options).unwrap();
+    let options = trace::Options {
+        command: Some(format!("sh -c 'echo $$ > {shown}.part; mv {shown}.part {shown}; exec sleep 1000'")),
+        duration: Some(Duration::from_secs(60)),
+        ..trace::Options::default()
+    };
+    let mut out = FullWith(&file);
+    let outcome =
+        trace::run(trace::Script { spec, plan, sources }, &options, &KernelEngine::new(), &mut out, &mut |_| {});
+    assert!(outcome.is_err(), "{outcome:?}");
+    let pid = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    // Nobody waits for it, so it stays a zombie.
+    let end = std::time::Instant::now() + Duration::from_secs(10);
+    let stat = format!("/proc/{}/stat", pid.trim());
+    while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+        assert!(std::time::Instant::now() < end, "process {pid} is still there");
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn scripts_load() {
     if !may_load() {
