@@ -42,7 +42,7 @@ pub mod undo;
 pub mod user_ringbuf;
 pub mod version;
 
-pub use errno::Errno;
+pub use errno::{Errno, io_text};
 
 /// Bytes of a page.
 pub fn page_size() -> usize {
