@@ -148,6 +148,25 @@ fn a_command_ends_with_a_run_that_fails() {
 }
 
 #[test]
+fn too_much_stack_is_told_where_it_is() {
+    let mut text = "fn f0($a : int64) : int64 { return $a; }\n".to_owned();
+    for at in 1..20 {
+        let below = at - 1;
+        let _ = writeln!(text, "fn f{at}($a : int64) : int64 {{ return f{below}($a) + 1; }}");
+    }
+    text.push_str("begin { print(f19(1)); exit(); }");
+    let mut sources = Sources::default();
+    let id = sources.add("case.bt", text.as_str());
+    let found = compile(&mut sources, id, &Options::default(), &LiveTarget::shared()).diagnostics;
+    let error = found.iter().find(|it| it.message.contains("bytes of stack")).unwrap_or_else(|| panic!("{found:?}"));
+    let function = error.message.split('`').nth(1).expect("it names the function");
+    let span = error.span.expect("it has a place");
+    let line = text[..span.start as usize].rsplit('\n').next().unwrap_or_default();
+    assert!(line.starts_with(&format!("fn {function}(")), "{function}: {line}");
+    assert!(!error.hints.is_empty() && !error.message.contains("bug"), "{error:?}");
+}
+
+#[test]
 fn scripts_load() {
     if !may_load() {
         return;
