@@ -1,9 +1,10 @@
 //! Scripts: any text has a tree and messages with places; what parses is formatted to the same tree, and expands.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use skep_btf::Btf;
-use skep_script::target::{KernelFunction, UserFunction, UserSymbol};
+use skep_script::target::{BpfFunction, DebugInfo, KernelFunction, UserFunction, UserSymbol};
 use skep_script::{Diagnostic, Options, SourceId, Sources, dump, expand, format, parser, render};
 use skep_spec::target::{Feature, TargetError};
 
@@ -131,6 +132,22 @@ impl skep_script::Target for Files<'_> {
     }
 
     fn user_symbol(&self, _: &Path, _: &str) -> Result<Option<UserSymbol>, TargetError> {
+        Ok(None)
+    }
+
+    fn file_offset(&self, _: &Path, _: u64) -> Result<Option<u64>, TargetError> {
+        Ok(None)
+    }
+
+    fn debug_info(&self, _: &Path) -> Result<Option<Rc<dyn DebugInfo>>, TargetError> {
+        Ok(None)
+    }
+
+    fn bpf_functions(&self) -> Result<Vec<BpfFunction>, TargetError> {
+        Ok(Vec::new())
+    }
+
+    fn bpf_program_btf(&self, _: u32) -> Result<Option<Btf>, TargetError> {
         Ok(None)
     }
 

@@ -17,6 +17,7 @@ mod session;
 
 pub mod attach;
 pub mod features;
+pub mod fuzz;
 pub mod map;
 pub mod program;
 pub mod records;

@@ -98,12 +98,11 @@ pub(crate) fn object_name(path: &Path) -> String {
     file.split('.').next().filter(|stem| !stem.is_empty()).unwrap_or("object").to_owned()
 }
 
-/// An IO error without Rust's "(os error N)".
+/// An IO error inside of our messages, which are lower case.
 pub(crate) fn io_text(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" (os error ") {
-        Some(at) => text[..at].to_lowercase(),
-        None => text,
+    match error.raw_os_error() {
+        Some(_) => skep_sys::io_text(error).to_lowercase(),
+        None => error.to_string(),
     }
 }
 

@@ -1,12 +1,14 @@
 //! All stages in a row.
 
+use std::collections::HashMap;
+
 use skep_spec::Spec;
 use skep_spec::section::SectionTable;
 
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::lower::{self, Lowered};
 use crate::plan::Plan;
-use crate::{Options, SourceId, Sources, Span, Target, check, codegen, expand, parser, passes};
+use crate::{Options, SourceId, Sources, Span, Target, check, codegen, expand, parser, passes, typed};
 
 /// Operations of ISA v4 came with this kernel; programs without them run on every kernel that skep supports.
 const ISA_V4: u32 = 6 << 16 | 6 << 8;
@@ -51,14 +53,48 @@ pub fn compile(sources: &mut Sources, id: SourceId, options: &Options, target: &
         return nothing(diagnostics);
     }
     let lowered = lower::lower(&script, target, options);
+    let origins = origins(&script, &lowered);
     match assemble(lowered, sources, target) {
         Ok((spec, plan)) => Compiled { spec, plan, diagnostics },
         Err(error) => {
-            let mut diagnostic = Diagnostic::error(Span::default(), error.to_string());
-            diagnostic.span = None;
-            diagnostic.hints.extend(error.hint);
-            diagnostics.push(diagnostic);
+            diagnostics.push(explain(error, &origins));
             nothing(diagnostics)
+        }
+    }
+}
+
+/// Where in the script each function comes from: its probe, or the first thing that it was made for.
+fn origins(script: &typed::Script, lowered: &Lowered) -> HashMap<String, Span> {
+    let mut origins = HashMap::new();
+    for function in &lowered.module.functions {
+        let spans = function
+            .blocks
+            .iter()
+            .flat_map(|block| block.insns.iter().map(|insn| insn.span).chain(std::iter::once(block.end_span)));
+        if let Some(span) = spans.into_iter().find(|span| *span != Span::default()) {
+            origins.insert(function.name.clone(), span);
+        }
+    }
+    for (entry, program) in lowered.entries.iter().zip(&lowered.plan.programs) {
+        let probe = script.probes.iter().find(|probe| probe.index == program.probe);
+        let function = lowered.module.functions.get(entry.func.0 as usize);
+        if let (Some(probe), Some(function)) = (probe, function) {
+            origins.insert(function.name.clone(), probe.span);
+        }
+    }
+    origins
+}
+
+/// What a person can do about an error of code generation. Scripts that passed the checks fail there for want of stack, or because
+/// something is wrong with the compiler itself.
+fn explain(error: codegen::Error, origins: &HashMap<String, Span>) -> Diagnostic {
+    let mut diagnostic = Diagnostic::error(Span::default(), error.to_string());
+    diagnostic.span = origins.get(&error.function).copied();
+    match error.hint {
+        Some(hint) => diagnostic.with_hint(hint),
+        None => {
+            diagnostic.message = format!("this is a bug of skep, not of the script: {error}");
+            diagnostic.with_hint("report it with the script, and with what `skep --version` and `uname -rm` print")
         }
     }
 }
@@ -87,4 +123,21 @@ pub fn assemble(lowered: Lowered, sources: &Sources, target: &dyn Target) -> Res
         });
     }
     Ok((spec, plan))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SourceId;
+
+    #[test]
+    fn a_fault_of_the_compiler_says_so_and_where() {
+        let span = Span { source: SourceId(0), start: 3, end: 9 };
+        let origins = HashMap::from([("probe".to_owned(), span)]);
+        let fault = codegen::Error { function: "probe".to_owned(), message: "no register".to_owned(), hint: None };
+        let told = explain(fault, &origins);
+        assert_eq!(told.span, Some(span));
+        assert_eq!(told.message, "this is a bug of skep, not of the script: function `probe`: no register");
+        assert!(told.hints.concat().contains("report it"), "{told:?}");
+    }
 }

@@ -13,6 +13,7 @@
 //! Every script has `BPFTRACE_HAVE_BTF` (when it is true), `LINUX_VERSION_CODE`, `KERNEL_VERSION(a, b, c)`, `__KERNEL__` and
 //! `__bpf__`.
 
+mod cursor;
 pub(crate) mod declare;
 pub(crate) mod expr;
 mod macros;

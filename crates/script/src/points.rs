@@ -22,7 +22,6 @@ mod user;
 use std::path::Path;
 use std::sync::Arc;
 
-use self::pattern::{is_pattern, matches};
 pub(crate) use self::perf::counter_names;
 pub use self::provider::Provider;
 use crate::diagnostic::Diagnostic;
@@ -35,6 +34,7 @@ use crate::target::Target;
 use crate::typed::{Bits, Context, Field, Place, Struct};
 use crate::types::{Space, StructRef, Type};
 use crate::{Span, ast};
+use skep_spec::glob::{is_pattern, matches};
 use skep_spec::nearest::did_you_mean;
 
 /// What resolving needs to know.

@@ -15,6 +15,7 @@
 //! `char[n]` is a string, `char[]` an array of `int8` with 0 elements, as every flexible array. Typedefs and qualifiers are gone.
 //! A struct of which only the name is known has size 0. Functions and floating point are `Void`.
 
+mod align;
 mod convert;
 mod layout;
 mod machine;
@@ -22,6 +23,7 @@ mod members;
 mod user;
 mod words;
 
+pub(crate) use self::align::Aligns;
 pub(crate) use self::convert::array_of;
 pub(crate) use self::user::UserPrototype;
 
@@ -33,7 +35,7 @@ use std::sync::Arc;
 use skep_btf::{Btf, Endian, Kind, NeededNames, TypeId};
 use skep_spec::nearest::did_you_mean;
 
-use self::machine::{Machine, Place};
+use self::machine::{BtfNo, Machine, Place};
 use crate::cpart::CPart;
 use crate::diagnostic::Diagnostic;
 use crate::options::Options;
@@ -55,8 +57,7 @@ pub struct Structs<'t> {
     lengths: Cell<u32>,
     table: RefCell<Table>,
     enums: RefCell<HashMap<Place, Arc<Enum>>>,
-    /// Alignments of the machine's structs; the first number tells the BTFs apart.
-    aligns: RefCell<HashMap<(TypeId, TypeId), u32>>,
+    aligns: RefCell<HashMap<BtfNo, Aligns>>,
     constants: RefCell<HashMap<String, Option<Constant>>>,
     /// Format files of tracepoints, by `category:event`.
     formats: RefCell<HashMap<String, Option<Rc<str>>>>,

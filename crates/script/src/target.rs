@@ -7,7 +7,7 @@ use skep_btf::Btf;
 use skep_spec::target::TargetError;
 
 /// A machine that scripts can be compiled for. Answers are lazy; `Ok(None)` or an empty list means "this machine has none",
-/// `Err` that it would not say.
+/// `Err` that it would not say. There are no default answers: a target in front of another has to pass every question on.
 pub trait Target: skep_spec::Target {
     /// Text of a tracepoint's `format` file in tracefs; `None` when there is no such tracepoint.
     fn tracepoint_format(&self, category: &str, event: &str) -> Result<Option<String>, TargetError>;
@@ -34,28 +34,17 @@ pub trait Target: skep_spec::Target {
 
     /// Place in the file of an executable or library (of an archive's member: in that member) whose code is at `address` as
     /// linked; `None` when there is no code.
-    fn file_offset(&self, binary: &Path, address: u64) -> Result<Option<u64>, TargetError> {
-        let _ = (binary, address);
-        Ok(None)
-    }
+    fn file_offset(&self, binary: &Path, address: u64) -> Result<Option<u64>, TargetError>;
 
     /// Debugging information (DWARF) of an executable or library: its own, or that of the file into which it was split off.
     /// `None` when there is none.
-    fn debug_info(&self, binary: &Path) -> Result<Option<Rc<dyn DebugInfo>>, TargetError> {
-        let _ = binary;
-        Ok(None)
-    }
+    fn debug_info(&self, binary: &Path) -> Result<Option<Rc<dyn DebugInfo>>, TargetError>;
 
     /// Functions of the BPF programs that are loaded, sorted, for `fentry:bpf:name`.
-    fn bpf_functions(&self) -> Result<Vec<BpfFunction>, TargetError> {
-        Ok(Vec::new())
-    }
+    fn bpf_functions(&self) -> Result<Vec<BpfFunction>, TargetError>;
 
     /// Types of a loaded BPF program.
-    fn bpf_program_btf(&self, program: u32) -> Result<Option<Btf>, TargetError> {
-        let _ = program;
-        Ok(None)
-    }
+    fn bpf_program_btf(&self, program: u32) -> Result<Option<Btf>, TargetError>;
 
     /// Number of a cgroup (inode of its folder in the cgroup v2 mount), for `cgroupid`.
     fn cgroup_id(&self, path: &Path) -> Result<u64, TargetError>;

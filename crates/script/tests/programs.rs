@@ -105,6 +105,67 @@ fn scripts_print_what_they_say() {
     assert!(wrong.is_empty(), "{wrong}SKEP_BLESS=1 accepts what was found");
 }
 
+/// An output that is full as soon as a file is there.
+struct FullWith<'a>(&'a std::path::Path);
+
+impl std::io::Write for FullWith<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.exists() { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(bytes.len()) }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_command_ends_with_a_run_that_fails() {
+    if !may_load() {
+        return;
+    }
+    let file = std::env::temp_dir().join(format!("skep-command-{}", std::process::id()));
+    let shown = file.display();
+    let options = Options::default();
+    let (sources, Compiled { spec, plan, .. }) = compiled("interval:ms:10 { print(1); }", &options).unwrap();
+    let options = trace::Options {
+        command: Some(format!("sh -c 'echo $$ > {shown}.part; mv {shown}.part {shown}; exec sleep 1000'")),
+        duration: Some(Duration::from_secs(60)),
+        ..trace::Options::default()
+    };
+    let mut out = FullWith(&file);
+    let outcome =
+        trace::run(trace::Script { spec, plan, sources }, &options, &KernelEngine::new(), &mut out, &mut |_| {});
+    assert!(outcome.is_err(), "{outcome:?}");
+    let pid = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    // Nobody waits for it, so it stays a zombie.
+    let end = std::time::Instant::now() + Duration::from_secs(10);
+    let stat = format!("/proc/{}/stat", pid.trim());
+    while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+        assert!(std::time::Instant::now() < end, "process {pid} is still there");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn too_much_stack_is_told_where_it_is() {
+    let mut text = "fn f0($a : int64) : int64 { return $a; }\n".to_owned();
+    for at in 1..20 {
+        let below = at - 1;
+        let _ = writeln!(text, "fn f{at}($a : int64) : int64 {{ return f{below}($a) + 1; }}");
+    }
+    text.push_str("begin { print(f19(1)); exit(); }");
+    let mut sources = Sources::default();
+    let id = sources.add("case.bt", text.as_str());
+    let found = compile(&mut sources, id, &Options::default(), &LiveTarget::shared()).diagnostics;
+    let error = found.iter().find(|it| it.message.contains("bytes of stack")).unwrap_or_else(|| panic!("{found:?}"));
+    let function = error.message.split('`').nth(1).expect("it names the function");
+    let span = error.span.expect("it has a place");
+    let line = text[..span.start as usize].rsplit('\n').next().unwrap_or_default();
+    assert!(line.starts_with(&format!("fn {function}(")), "{function}: {line}");
+    assert!(!error.hints.is_empty() && !error.message.contains("bug"), "{error:?}");
+}
+
 #[test]
 fn scripts_load() {
     if !may_load() {

@@ -1,6 +1,7 @@
-//! Patterns of names, as the multi probes have them.
+//! Patterns of names, as the multi probes and scripts have them.
 
-/// Whether `name` matches a pattern of letters, `*` (any run) and `?` (any one), as libbpf's multi probes use it.
+/// Whether `name` matches a pattern of letters, `*` (any run) and `?` (any one), as libbpf's multi probes use it. Takes time in
+/// proportion to the product of the lengths at worst.
 pub fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
     let (mut p, mut n) = (0, 0);
@@ -49,8 +50,15 @@ mod tests {
             ("a*b*c", "axxbyyb", false),
             ("", "a", false),
             ("abc", "abc", true),
+            ("*s_r*d", "vfs_read", true),
+            ("vfs_*", "do_vfs", false),
+            ("**", "x", true),
+            ("", "", true),
+            ("x", "", false),
         ] {
             assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
         }
+        // No more than a square.
+        assert!(!matches(&"a*".repeat(2000), &"a".repeat(1999)));
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! Nothing is read before the first question. The kernel's symbols are then read whole, once: 40 ms and some 8 MB. Of a
 //! process only the list of its mappings is read, and kept when it is first seen, so that what it leaves behind in maps and
-//! stacks can be named after it has gone; the files themselves are read (by `blazesym`) when an address in them is asked for.
+//! stacks can be named after it has gone, and of one that has been replaced by execve(2), too; the files themselves are read (by `blazesym`) when an address in them is asked for.
 //!
 //! # Invariants
 //!
 //! - Never fails: an address without a name is `None`, whatever the reason.
 //! - Reads, and changes nothing: no signal, no ptrace.
+//! - A number of a process that was given to another one since means the new one. Some thousand processes are known at a time.
+//! - A container's files are opened inside of its root, and nothing but regular files.
 
 mod files;
 mod kernel;
@@ -76,19 +78,59 @@ pub struct Inlined {
 pub struct FilePlace {
     /// The file, by a path that opens it from here.
     pub path: PathBuf,
+    /// Root of the process's files, when it is another than ours; `path` may be below it, and leads anywhere then.
+    pub(crate) root: Option<PathBuf>,
     /// What the process calls it.
     pub shown: String,
     /// Offset in it, in bytes.
     pub off_bytes: u64,
 }
 
-/// Names of addresses. What was read is kept for the life of the value.
+/// How many processes are known at a time, some 5 kB each. A machine that builds software starts as many in a minute.
+const MOST_PROCESSES: usize = 4096;
+
+/// Names of addresses. What was read is kept for the life of the value, of the processes those that were asked for last.
 #[derive(Debug, Default)]
 pub struct Symbols {
     options: Options,
     kernel: OnceCell<Kernel>,
-    processes: RefCell<HashMap<u32, Process>>,
+    processes: RefCell<Processes>,
     files: OnceCell<Files>,
+}
+
+/// The processes by number, with the time of their last use, which counts questions.
+#[derive(Debug, Default)]
+struct Processes {
+    known: HashMap<u32, (u64, Process)>,
+    questions: u64,
+}
+
+impl Processes {
+    /// The process as it is now, or as it was seen last.
+    fn get(&mut self, pid: u32) -> Option<&mut Process> {
+        if let Some((_, process)) = self.known.get_mut(&pid) {
+            process.refresh();
+        } else {
+            let process = Process::read(pid)?;
+            self.insert(pid, process);
+        }
+        self.questions += 1;
+        let (used, process) = self.known.get_mut(&pid)?;
+        *used = self.questions;
+        Some(process)
+    }
+
+    fn insert(&mut self, pid: u32, process: Process) {
+        if self.known.len() >= MOST_PROCESSES {
+            // A quarter at once, so that each insertion need not search for the oldest.
+            let mut used: Vec<u64> = self.known.values().map(|(used, _)| *used).collect();
+            let (_, limit, _) = used.select_nth_unstable(MOST_PROCESSES / 4);
+            let limit = *limit;
+            self.known.retain(|_, (used, _)| *used >= limit);
+        }
+        self.questions += 1;
+        self.known.insert(pid, (self.questions, process));
+    }
 }
 
 impl Symbols {
@@ -104,9 +146,8 @@ impl Symbols {
 
     /// The symbol that an address of a process is in. A process that has gone is known if it was [seen](Symbols::see) before.
     pub fn user(&self, pid: u32, address: u64) -> Option<Symbol<'static>> {
-        self.see(pid);
         let mut processes = self.processes.borrow_mut();
-        let process = processes.get_mut(&pid)?;
+        let process = processes.get(pid)?;
         if let Some(symbol) = process.jitted(address) {
             return Some(symbol);
         }
@@ -116,28 +157,28 @@ impl Symbols {
 
     /// The file that an address of a process is mapped from.
     pub fn file(&self, pid: u32, address: u64) -> Option<FilePlace> {
-        self.see(pid);
-        self.processes.borrow_mut().get_mut(&pid)?.place(address)
+        self.processes.borrow_mut().get(pid)?.place(address)
     }
 
     /// The build id of a file, as lower case hex.
     pub fn build_id(&self, place: &FilePlace) -> Option<String> {
-        files::build_id(&place.path)
+        files::build_id(place)
     }
 
     /// Reads a process's mappings, unless that was done, so that its addresses have names when it has gone.
     pub fn see(&self, pid: u32) {
-        let mut processes = self.processes.borrow_mut();
-        if !processes.contains_key(&pid)
-            && let Some(process) = Process::read(pid)
-        {
-            processes.insert(pid, process);
-        }
+        let _ = self.processes.borrow_mut().get(pid);
     }
 
     /// Adds a mapping that somebody saw being made, and with it the process.
     pub fn mapped(&self, pid: u32, start: u64, end: u64, off_bytes: u64, path: &str) {
-        self.processes.borrow_mut().entry(pid).or_insert_with(|| Process::empty(pid)).add(start, end, off_bytes, path);
+        let mut processes = self.processes.borrow_mut();
+        if !processes.known.contains_key(&pid) {
+            processes.insert(pid, Process::empty(pid));
+        }
+        if let Some((_, process)) = processes.known.get_mut(&pid) {
+            process.add(start, end, off_bytes, path);
+        }
     }
 }
 
@@ -174,6 +215,55 @@ mod tests {
         let place = symbols.file(child.id(), start + 16).expect("it was seen");
         assert!(code.ends_with(&place.shown), "{place:?}");
         assert!(symbols.user(u32::MAX, start).is_none());
+    }
+
+    #[test]
+    fn a_process_that_executes_another_program_has_its_names() {
+        use std::io::{BufRead, BufReader, Write};
+        use std::process::{Command, Stdio};
+        let symbols = Symbols::default();
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", "echo ready; read line; exec cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (mut to, mut from) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let mut wait = || from.read_line(&mut String::new()).unwrap();
+        wait();
+        let code = || {
+            let maps = std::fs::read_to_string(format!("/proc/{}/maps", child.id())).unwrap();
+            let exe = std::fs::read_link(format!("/proc/{}/exe", child.id())).unwrap();
+            let exe = exe.to_str().unwrap().to_owned();
+            let line = maps.lines().find(|line| line.contains(" r-xp ") && line.ends_with(&exe)).expect("it has code");
+            (u64::from_str_radix(line.split('-').next().unwrap(), 16).unwrap() + 16, exe)
+        };
+        let (shell, shell_path) = code();
+        assert_eq!(symbols.file(child.id(), shell).unwrap().shown, shell_path);
+        // The second line comes from cat, which has taken the shell's place.
+        to.write_all(b"go\nline\n").unwrap();
+        wait();
+        let (cat, cat_path) = code();
+        std::thread::sleep(mappings::IDENTITY_HOLDS);
+        assert_eq!(symbols.file(child.id(), cat).unwrap().shown, cat_path);
+        // Addresses that were collected before still have theirs.
+        if cat.abs_diff(shell) > 1 << 20 {
+            assert_eq!(symbols.file(child.id(), shell).unwrap().shown, shell_path);
+        }
+        drop(to);
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_busy_machine_has_only_its_last_processes_known() {
+        let mut processes = Processes::default();
+        for pid in 0..3 * MOST_PROCESSES as u32 {
+            // Far above what the kernel gives out.
+            processes.insert(u32::MAX - pid, Process::empty(u32::MAX - pid));
+            assert!(processes.get(u32::MAX).is_some(), "the first one is used all the time");
+        }
+        assert!(processes.known.len() <= MOST_PROCESSES, "{}", processes.known.len());
+        assert!(processes.known.contains_key(&(u32::MAX - 3 * MOST_PROCESSES as u32 + 1)));
     }
 
     #[test]

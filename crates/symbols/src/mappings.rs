@@ -3,24 +3,45 @@
 use std::borrow::Cow;
 use std::fs;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use crate::perf_map::PerfMap;
+use skep_sys::inside::foreign_root;
+
+use crate::perf_map::{Credentials, PerfMap};
 use crate::{FilePlace, Symbol};
 
 /// More mappings than the kernel lets a process have by default (`vm.max_map_count`).
 const MOST_MAPPINGS: usize = 1 << 17;
 
+/// How long a process is taken for the one that it was: the many addresses of one stack cost one look.
+pub(crate) const IDENTITY_HOLDS: Duration = Duration::from_millis(10);
+
 /// The executable mappings of one process.
 #[derive(Debug)]
 pub(crate) struct Process {
     pid: u32,
+    /// `None` for one that was never there to be looked at.
+    identity: Option<Identity>,
+    looked: Instant,
     /// `/proc/PID/root` when the process sees other mounts than we do.
     root: Option<PathBuf>,
+    credentials: Credentials,
     mappings: Vec<Mapping>,
+    /// Those of the program that it ran before, for addresses that were collected then.
+    before: Vec<Mapping>,
     /// What a just-in-time compiler says about its code; read at the first address in no file.
     perf_map: Option<PerfMap>,
     /// An address was outside of everything: libraries may have been loaded since, so they are read again once in a while.
     rereads: u8,
+}
+
+/// What tells a process from another one that has its number later, and a program from the one that it was replaced by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    /// When it was forked, in clock ticks since boot.
+    started: u64,
+    /// Where the kernel has put program and stack: execve(2) moves both, by chance where addresses are randomized.
+    program: [u64; 3],
 }
 
 #[derive(Clone, Debug)]
@@ -33,12 +54,47 @@ struct Mapping {
 
 impl Process {
     pub(crate) fn read(pid: u32) -> Option<Process> {
-        let mut process = Process { root: foreign_root(pid), ..Process::empty(pid) };
+        // Before what it holds for: what is read afterwards is never older.
+        let identity = Identity::read(pid);
+        let root = foreign_root(pid);
+        let credentials = Credentials::read(pid);
+        let mut process = Process { identity, root, credentials, ..Process::empty(pid) };
         process.reread().then_some(process)
     }
 
     pub(crate) fn empty(pid: u32) -> Process {
-        Process { pid, root: None, mappings: Vec::new(), perf_map: None, rereads: 0 }
+        Process {
+            pid,
+            identity: None,
+            looked: Instant::now(),
+            root: None,
+            credentials: Credentials::default(),
+            mappings: Vec::new(),
+            before: Vec::new(),
+            perf_map: None,
+            rereads: 0,
+        }
+    }
+
+    /// Reads everything again when another process has the number now, or when this one runs another program. One that has ended
+    /// stays as it was seen.
+    pub(crate) fn refresh(&mut self) {
+        let Some(known) = self.identity else { return };
+        if self.looked.elapsed() < IDENTITY_HOLDS {
+            return;
+        }
+        self.looked = Instant::now();
+        let Some(now) = Identity::read(self.pid).filter(|now| *now != known) else { return };
+        if let Some(mut new) = Process::read(self.pid) {
+            if new.mappings.is_empty() {
+                // On its way out, or in the middle of execve: what was known is better.
+                return;
+            }
+            if now.started == known.started {
+                new.before = std::mem::take(&mut self.mappings);
+            }
+            *self = new;
+        }
     }
 
     /// Adds a mapping over whatever was there.
@@ -69,7 +125,7 @@ impl Process {
             self.rereads += 1;
             self.reread();
         }
-        find(&self.mappings)
+        find(&self.mappings).or_else(|| find(&self.before))
     }
 
     pub(crate) fn place(&mut self, address: u64) -> Option<FilePlace> {
@@ -87,7 +143,12 @@ impl Process {
                 None => PathBuf::from(shown),
             }
         };
-        Some(FilePlace { path, shown: shown.to_owned(), off_bytes: address - mapping.start + mapping.off_bytes })
+        Some(FilePlace {
+            path,
+            root: self.root.clone(),
+            shown: shown.to_owned(),
+            off_bytes: (address - mapping.start).wrapping_add(mapping.off_bytes),
+        })
     }
 
     /// The name that a just-in-time compiler has written down for its code.
@@ -95,18 +156,25 @@ impl Process {
         if self.mapping(address).is_some_and(|mapping| mapping.path.starts_with('/')) {
             return None;
         }
-        let (pid, root) = (self.pid, &self.root);
-        let perf_map = self.perf_map.get_or_insert_with(|| PerfMap::read(pid, root.as_deref()));
+        let (pid, credentials) = (self.pid, &self.credentials);
+        let foreign = self.root.is_some();
+        let perf_map = self.perf_map.get_or_insert_with(|| PerfMap::read(pid, credentials, foreign));
         let (name, off_bytes) = perf_map.find(address)?;
         Some(Symbol { name: Cow::Owned(name), off_bytes, module: None, line: None, inlined: Vec::new() })
     }
 }
 
-/// `/proc/PID/root`, if the process has its files in another mount namespace than we.
-fn foreign_root(pid: u32) -> Option<PathBuf> {
-    let ours = fs::read_link("/proc/self/ns/mnt").ok()?;
-    let theirs = fs::read_link(format!("/proc/{pid}/ns/mnt")).ok()?;
-    (ours != theirs).then(|| PathBuf::from(format!("/proc/{pid}/root")))
+impl Identity {
+    fn read(pid: u32) -> Option<Identity> {
+        Identity::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// The fields 22 and 26 to 28 of proc_pid_stat(5). The second one, the name, may have blanks and parentheses in it.
+    fn parse(stat: &str) -> Option<Identity> {
+        let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(22 - 3);
+        let mut next = |skipped: usize| fields.nth(skipped)?.trim_end().parse().ok();
+        Some(Identity { started: next(0)?, program: [next(26 - 23)?, next(0)?, next(0)?] })
+    }
 }
 
 /// Lines `START-END PERMS OFFSET DEV INODE   PATH` (proc_pid_maps(5)); only executable ones.
@@ -156,5 +224,14 @@ nonsense
         assert_eq!(process.place(0x55da).unwrap().off_bytes, 0x100a);
         process.add(9, 3, 0, "/bin/backwards");
         assert_eq!(process.place(4), None);
+    }
+
+    #[test]
+    fn identities_are_read_behind_any_name() {
+        let stat = "7 (a) b ) S 1 7 7 0 -1 4194304 9 0 0 0 1 2 3 4 20 0 1 0 555 1000 20 184 11 22 33 0 0 0 0\n";
+        assert_eq!(Identity::parse(stat), Some(Identity { started: 555, program: [11, 22, 33] }));
+        assert_eq!(Identity::parse("7 (a) S 1"), None);
+        assert_eq!(Identity::read(std::process::id()), Identity::read(std::process::id()));
+        assert!(Identity::read(std::process::id()).is_some());
     }
 }

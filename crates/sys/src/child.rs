@@ -89,9 +89,14 @@ mod tests {
         let mut command = Command::new("/bin/sh");
         command.arg("-c").arg(format!(": > {}", dir.display()));
         let held = HeldChild::spawn(command).unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        assert!(!dir.exists());
         let pid = held.pid();
+        // It sleeps where it waits for the word: whatever it was going to do before that is done.
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while !std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") S ") {
+            assert!(std::time::Instant::now() < end, "it does not wait");
+            std::thread::yield_now();
+        }
+        assert!(!dir.exists());
         let mut child = held.release().unwrap();
         assert_eq!(child.id(), pid);
         assert!(child.wait().unwrap().success());

@@ -131,6 +131,15 @@ impl Errno {
     }
 }
 
+/// The words of an IO error without Rust's `(os error N)`, as strerror(3) has them.
+pub fn io_text(error: &std::io::Error) -> String {
+    let mut text = error.to_string();
+    if let Some(at) = text.rfind(" (os error ") {
+        text.truncate(at);
+    }
+    text
+}
+
 impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.entry() {
@@ -185,5 +194,11 @@ mod tests {
         assert_eq!(Errno::from_raw(4095).to_string(), "error 4095");
         assert_eq!(Errno::from_raw(4095).raw(), 4095);
         assert_eq!(Errno::from_raw(524).name(), Some("ENOTSUPP"));
+    }
+
+    #[test]
+    fn io_errors_are_words() {
+        assert_eq!(io_text(&std::io::Error::from_raw_os_error(libc::EPERM)), "Operation not permitted");
+        assert_eq!(io_text(&std::io::Error::other("Some other")), "Some other");
     }
 }

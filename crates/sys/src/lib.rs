@@ -11,6 +11,7 @@
 //! | events, network devices, sockets | [`perf_event`], [`netlink`], [`netns`], [`socket`] |
 //! | kernel file systems without mounting them | [`mount`], [`tracefs`], [`bpffs`] |
 //! | facts about the machine and this process | [`cpu`], [`version`], [`caps`], [`memlock`], [`kallsyms`], [`kconfig`] |
+//! | files of people, and those of other processes | [`file`], [`inside`] |
 //! | waiting, and undoing after death | [`epoll`], [`signal`], [`child`], [`undo`] |
 
 mod errno;
@@ -22,6 +23,7 @@ pub mod child;
 pub mod cpu;
 pub mod epoll;
 pub mod file;
+pub mod inside;
 pub mod kallsyms;
 pub mod kconfig;
 pub mod memlock;
@@ -40,7 +42,7 @@ pub mod undo;
 pub mod user_ringbuf;
 pub mod version;
 
-pub use errno::Errno;
+pub use errno::{Errno, io_text};
 
 /// Bytes of a page.
 pub fn page_size() -> usize {

@@ -139,8 +139,7 @@ fn run(mut parsed: Parsed) -> Result<ExitCode, Error> {
             if path != "-"
                 && let Err(cause) = std::fs::File::open(&path)
             {
-                let text = cause.to_string();
-                let text = text.split(" (os error").next().unwrap_or_default();
+                let text = skep_sys::io_text(&cause);
                 return Err(Error::new(format!("failed to open file '{path}': {text}")));
             }
             let (name, text) = source::file(Path::new(&path))?;

@@ -17,17 +17,13 @@ pub(crate) fn file(path: &Path) -> Result<(String, String), Error> {
     } else {
         std::fs::File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut text))
     };
-    read.map_err(|cause| cannot(&io_text(&cause)))?;
+    read.map_err(|cause| cannot(&skep_sys::io_text(&cause).to_lowercase()))?;
     if text.len() as u64 > MOST_BYTES {
         return Err(cannot(&"no script is larger than 16 MB"));
     }
     let text = String::from_utf8(text).map_err(|_| cannot(&"it is not text (UTF-8)"))?;
     let name = if path == Path::new("-") { "stdin".to_owned() } else { path.display().to_string() };
     Ok((name, text))
-}
-
-fn io_text(cause: &std::io::Error) -> String {
-    cause.to_string().split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
 /// Whether a word of the command line is the name of a script.

@@ -63,6 +63,37 @@ fn a_tool_needs_nothing_but_itself() {
 }
 
 #[test]
+fn a_tool_knows_the_arguments_of_functions() {
+    if !needs(&[Root, Program("cc")]) {
+        return;
+    }
+    let folder = scratch("tool-arguments");
+    let (source, program, script, tool) =
+        (folder.join("a.c"), folder.join("a"), folder.join("a.bt"), folder.join("tool"));
+    let text = "struct point { int x, y; };
+__attribute__((noinline)) int added(struct point *to, int more) {
+  return to->x + more;
+}
+int main(void) { struct point at = { 30, 4 }; return added(&at, 12) != 42; }
+";
+    std::fs::write(&source, text).unwrap();
+    let made = finish(Command::new("cc").args(["-g", "-O0", "-o"]).args([&program, &source]));
+    assert!(made.status.success(), "{}", made.stderr);
+    let at = program.display();
+    // A name and a type of an argument, a struct of the program, and a line of its source.
+    let text = format!(
+        "uprobe:{at}:added {{ printf(\"%d %d\\n\", args.more, args.to->y); }}
+uprobe:{at}@a.c:3 {{ printf(\"the line\\n\"); exit(); }}
+"
+    );
+    std::fs::write(&script, text).unwrap();
+    let out = call(&["build".as_ref(), script.as_os_str(), "-o".as_ref(), tool.as_os_str()]);
+    assert!(out.status.success(), "{}", out.stderr);
+    let out = start(&tool, &["-q", "-c", &program.display().to_string()]);
+    assert_eq!(out.stdout, "12 4\nthe line\n", "{}", out.stderr);
+}
+
+#[test]
 fn a_tool_explains_itself() {
     if !needs(&[Root]) {
         return;

@@ -244,8 +244,12 @@ fn commands_behind_a_signal_are_left_out() {
     let script = "interval:us:200 { system(\"sleep 0.02; echo tick\"); } END { system(\"echo the end\"); }";
     let mut command = crate::support::skep::command(&[], &["trace", "--unsafe", script].map(std::ffi::OsStr::new));
     let skep = Skep::start(&mut command);
-    skep.line("a tick", |line| line == "tick");
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    // Each command takes a hundred times as long as there is between two of them, so hundreds wait by now.
+    let ticks = std::cell::Cell::new(0);
+    skep.line("the tenth tick", |line| {
+        ticks.set(ticks.get() + u32::from(line == "tick"));
+        ticks.get() == 10
+    });
     let asked = std::time::Instant::now();
     skep.signal(rustix::process::Signal::INT);
     let out = skep.end();

@@ -8,7 +8,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use skep_engine::Error;
@@ -39,10 +39,14 @@ pub(crate) struct Part {
 impl Part {
     /// Opens a file, or the member of an archive.
     pub(crate) fn open(path: &Path) -> Result<Part, Error> {
-        let open = |path: &Path| {
-            File::open(path)
-                .map_err(|error| Error::new(format!("cannot open `{}` to probe it", path.display())).with_source(error))
-        };
+        let open =
+            |path: &Path| {
+                // A pipe in the place of a file would hold us until somebody writes.
+                let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+                std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|error| {
+                    Error::new(format!("cannot open `{}` to probe it", path.display())).with_source(error)
+                })
+            };
         let Some((archive, member)) = split(path) else {
             let file = open(path)?;
             // A device says 0, and has no ELF either.
@@ -64,6 +68,11 @@ impl Part {
     /// Where it begins in the file that the kernel knows, in bytes.
     pub(crate) fn start(&self) -> u64 {
         self.start
+    }
+
+    /// Where it ends there.
+    pub(crate) fn end(&self) -> u64 {
+        self.start.saturating_add(self.len)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Debugging information of executables and libraries: in the file itself, or in the file that it was split off into, which
-//! distributions install by build id (`/usr/lib/debug/.build-id/ab/cdef.debug`) or by name (`.gnu_debuglink`).
+//! distributions install by build id (`/usr/lib/debug/.build-id/ab/cdef.debug`) or by name and checksum (`.gnu_debuglink`).
 
 use std::fmt::Write;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use object::read::elf::{ElfFile, FileHeader};
@@ -32,11 +33,16 @@ pub(crate) fn find(path: &Path) -> Result<Option<DebugFile>, Error> {
         Look::Here(architecture, big_endian) => return Ok(Some(DebugFile { binary, architecture, big_endian })),
         Look::Elsewhere(names) => names,
     };
-    let id = names.build_id;
-    for candidate in candidates(path, &names.link, id.as_deref()) {
+    let (id, link) = (names.build_id, names.link);
+    for candidate in candidates(path, link.as_ref().map(|link| link.name.as_str()), id.as_deref()) {
         let Ok(binary) = Binary::open(&candidate) else { continue };
         // What only has the right name may belong to another build.
-        if id.is_some() && build_id(&binary) != id {
+        let right = match (&id, &link) {
+            (Some(_), _) => build_id(&binary) == id,
+            (None, Some(link)) => checksum(&candidate).is_ok_and(|found| found == link.checksum),
+            (None, None) => false,
+        };
+        if !right {
             continue;
         }
         if let Ok(Look::Here(architecture, big_endian)) = look(&binary) {
@@ -53,8 +59,15 @@ enum Look {
 
 /// What a file says about where its debugging information is.
 struct Names {
-    link: Option<String>,
+    link: Option<Link>,
     build_id: Option<Vec<u8>>,
+}
+
+/// `.gnu_debuglink`.
+struct Link {
+    name: String,
+    /// CRC-32 of the whole file that is meant.
+    checksum: u32,
 }
 
 fn look(binary: &Binary) -> Result<Look, Error> {
@@ -69,7 +82,9 @@ fn look(binary: &Binary) -> Result<Look, Error> {
             return Ok(Look::Here(architecture, endian == Endianness::Big));
         }
         let link = file.gnu_debuglink().ok().flatten();
-        let link = link.and_then(|(name, _)| std::str::from_utf8(name).ok()).map(str::to_owned);
+        let link = link.and_then(|(name, checksum)| {
+            Some(Link { name: std::str::from_utf8(name).ok()?.to_owned(), checksum })
+        });
         let build_id = file.build_id().ok().flatten().map(<[u8]>::to_vec);
         Ok(Look::Elsewhere(Names { link, build_id }))
     })
@@ -78,6 +93,19 @@ fn look(binary: &Binary) -> Result<Look, Error> {
 fn build_id(binary: &Binary) -> Option<Vec<u8>> {
     let read = || with_elf!(binary, file => Ok(file.build_id().ok().flatten().map(<[u8]>::to_vec)));
     read().ok().flatten()
+}
+
+/// CRC-32 of a file, as gdb and objcopy reckon it.
+fn checksum(path: &Path) -> std::io::Result<u32> {
+    let mut file = std::fs::File::open(path)?;
+    let mut hasher = crc32fast::Hasher::new();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finalize()),
+            got => hasher.update(&buffer[..got]),
+        }
+    }
 }
 
 fn has_dwarf<'d, H, R>(file: &ElfFile<'d, H, R>) -> bool
@@ -90,7 +118,7 @@ where
         .is_some_and(|section| section.compressed_file_range().is_ok_and(|it| it.compressed_size > 0))
 }
 
-fn candidates(path: &Path, link: &Option<String>, build_id: Option<&[u8]>) -> Vec<PathBuf> {
+fn candidates(path: &Path, link: Option<&str>, build_id: Option<&[u8]>) -> Vec<PathBuf> {
     let mut found = Vec::new();
     if let Some([first, rest @ ..]) = build_id.filter(|id| id.len() > 1) {
         let mut name = format!("{DEBUG_FOLDER}/.build-id/{first:02x}/");
@@ -100,7 +128,7 @@ fn candidates(path: &Path, link: &Option<String>, build_id: Option<&[u8]>) -> Ve
         found.push(PathBuf::from(name + ".debug"));
     }
     // A link is one file name.
-    if let Some(link) = link.as_deref().filter(|link| !link.is_empty() && !link.contains('/'))
+    if let Some(link) = link.filter(|link| !link.is_empty() && !link.contains('/'))
         && let Some(folder) = std::fs::canonicalize(path).ok().as_deref().and_then(Path::parent)
     {
         found.push(folder.join(link));
@@ -155,9 +183,9 @@ mod tests {
 
     #[test]
     fn split_files_are_looked_for_by_id_and_by_name() {
-        let found = candidates(Path::new("/proc/self/exe"), &Some("x.debug".to_owned()), Some(&[0xab, 0xcd, 0x01]));
+        let found = candidates(Path::new("/proc/self/exe"), Some("x.debug"), Some(&[0xab, 0xcd, 0x01]));
         assert_eq!(found[0], Path::new("/usr/lib/debug/.build-id/ab/cd01.debug"));
         assert_eq!(found.len(), 4);
-        assert_eq!(candidates(Path::new("/bin/true"), &Some("../x".to_owned()), None), Vec::<PathBuf>::new());
+        assert_eq!(candidates(Path::new("/bin/true"), Some("../x"), None), Vec::<PathBuf>::new());
     }
 }

@@ -7,17 +7,27 @@
 //! `/proc/PID/root`.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use skep_engine::Error;
 
 use skep_spec::nearest::did_you_mean;
+use skep_sys::inside::{foreign_root, open_inside};
 
 use super::archive;
 use crate::near;
 
 const CACHE: &str = "/etc/ld.so.cache";
+
+/// A cache with a hundred thousand libraries is 10 MB; nothing larger is one.
+const CACHE_LEN_MAX: u64 = 64 << 20;
+
+/// How many libraries a short name may mean.
+const MOST_FOUND: usize = 1000;
 
 /// The file that `name` means, for every process or for process `pid`.
 pub fn resolve(name: &str, pid: Option<u32>) -> Result<PathBuf, Error> {
@@ -50,8 +60,10 @@ pub fn resolve(name: &str, pid: Option<u32>) -> Result<PathBuf, Error> {
     };
     found.ok_or_else(|| {
         let error = Error::new(format!("no binary or library `{name}` found"));
-        let names: BTreeSet<String> = cache_entries(root).into_iter().map(|(name, _)| name).collect();
-        match did_you_mean(name, names.iter().map(String::as_str)) {
+        let cache = Cache::read(root);
+        let names = cache.entries().filter_map(|(soname, _)| std::str::from_utf8(soname).ok());
+        let names: BTreeSet<&str> = names.collect();
+        match did_you_mean(name, names.iter().copied()) {
             Some(hint) => error.with_hint(hint),
             None => error
                 .with_hint("looked in LD_LIBRARY_PATH, /etc/ld.so.cache, the library folders and PATH; give a path"),
@@ -72,13 +84,6 @@ fn missing(path: &Path, error: std::io::Error) -> Error {
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
     near::hint(message, name, names.iter().map(String::as_str))
-}
-
-/// `/proc/PID/root`, if the process has its files in another mount namespace than we.
-fn foreign_root(pid: u32) -> Option<PathBuf> {
-    let ours = fs::read_link("/proc/self/ns/mnt").ok()?;
-    let theirs = fs::read_link(format!("/proc/{pid}/ns/mnt")).ok()?;
-    (ours != theirs).then(|| PathBuf::from(format!("/proc/{pid}/root")))
 }
 
 /// An absolute path under another root.
@@ -143,9 +148,9 @@ fn library(name: &str, root: Option<&Path>) -> Option<PathBuf> {
         .iter()
         .find_map(|folder| by_folder(folder))
         .or_else(|| {
-            let entries = cache_entries(root);
-            let path = entries.iter().find(|(soname, _)| soname == name)?;
-            Some(in_root(root, Path::new(&path.1))).filter(|path| is_file(path))
+            let cache = Cache::read(root);
+            let (_, path) = cache.entries().find(|(soname, _)| *soname == name.as_bytes())?;
+            Some(in_root(root, Path::new(OsStr::from_bytes(path)))).filter(|path| is_file(path))
         })
         .or_else(|| system_folders().iter().find_map(|folder| by_folder(Path::new(folder))))
 }
@@ -158,11 +163,12 @@ fn executable(name: &str, root: Option<&Path>) -> Option<PathBuf> {
 
 /// `c`, `libc`, `pthread`: the first library of the cache or the folders that has this name before its `.so`.
 fn short_library(name: &str, root: Option<&Path>) -> Option<PathBuf> {
-    let mut found: Vec<PathBuf> = cache_entries(root)
-        .into_iter()
-        .filter(|(soname, _)| names_file(name, soname))
-        .map(|(_, path)| in_root(root, Path::new(&path)))
+    let mut found: Vec<PathBuf> = Cache::read(root)
+        .entries()
+        .filter(|(soname, _)| std::str::from_utf8(soname).is_ok_and(|soname| names_file(name, soname)))
+        .map(|(_, path)| in_root(root, Path::new(OsStr::from_bytes(path))))
         .filter(|path| is_file(path))
+        .take(MOST_FOUND)
         .collect();
     if found.is_empty() {
         for folder in system_folders() {
@@ -190,44 +196,50 @@ fn system_folders() -> Vec<String> {
     folders
 }
 
-/// The libraries of this machine's kind in the linker's cache: name and path.
-fn cache_entries(root: Option<&Path>) -> Vec<(String, String)> {
-    // A cache with a hundred thousand libraries is 10 MB; nothing larger is one.
-    match fs::metadata(in_root(root, Path::new(CACHE))) {
-        Ok(facts) if facts.len() < 64 << 20 => {}
-        _ => return Vec::new(),
-    }
-    fs::read(in_root(root, Path::new(CACHE))).map(|bytes| parse_cache(&bytes)).unwrap_or_default()
-}
+/// The linker's cache, in its new format (glibc 2.2; `sysdeps/generic/dl-cache.h`): a header of 48 bytes, entries of 24, then
+/// strings at offsets from the header. An old-format cache may stand before it.
+pub(crate) struct Cache(Vec<u8>);
 
-/// The new format (glibc 2.2; `sysdeps/generic/dl-cache.h`): a header of 48 bytes, entries of 24, then strings at offsets
-/// from the header. An old-format cache may stand before it.
-fn parse_cache(bytes: &[u8]) -> Vec<(String, String)> {
-    const MAGIC: &[u8] = b"glibc-ld.so.cache1.1";
-    const HEADER_LEN: usize = 48;
-    const ENTRY_LEN: usize = 24;
-    // `FLAG_ELF_LIBC6` with the architecture's bits; elsewhere every entry counts.
-    const WANTED: Option<u32> = if cfg!(target_arch = "x86_64") {
-        Some(0x0303)
-    } else if cfg!(target_arch = "aarch64") {
-        Some(0x0a03)
-    } else {
-        None
-    };
-    let Some(start) = bytes.windows(MAGIC.len()).position(|window| window == MAGIC) else {
-        return Vec::new();
-    };
-    let base = &bytes[start..];
-    let word = |at: usize| -> Option<u32> { Some(u32::from_ne_bytes(base.get(at..at + 4)?.try_into().ok()?)) };
-    let text = |at: u32| -> Option<String> {
-        let rest = base.get(at as usize..)?;
-        let end = rest.iter().take(4096).position(|byte| *byte == 0)?;
-        String::from_utf8(rest[..end].to_vec()).ok()
-    };
-    let count = word(MAGIC.len()).unwrap_or(0) as usize;
-    let count = count.min(base.len().saturating_sub(HEADER_LEN) / ENTRY_LEN);
-    (0..count)
-        .filter_map(|index| {
+impl Cache {
+    /// The cache under a root; empty when there is none. A container's is what the container says.
+    fn read(root: Option<&Path>) -> Cache {
+        let mut bytes = Vec::new();
+        if let Ok(file) = open_inside(root.unwrap_or(Path::new("/")), Path::new(CACHE)) {
+            // A part of it finds what it has.
+            let _ = file.take(CACHE_LEN_MAX).read_to_end(&mut bytes);
+        }
+        Cache(bytes)
+    }
+
+    /// What a file with these bytes is.
+    pub(crate) fn of_bytes(bytes: Vec<u8>) -> Cache {
+        Cache(bytes)
+    }
+
+    /// The libraries of this machine's kind: name and path.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        const MAGIC: &[u8] = b"glibc-ld.so.cache1.1";
+        const HEADER_LEN: usize = 48;
+        const ENTRY_LEN: usize = 24;
+        // `FLAG_ELF_LIBC6` with the architecture's bits; elsewhere every entry counts.
+        const WANTED: Option<u32> = if cfg!(target_arch = "x86_64") {
+            Some(0x0303)
+        } else if cfg!(target_arch = "aarch64") {
+            Some(0x0a03)
+        } else {
+            None
+        };
+        let start = self.0.windows(MAGIC.len()).position(|window| window == MAGIC);
+        let base = start.map_or(&[][..], |start| &self.0[start..]);
+        let word = |at: usize| -> Option<u32> { Some(u32::from_ne_bytes(base.get(at..at + 4)?.try_into().ok()?)) };
+        let text = move |at: u32| -> Option<&[u8]> {
+            let rest = base.get(at as usize..)?;
+            let end = rest.iter().take(4096).position(|byte| *byte == 0)?;
+            Some(&rest[..end])
+        };
+        let count = word(MAGIC.len()).unwrap_or(0) as usize;
+        let count = count.min(base.len().saturating_sub(HEADER_LEN) / ENTRY_LEN);
+        (0..count).filter_map(move |index| {
             let at = HEADER_LEN + index * ENTRY_LEN;
             let flags = word(at)?;
             if WANTED.is_some_and(|wanted| flags & 0xffff != wanted) {
@@ -235,7 +247,7 @@ fn parse_cache(bytes: &[u8]) -> Vec<(String, String)> {
             }
             Some((text(word(at + 4)?)?, text(word(at + 8)?)?))
         })
-        .collect()
+    }
 }
 
 #[cfg(test)]
@@ -289,10 +301,22 @@ mod tests {
 
     #[test]
     fn hostile_caches_give_nothing() {
-        assert!(parse_cache(b"").is_empty());
-        assert!(parse_cache(b"glibc-ld.so.cache1.1").is_empty());
+        let count = |bytes: &[u8]| Cache::of_bytes(bytes.to_vec()).entries().count();
+        assert_eq!(count(b""), 0);
+        assert_eq!(count(b"glibc-ld.so.cache1.1"), 0);
         let mut bytes = b"glibc-ld.so.cache1.1".to_vec();
         bytes.extend_from_slice(&[0xff; 200]);
-        assert!(parse_cache(&bytes).is_empty());
+        assert_eq!(count(&bytes), 0);
+    }
+
+    /// A container may have anything where its cache should be; nobody writes into this pipe.
+    #[test]
+    fn a_pipe_is_no_cache() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let root = std::env::temp_dir().join(format!("skep-cache-{}", std::process::id()));
+        fs::create_dir_all(root.join("etc")).unwrap();
+        mknodat(CWD, in_root(Some(&root), Path::new(CACHE)), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        assert_eq!(library("libc.so.6", Some(&root)), None);
+        fs::remove_dir_all(root).unwrap();
     }
 }

@@ -44,8 +44,10 @@ impl Machine {
     fn register(self, name: &str) -> Option<i16> {
         let numbered = |prefix: &str, count: i16| -> Option<i16> {
             let digits = name.strip_prefix(prefix)?;
-            let number: i16 = digits.parse().ok().filter(|_| !digits.starts_with('+'))?;
-            (number < count).then_some(number)
+            // As assemblers write it: no sign, no zero in front.
+            let plain = digits == "0" || !digits.starts_with('0');
+            let number = i16::try_from(unsigned(digits, 10)?).ok()?;
+            (plain && number < count).then_some(number)
         };
         match self {
             Machine::X86_64 => x86_register(name),
@@ -81,8 +83,8 @@ fn x86_register(name: &str) -> Option<i16> {
         "rsi" | "esi" | "si" | "sil" => 13,
         "rdi" | "edi" | "di" | "dil" => 14,
         _ => {
-            let digits = name.strip_prefix('r')?.trim_end_matches(['d', 'w', 'b']);
-            match digits {
+            let digits = name.strip_prefix('r')?;
+            match digits.strip_suffix(['d', 'w', 'b']).unwrap_or(digits) {
                 "8" => 9,
                 "9" => 8,
                 "10" => 7,
@@ -237,13 +239,16 @@ fn parse_arg(machine: Machine, text: &str) -> Option<Arg> {
         Some(size) => (size, true),
         None => (size, false),
     };
-    let size: i64 = size.parse().ok()?;
-    let size_bytes = u8::try_from(size.unsigned_abs()).ok().filter(|size| matches!(size, 1 | 2 | 4 | 8))?;
+    let (signed, size) = match size.strip_prefix('-') {
+        Some(size) => (true, size),
+        None => (false, size),
+    };
+    let size_bytes = u8::try_from(unsigned(size, 10)?).ok().filter(|size| matches!(size, 1 | 2 | 4 | 8))?;
     let location = match operand_of(machine, operand.trim()) {
         Some(location) if !float => location,
         _ => Location::Unreachable,
     };
-    Some(Arg { size_bytes, signed: size < 0, location })
+    Some(Arg { size_bytes, signed, location })
 }
 
 fn operand_of(machine: Machine, text: &str) -> Option<Location> {
@@ -268,6 +273,9 @@ fn operand_of(machine: Machine, text: &str) -> Option<Location> {
                 Some("8") => 3,
                 Some(_) => return None,
             };
+            if parts.next().is_some() {
+                return None;
+            }
             Some(Location::Indexed { base, index, shift, offset })
         }
         Machine::Aarch64 => {
@@ -278,11 +286,15 @@ fn operand_of(machine: Machine, text: &str) -> Option<Location> {
             if let Some(index) = machine.register(second) {
                 let shift = match parts.next() {
                     None => 0,
-                    Some(shift) => shift.strip_prefix("lsl")?.trim().trim_start_matches('#').parse().ok()?,
+                    Some(shift) => unsigned(immediate(shift.strip_prefix("lsl ")?.trim_start()), 10)?,
                 };
-                return (shift < 4).then_some(Location::Indexed { base, index, shift, offset: 0 });
+                let shift = u8::try_from(shift).ok().filter(|shift| *shift < 4)?;
+                return parts.next().is_none().then_some(Location::Indexed { base, index, shift, offset: 0 });
             }
-            let offset = number(second.trim_start_matches('#'))?;
+            let offset = number(immediate(second))?;
+            if parts.next().is_some() {
+                return None;
+            }
             Some(Location::Memory { base, offset })
         }
         Machine::Riscv64 | Machine::S390x => {
@@ -302,7 +314,17 @@ fn operand_of(machine: Machine, text: &str) -> Option<Location> {
 }
 
 fn register_or_const(machine: Machine, text: &str) -> Option<Location> {
-    machine.register(text).map(Location::Register).or_else(|| number(text.trim_start_matches('#')).map(Location::Const))
+    machine.register(text).map(Location::Register).or_else(|| number(immediate(text)).map(Location::Const))
+}
+
+/// A constant without the mark that it may have.
+fn immediate(text: &str) -> &str {
+    text.strip_prefix('#').unwrap_or(text)
+}
+
+/// Digits and nothing else: the standard library takes a sign, too.
+fn unsigned(digits: &str, radix: u32) -> Option<u64> {
+    digits.chars().all(|digit| digit.is_digit(radix)).then(|| u64::from_str_radix(digits, radix).ok())?
 }
 
 /// A decimal or hexadecimal number, signed; large unsigned ones wrap, as the assembler's do.
@@ -312,8 +334,8 @@ fn number(text: &str) -> Option<i64> {
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
     let value = match digits.strip_prefix("0x") {
-        Some(digits) => u64::from_str_radix(digits, 16).ok()?,
-        None => digits.parse().ok()?,
+        Some(digits) => unsigned(digits, 16)?,
+        None => unsigned(digits, 10)?,
     };
     Some(if negative { (value as i64).wrapping_neg() } else { value as i64 })
 }
@@ -393,6 +415,38 @@ mod tests {
         assert_eq!(kinds, [true, false, true, true]);
         assert_eq!(args.unusable.iter().map(|arg| arg.number).collect::<Vec<_>>(), [0, 2, 3]);
         assert_eq!(args.unusable[0].to_string(), "argument 0 (`8f@%xmm0`) is in a place that BPF cannot read");
+    }
+
+    /// What no assembler writes is not understood, rather than misunderstood: a wrong place would be read as the argument.
+    #[test]
+    fn what_only_looks_like_an_operand_is_refused() {
+        let refused = |machine: Machine, operands: &[&str]| {
+            for operand in operands {
+                let args = Args::parse(machine, operand);
+                let found: Vec<Location> = args.args.iter().map(|arg| arg.location).collect();
+                assert_eq!(found, [Location::Unreachable], "{operand}");
+            }
+        };
+        let x86 =
+            ["+8@%rax", "--8@%rax", "8@%r8dw", "8@%r8db", "8@$-+5", "8@$0x+5", "8@$++5", "8@$", "8@4(%rax,%rbx,8,1)"];
+        refused(Machine::X86_64, &x86);
+        let arm = [
+            "8@x-1",
+            "8@x+1",
+            "8@x01",
+            "8@w-3",
+            "8@x31",
+            "8@[x0, x1, lsl +3]",
+            "8@[x0, x1, lsl3]",
+            "8@[x0, 8, 9]",
+            "8@[x0, x1, lsl 1, 2]",
+            "8@##5",
+            "8@[x0, ##8]",
+            "8@[x0, x1, lsl 4]",
+        ];
+        refused(Machine::Aarch64, &arm);
+        refused(Machine::S390x, &["8@r-1", "8@%r-1", "8@%r16", "8@8(%r-2)"]);
+        refused(Machine::Riscv64, &["8@a-1", "8@8(x1)"]);
     }
 
     #[test]

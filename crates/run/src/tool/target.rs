@@ -2,10 +2,11 @@
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use skep_btf::{Btf, NeededNames};
 use skep_script::Target;
-use skep_script::target::{BpfFunction, KernelFunction, UserFunction, UserSymbol};
+use skep_script::target::{BpfFunction, DebugInfo, KernelFunction, UserFunction, UserSymbol};
 use skep_spec::target::{Feature, FoundTypes, TargetError};
 
 use super::Carried;
@@ -102,6 +103,10 @@ impl Target for WithFiles<'_> {
 
     fn file_offset(&self, binary: &Path, address: u64) -> Result<Option<u64>, TargetError> {
         self.target.file_offset(binary, address)
+    }
+
+    fn debug_info(&self, binary: &Path) -> Result<Option<Rc<dyn DebugInfo>>, TargetError> {
+        self.target.debug_info(binary)
     }
 
     fn bpf_functions(&self) -> Result<Vec<BpfFunction>, TargetError> {

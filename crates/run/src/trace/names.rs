@@ -199,8 +199,7 @@ fn errno_text(number: u64) -> String {
     if number == 0 {
         return "Success".to_owned();
     }
-    let text = std::io::Error::from_raw_os_error(number).to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
+    skep_sys::io_text(&std::io::Error::from_raw_os_error(number))
 }
 
 impl Names for MachineNames<'_> {

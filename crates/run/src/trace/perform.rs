@@ -341,8 +341,7 @@ impl<'a, 'o> Performer<'a, 'o> {
         let most = self.plan.config.max_cat_bytes;
         let read = std::fs::File::open(&path).and_then(|file| file.take(most).read_to_end(&mut self.output.text));
         if let Err(error) = read {
-            let text = error.to_string();
-            let text = text.split(" (os error").next().unwrap_or_default();
+            let text = skep_sys::io_text(&error);
             notice(Notice::Failure { message: format!("failed to open file '{path}': {text}") });
         }
         self.output.piece("cat", start);

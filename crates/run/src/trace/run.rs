@@ -90,16 +90,17 @@ pub fn run(
     let mut child = held
         .map(HeldChild::release)
         .transpose()
-        .map_err(|cause| cannot_start(options.command.as_deref().unwrap_or_default(), &cause))?;
-    reader.processes.extend(child.as_ref().and_then(pidfd));
+        .map_err(|cause| cannot_start(options.command.as_deref().unwrap_or_default(), &cause))?
+        .map(Ending);
+    reader.processes.extend(child.as_ref().and_then(|child| pidfd(&child.0)));
     reader.processes.extend(watched.as_ref().and_then(|it| it.fd()).and_then(|fd| fd.try_clone().ok()));
     reader.deadline = options.duration.map(|duration| Instant::now() + duration);
 
     // What BEGIN has sent may end the run already.
     run.drain(&mut reader, notice)?;
     if run.exit.is_none() && run.waits() && run.performer.output.is_open()? {
-        let ended = |child: &mut Option<Child>| {
-            let child = child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
+        let ended = |child: &mut Option<Ending>| {
+            let child = child.as_mut().is_some_and(|child| !matches!(child.0.try_wait(), Ok(None)));
             child || watched.as_ref().is_some_and(Watched::ended)
         };
         reader = run.wait(reader, &own_signals, switch, &mut || ended(&mut child), notice)?;
@@ -111,9 +112,7 @@ pub fn run(
     } else {
         run.drain(&mut reader, notice)?;
     }
-    if let Some(child) = &mut child {
-        end(child);
-    }
+    drop(child);
     let links = std::mem::take(&mut run.performer.links);
     crate::attach::detach(links.into_iter().map(|(_, link)| link).collect());
     run.performer.commands.always = true;
@@ -177,9 +176,13 @@ fn pidfd(child: &Child) -> Option<OwnedFd> {
 }
 
 /// A command that was started for the trace ends with it.
-fn end(child: &mut Child) {
-    if matches!(child.try_wait(), Ok(None)) {
-        let _ = kill_process(Pid::from_child(child), Signal::TERM);
+struct Ending(Child);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
+        }
     }
 }
 

@@ -3,6 +3,18 @@
 /// Runs of numbers without a gap: the first one, and the names from there on.
 type Runs = &'static [(u64, &'static str)];
 
+/// What every architecture has had since Linux 5.1, under the same numbers.
+const SHARED: (u64, &str) = (
+    424,
+    "pidfd_send_signal io_uring_setup io_uring_enter io_uring_register open_tree move_mount fsopen \
+     fsconfig fsmount fspick pidfd_open clone3 close_range openat2 pidfd_getfd faccessat2 process_madvise \
+     epoll_pwait2 mount_setattr quotactl_fd landlock_create_ruleset landlock_add_rule \
+     landlock_restrict_self memfd_secret process_mrelease futex_waitv set_mempolicy_home_node cachestat \
+     fchmodat2 map_shadow_stack futex_wake futex_wait futex_requeue statmount listmount lsm_get_self_attr \
+     lsm_set_self_attr lsm_list_modules mseal setxattrat getxattrat listxattrat removexattrat \
+     open_tree_attr file_getattr file_setattr",
+);
+
 /// arch/x86/entry/syscalls/syscall_64.tbl, Linux 6.18.
 #[cfg(target_arch = "x86_64")]
 const RUNS: Runs = &[
@@ -44,16 +56,7 @@ const RUNS: Runs = &[
          bpf execveat userfaultfd membarrier mlock2 copy_file_range preadv2 pwritev2 pkey_mprotect pkey_alloc \
          pkey_free statx io_pgetevents rseq",
     ),
-    (
-        424,
-        "pidfd_send_signal io_uring_setup io_uring_enter io_uring_register open_tree move_mount fsopen \
-         fsconfig fsmount fspick pidfd_open clone3 close_range openat2 pidfd_getfd faccessat2 process_madvise \
-         epoll_pwait2 mount_setattr quotactl_fd landlock_create_ruleset landlock_add_rule \
-         landlock_restrict_self memfd_secret process_mrelease futex_waitv set_mempolicy_home_node cachestat \
-         fchmodat2 map_shadow_stack futex_wake futex_wait futex_requeue statmount listmount lsm_get_self_attr \
-         lsm_set_self_attr lsm_list_modules mseal setxattrat getxattrat listxattrat removexattrat \
-         open_tree_attr file_getattr file_setattr",
-    ),
+    SHARED,
 ];
 
 /// scripts/syscall.tbl, Linux 6.18, which arm64, riscv and loongarch share.
@@ -95,16 +98,7 @@ const RUNS: Runs = &[
          renameat2 seccomp getrandom memfd_create bpf execveat userfaultfd membarrier mlock2 copy_file_range \
          preadv2 pwritev2 pkey_mprotect pkey_alloc pkey_free statx io_pgetevents rseq kexec_file_load",
     ),
-    (
-        424,
-        "pidfd_send_signal io_uring_setup io_uring_enter io_uring_register open_tree move_mount fsopen \
-         fsconfig fsmount fspick pidfd_open clone3 close_range openat2 pidfd_getfd faccessat2 process_madvise \
-         epoll_pwait2 mount_setattr quotactl_fd landlock_create_ruleset landlock_add_rule \
-         landlock_restrict_self memfd_secret process_mrelease futex_waitv set_mempolicy_home_node cachestat \
-         fchmodat2 map_shadow_stack futex_wake futex_wait futex_requeue statmount listmount lsm_get_self_attr \
-         lsm_set_self_attr lsm_list_modules mseal setxattrat getxattrat listxattrat removexattrat \
-         open_tree_attr file_getattr file_setattr",
-    ),
+    SHARED,
 ];
 
 /// The name of system call `number`; `None` when this build knows none.

@@ -107,8 +107,12 @@ pub fn generate(module: &Module, spec: &mut Spec, sources: &Sources, options: &O
         hint: None,
     };
     if let Err(errors) = ir::verify(module) {
-        let first = errors.first().map(ToString::to_string).unwrap_or_default();
-        return Err(Error { function: String::new(), message: first, hint: None });
+        let first = errors.first();
+        return Err(Error {
+            function: first.map(|error| error.function.clone()).unwrap_or_default(),
+            message: first.map(ir::verify::Error::inside).unwrap_or_default(),
+            hint: None,
+        });
     }
     let ids = Ids { first: spec.functions.len() as u32, module };
     let mut info = info::Info::new(spec.btf.as_ref(), sources).map_err(damaged)?;

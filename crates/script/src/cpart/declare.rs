@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use super::cursor::Cursor;
 use super::expr;
 use super::token::{Token, TokenKind};
 use crate::Span;
@@ -142,16 +143,16 @@ fn space_of(word: &str) -> Option<Space> {
 /// Reads all declarations of `tokens`. A mistake ends its declaration and no other; those of the script are reported, those of
 /// included files are passed over, since headers hold much that is no type.
 pub(crate) fn read(tokens: &[Token], is_included: &dyn Fn(Span) -> bool) -> (Declarations, Vec<Diagnostic>) {
-    let mut reader = Reader { tokens, at: 0, depth: MAX_DEPTH, names: 0, out: Declarations::default() };
+    let mut reader = Reader { cursor: Cursor::new(tokens), depth: MAX_DEPTH, names: 0, out: Declarations::default() };
     let mut diagnostics = Vec::new();
-    while let Some(token) = reader.peek() {
-        let (start, span) = (reader.at, token.span);
+    while let Some(token) = reader.cursor.peek() {
+        let (start, span) = (reader.cursor.at, token.span);
         if let Err(message) = reader.declaration() {
-            let span = reader.tokens.get(reader.at).map_or(span, |token| token.span);
+            let span = reader.cursor.tokens.get(reader.cursor.at).map_or(span, |token| token.span);
             if !is_included(span) {
                 diagnostics.push(Diagnostic::error(span, message));
             }
-            reader.at = start;
+            reader.cursor.at = start;
             reader.depth = MAX_DEPTH;
             reader.skip();
         }
@@ -160,8 +161,7 @@ pub(crate) fn read(tokens: &[Token], is_included: &dyn Fn(Span) -> bool) -> (Dec
 }
 
 struct Reader<'t> {
-    tokens: &'t [Token],
-    at: usize,
+    cursor: Cursor<'t>,
     depth: u32,
     names: usize,
     out: Declarations,
@@ -175,32 +175,18 @@ enum Layer {
 }
 
 impl Reader<'_> {
-    fn peek(&self) -> Option<&Token> {
-        self.tokens.get(self.at)
-    }
-
-    fn is(&self, sign: &str) -> bool {
-        self.peek().is_some_and(|token| token.is(sign))
-    }
-
-    fn eat(&mut self, sign: &str) -> bool {
-        let is = self.is(sign);
-        self.at += usize::from(is);
-        is
-    }
-
     fn expect(&mut self, sign: &str, what: &str) -> Result<(), String> {
-        if self.eat(sign) {
+        if self.cursor.eat(sign) {
             return Ok(());
         }
-        Err(match self.peek() {
+        Err(match self.cursor.peek() {
             Some(token) => format!("expected {sign} {what}, not {}", token.shown()),
             None => format!("expected {sign} {what}"),
         })
     }
 
     fn word(&self) -> Option<&str> {
-        self.peek().and_then(Token::ident).map(|it| &**it)
+        self.cursor.peek().and_then(Token::ident).map(|it| &**it)
     }
 
     fn count(&mut self) -> Result<(), String> {
@@ -211,19 +197,19 @@ impl Reader<'_> {
     /// Passes over one declaration: to its `;`, or behind the body of a function.
     fn skip(&mut self) {
         let mut depth = 0u32;
-        while let Some(token) = self.peek() {
+        while let Some(token) = self.cursor.peek() {
             let sign = match &token.kind {
                 TokenKind::Sign(sign) => *sign,
                 _ => "",
             };
-            self.at += 1;
+            self.cursor.at += 1;
             match sign {
                 "{" | "(" | "[" => depth += 1,
                 ")" | "]" => depth = depth.saturating_sub(1),
                 "}" => {
                     depth = depth.saturating_sub(1);
                     // The end of a function has no `;`.
-                    if depth == 0 && !self.is(";") {
+                    if depth == 0 && !self.cursor.is(";") {
                         return;
                     }
                 }
@@ -234,7 +220,7 @@ impl Reader<'_> {
     }
 
     fn declaration(&mut self) -> Result<(), String> {
-        if self.eat(";") {
+        if self.cursor.eat(";") {
             return Ok(());
         }
         let mut typedef = false;
@@ -244,7 +230,7 @@ impl Reader<'_> {
                 "extern" | "static" | "inline" | "__inline" | "__inline__" | "__extension__" | "_Noreturn" => {}
                 _ => break,
             }
-            self.at += 1;
+            self.cursor.at += 1;
         }
         if matches!(self.word(), Some("_Static_assert" | "static_assert" | "asm" | "__asm__")) {
             self.skip();
@@ -252,11 +238,11 @@ impl Reader<'_> {
         }
         let tagged = matches!(self.word(), Some("struct" | "union" | "enum"));
         let (base, attributes) = self.specifiers()?;
-        if self.eat(";") {
+        if self.cursor.eat(";") {
             return Ok(());
         }
         // `struct x { ... }` right before the next declaration or the end: the script's language lets its `;` go.
-        if tagged && !typedef && self.at > 0 && self.tokens[self.at - 1].is("}") {
+        if tagged && !typedef && self.cursor.at > 0 && self.cursor.tokens[self.cursor.at - 1].is("}") {
             let next = self.word();
             if next.is_none_or(is_type_word) || next == Some("typedef") {
                 return Ok(());
@@ -267,16 +253,16 @@ impl Reader<'_> {
             if typedef && !name.is_empty() {
                 self.count()?;
                 self.out.typedefs.insert(name, ty);
-            } else if self.is("{") {
+            } else if self.cursor.is("{") {
                 self.skip();
                 return Ok(());
             }
-            if self.eat("=") {
+            if self.cursor.eat("=") {
                 self.skip();
                 return Ok(());
             }
             self.attributes()?;
-            if !self.eat(",") {
+            if !self.cursor.eat(",") {
                 break;
             }
         }
@@ -292,21 +278,21 @@ impl Reader<'_> {
         while let Some(word) = self.word().map(str::to_owned) {
             match word.as_str() {
                 "__attribute__" | "__attribute" => attributes.merge(self.attributes()?),
-                "__extension__" => self.at += 1,
+                "__extension__" => self.cursor.at += 1,
                 "struct" | "union" | "enum" if found.is_none() && words.is_empty() => {
-                    self.at += 1;
+                    self.cursor.at += 1;
                     found = Some(self.tagged(&word)?);
                 }
                 it if is_qualifier(it) => {
                     attributes.space = space_of(it).or(attributes.space);
-                    self.at += 1;
+                    self.cursor.at += 1;
                 }
                 it if is_base(it) && found.is_none() => {
-                    self.at += 1;
+                    self.cursor.at += 1;
                     words.push(word);
                 }
                 _ if found.is_none() && words.is_empty() => {
-                    self.at += 1;
+                    self.cursor.at += 1;
                     found = Some(CType::Name(word));
                 }
                 _ => break,
@@ -315,7 +301,7 @@ impl Reader<'_> {
         self.depth += 1;
         match found {
             Some(ty) => Ok((ty, attributes)),
-            None if words.is_empty() => Err(match self.peek() {
+            None if words.is_empty() => Err(match self.cursor.peek() {
                 Some(token) => format!("expected a type, not {}", token.shown()),
                 None => "expected a type".to_owned(),
             }),
@@ -329,7 +315,7 @@ impl Reader<'_> {
         let name = match self.word() {
             Some(name) => {
                 let name = name.to_owned();
-                self.at += 1;
+                self.cursor.at += 1;
                 name
             }
             None => String::new(),
@@ -341,10 +327,10 @@ impl Reader<'_> {
             _ => Tag::Enum,
         };
         // `enum x : u8`
-        if tag == Tag::Enum && self.eat(":") {
+        if tag == Tag::Enum && self.cursor.eat(":") {
             self.specifiers()?;
         }
-        if !self.eat("{") {
+        if !self.cursor.eat("{") {
             return if name.is_empty() {
                 Err(format!("expected a name or {{ behind {word}"))
             } else {
@@ -363,13 +349,13 @@ impl Reader<'_> {
             attributes: Attributes::default(),
         });
         let mut members = Vec::new();
-        while !self.is("}") {
-            if self.peek().is_none() {
+        while !self.cursor.is("}") {
+            if self.cursor.peek().is_none() {
                 return Err(format!("{word} {name} has no end"));
             }
             self.members(&mut members)?;
         }
-        self.at += 1;
+        self.cursor.at += 1;
         attributes.merge(self.attributes()?);
         self.out.structs[number].members = members;
         self.out.structs[number].attributes = attributes;
@@ -384,40 +370,40 @@ impl Reader<'_> {
 
     /// One line of members: `int a, *b, c : 3;`.
     fn members(&mut self, members: &mut Vec<CMember>) -> Result<(), String> {
-        if self.eat(";") {
+        if self.cursor.eat(";") {
             return Ok(());
         }
         let (base, attributes) = self.specifiers()?;
-        if self.is(";") || self.is("}") {
+        if self.cursor.is(";") || self.cursor.is("}") {
             let span = self.span();
             // Only an anonymous struct or union has members without a name.
             if let CType::Struct(_) = base {
                 self.count()?;
                 members.push(CMember { name: String::new(), ty: base, bits: None, attributes, span });
             }
-            self.eat(";");
+            self.cursor.eat(";");
             return Ok(());
         }
         loop {
             self.count()?;
             let span = self.span();
-            let (name, ty) = match self.is(":") {
+            let (name, ty) = match self.cursor.is(":") {
                 true => (String::new(), base.clone()),
                 false => self.declarator(base.clone(), attributes.space)?,
             };
-            let bits = match self.eat(":") {
+            let bits = match self.cursor.eat(":") {
                 true => Some(self.constant(&[",", ";", "}"])?),
                 false => None,
             };
             let mut own = attributes.clone();
             own.merge(self.attributes()?);
             members.push(CMember { name, ty, bits, attributes: own, span });
-            if !self.eat(",") {
+            if !self.cursor.eat(",") {
                 break;
             }
         }
         // Compilers only warn when the last member has none.
-        if self.is("}") {
+        if self.cursor.is("}") {
             return Ok(());
         }
         self.expect(";", "behind a member")
@@ -425,20 +411,20 @@ impl Reader<'_> {
 
     fn enumeration(&mut self, name: String, mut attributes: Attributes) -> Result<CType, String> {
         let mut constants = Vec::new();
-        while !self.eat("}") {
+        while !self.cursor.eat("}") {
             let span = self.span();
             let Some(constant) = self.word().map(str::to_owned) else {
                 return Err(format!("expected a constant of enum {name}"));
             };
             self.count()?;
-            self.at += 1;
+            self.cursor.at += 1;
             self.attributes()?;
-            let value = match self.eat("=") {
+            let value = match self.cursor.eat("=") {
                 true => Some(self.constant(&[",", "}"])?),
                 false => None,
             };
             constants.push((constant, value, span));
-            if !self.eat(",") && !self.is("}") {
+            if !self.cursor.eat(",") && !self.cursor.is("}") {
                 return Err("expected , or } behind an enum's constant".to_owned());
             }
         }
@@ -471,7 +457,7 @@ impl Reader<'_> {
         self.depth = self.depth.checked_sub(1).ok_or("declarations are nested too deep")?;
         let mut stars = Vec::new();
         loop {
-            if self.eat("*") {
+            if self.cursor.eat("*") {
                 if stars.len() as u32 >= MAX_DEPTH {
                     return Err("declarations are nested too deep".to_owned());
                 }
@@ -479,7 +465,7 @@ impl Reader<'_> {
                 stars.push(Layer::Pointer(std::mem::take(&mut space)));
             } else if let Some(word) = self.word().filter(|word| is_qualifier(word)) {
                 space = space_of(word).unwrap_or(space);
-                self.at += 1;
+                self.cursor.at += 1;
             } else if matches!(self.word(), Some("__attribute__" | "__attribute")) {
                 space = self.attributes()?.space.unwrap_or(space);
             } else {
@@ -488,26 +474,30 @@ impl Reader<'_> {
         }
         let mut inner = Vec::new();
         let mut name = String::new();
-        let nested = self.is("(")
-            && self.tokens.get(self.at + 1).is_some_and(|next| next.is("*") || next.is("(") || next.ident().is_some());
+        let nested = self.cursor.is("(")
+            && self
+                .cursor
+                .tokens
+                .get(self.cursor.at + 1)
+                .is_some_and(|next| next.is("*") || next.is("(") || next.ident().is_some());
         if nested {
-            self.at += 1;
+            self.cursor.at += 1;
             name = self.layers(&mut inner, Space::None)?;
             self.expect(")", "in a declarator")?;
         } else if let Some(word) = self.word() {
             name = word.to_owned();
-            self.at += 1;
+            self.cursor.at += 1;
         }
         layers.append(&mut inner);
         loop {
-            if self.eat("[") {
-                let count = match self.is("]") {
+            if self.cursor.eat("[") {
+                let count = match self.cursor.is("]") {
                     true => None,
                     false => Some(self.constant(&["]"])?),
                 };
                 self.expect("]", "behind an array's length")?;
                 layers.push(Layer::Array(count));
-            } else if self.is("(") {
+            } else if self.cursor.is("(") {
                 self.balanced()?;
                 layers.push(Layer::Function);
             } else {
@@ -525,9 +515,9 @@ impl Reader<'_> {
 
     /// The expression before one of `ends` outside all brackets.
     fn constant(&mut self, ends: &[&str]) -> Result<Expr, String> {
-        let start = self.at;
+        let start = self.cursor.at;
         let mut depth = 0;
-        while let Some(token) = self.peek() {
+        while let Some(token) = self.cursor.peek() {
             if depth == 0 && ends.iter().any(|end| token.is(end))
                 || token.ident().is_some_and(|it| &**it == "__attribute__")
             {
@@ -538,17 +528,17 @@ impl Reader<'_> {
                 TokenKind::Sign(")" | "]" | "}") => depth -= 1,
                 _ => {}
             }
-            self.at += 1;
+            self.cursor.at += 1;
         }
-        expr::parse(&self.tokens[start..self.at])
+        expr::parse(&self.cursor.tokens[start..self.cursor.at])
     }
 
     /// Passes over parentheses and what is in them.
     fn balanced(&mut self) -> Result<(), String> {
         let mut depth = 0;
-        while let Some(token) = self.peek() {
+        while let Some(token) = self.cursor.peek() {
             let (opens, closes) = (token.is("("), token.is(")"));
-            self.at += 1;
+            self.cursor.at += 1;
             depth += i64::from(opens) - i64::from(closes);
             if depth == 0 {
                 return Ok(());
@@ -565,15 +555,15 @@ impl Reader<'_> {
                 "__attribute__" | "__attribute" => {}
                 "__packed" => {
                     found.packed = true;
-                    self.at += 1;
+                    self.cursor.at += 1;
                     continue;
                 }
                 _ => break,
             }
-            self.at += 1;
-            let start = self.at;
+            self.cursor.at += 1;
+            let start = self.cursor.at;
             self.balanced()?;
-            let inside = &self.tokens[start..self.at];
+            let inside = &self.cursor.tokens[start..self.cursor.at];
             for (at, token) in inside.iter().enumerate() {
                 let Some(name) = token.ident() else { continue };
                 match &**name {
@@ -599,7 +589,7 @@ impl Reader<'_> {
     }
 
     fn span(&self) -> Span {
-        self.peek().map(|token| token.span).unwrap_or_default()
+        self.cursor.peek().map(|token| token.span).unwrap_or_default()
     }
 }
 

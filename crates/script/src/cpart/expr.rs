@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::cursor::Cursor;
 use super::token::{Token, TokenKind};
 use crate::Span;
 use crate::ast::{Arg, BinaryOp, Expr, ExprKind, Ident, Tag, TypeExpr, TypeKind, TypeOrExpr, UnaryOp};
@@ -33,39 +34,24 @@ const BINARY: [(&str, BinaryOp, u32); 18] = [
 
 /// The expression that all of `tokens` are.
 pub(crate) fn parse(tokens: &[Token]) -> Result<Expr, String> {
-    let mut parser = Parser { tokens, at: 0, depth: MAX_DEPTH };
+    let mut parser = Parser { cursor: Cursor::new(tokens), depth: MAX_DEPTH };
     let tree = parser.ternary()?;
-    match parser.peek() {
+    match parser.cursor.peek() {
         None => Ok(tree),
         Some(token) => Err(format!("unexpected {}", token.shown())),
     }
 }
 
 struct Parser<'t> {
-    tokens: &'t [Token],
-    at: usize,
+    cursor: Cursor<'t>,
     depth: u32,
 }
 
 impl Parser<'_> {
-    fn peek(&self) -> Option<&Token> {
-        self.tokens.get(self.at)
-    }
-
-    fn is(&self, sign: &str) -> bool {
-        self.peek().is_some_and(|token| token.is(sign))
-    }
-
-    fn eat(&mut self, sign: &str) -> bool {
-        let is = self.is(sign);
-        self.at += usize::from(is);
-        is
-    }
-
     fn expect(&mut self, sign: &str) -> Result<(), String> {
-        match self.eat(sign) {
+        match self.cursor.eat(sign) {
             true => Ok(()),
-            false => Err(match self.peek() {
+            false => Err(match self.cursor.peek() {
                 Some(token) => format!("expected {sign}, not {}", token.shown()),
                 None => format!("expected {sign} at its end"),
             }),
@@ -73,7 +59,11 @@ impl Parser<'_> {
     }
 
     fn span(&self) -> Span {
-        self.tokens.get(self.at.min(self.tokens.len().saturating_sub(1))).map(|it| it.span).unwrap_or_default()
+        self.cursor
+            .tokens
+            .get(self.cursor.at.min(self.cursor.tokens.len().saturating_sub(1)))
+            .map(|it| it.span)
+            .unwrap_or_default()
     }
 
     fn deeper<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T, String>) -> Result<T, String> {
@@ -86,11 +76,11 @@ impl Parser<'_> {
     fn ternary(&mut self) -> Result<Expr, String> {
         self.deeper(|parser| {
             let cond = parser.binary(1)?;
-            if !parser.eat("?") {
+            if !parser.cursor.eat("?") {
                 return Ok(cond);
             }
             let span = cond.span;
-            let then = match parser.is(":") {
+            let then = match parser.cursor.is(":") {
                 true => None,
                 false => Some(Box::new(parser.ternary()?)),
             };
@@ -104,9 +94,9 @@ impl Parser<'_> {
         self.deeper(|parser| {
             let mut left = parser.unary()?;
             loop {
-                let found = BINARY.iter().find(|(sign, _, tight)| *tight >= tightness && parser.is(sign));
+                let found = BINARY.iter().find(|(sign, _, tight)| *tight >= tightness && parser.cursor.is(sign));
                 let Some((_, op, tight)) = found else { return Ok(left) };
-                parser.at += 1;
+                parser.cursor.at += 1;
                 let right = parser.binary(tight + 1)?;
                 let span = left.span;
                 left = Expr { kind: ExprKind::Binary(*op, Box::new(left), Box::new(right)), span };
@@ -123,32 +113,32 @@ impl Parser<'_> {
             ("*", UnaryOp::Deref),
             ("&", UnaryOp::AddrOf),
         ];
-        if let Some((_, op)) = signs.iter().find(|(sign, _)| self.is(sign)) {
-            self.at += 1;
+        if let Some((_, op)) = signs.iter().find(|(sign, _)| self.cursor.is(sign)) {
+            self.cursor.at += 1;
             let operand = self.deeper(Self::unary)?;
             return Ok(Expr { kind: ExprKind::Unary(*op, Box::new(operand)), span });
         }
-        if self.eat("+") {
+        if self.cursor.eat("+") {
             return self.deeper(Self::unary);
         }
-        if self.is("(") {
-            let back = self.at;
-            self.at += 1;
+        if self.cursor.is("(") {
+            let back = self.cursor.at;
+            self.cursor.at += 1;
             if let Some(ty) = self.type_name()
-                && self.eat(")")
+                && self.cursor.eat(")")
                 && self.starts_operand()
             {
                 let operand = self.deeper(Self::unary)?;
                 return Ok(Expr { kind: ExprKind::Cast(ty, Box::new(operand)), span });
             }
-            self.at = back;
+            self.cursor.at = back;
         }
         self.postfix()
     }
 
     /// Whether what follows may be the operand of a cast.
     fn starts_operand(&self) -> bool {
-        self.peek().is_some_and(|token| match &token.kind {
+        self.cursor.peek().is_some_and(|token| match &token.kind {
             TokenKind::Sign(sign) => matches!(*sign, "(" | "-" | "!" | "~" | "*" | "&" | "+"),
             TokenKind::Other(_) => false,
             _ => true,
@@ -159,22 +149,22 @@ impl Parser<'_> {
         let mut base = self.primary()?;
         loop {
             let span = base.span;
-            let arrow = self.is("->");
-            if arrow || self.is(".") {
-                self.at += 1;
+            let arrow = self.cursor.is("->");
+            if arrow || self.cursor.is(".") {
+                self.cursor.at += 1;
                 let name_span = self.span();
-                let name = match self.peek().map(|token| &token.kind) {
+                let name = match self.cursor.peek().map(|token| &token.kind) {
                     Some(TokenKind::Ident(name)) => name.to_string(),
                     Some(TokenKind::Int(index)) => index.to_string(),
                     _ => return Err("expected a member's name".to_owned()),
                 };
-                self.at += 1;
+                self.cursor.at += 1;
                 let name = Ident { name, span: name_span };
                 base = Expr { kind: ExprKind::Field { base: Box::new(base), name, arrow }, span };
-            } else if self.eat("[") {
+            } else if self.cursor.eat("[") {
                 let index = self.ternary()?;
                 let mut keys = vec![index];
-                while self.eat(",") {
+                while self.cursor.eat(",") {
                     keys.push(self.ternary()?);
                 }
                 self.expect("]")?;
@@ -197,16 +187,16 @@ impl Parser<'_> {
 
     fn primary(&mut self) -> Result<Expr, String> {
         let span = self.span();
-        let token = self.peek().cloned().ok_or("it ends too early")?;
-        self.at += 1;
+        let token = self.cursor.peek().cloned().ok_or("it ends too early")?;
+        self.cursor.at += 1;
         let kind = match token.kind {
             TokenKind::Int(value) => ExprKind::Int { value, duration: false },
             TokenKind::Str(first) => {
                 let mut text = first.to_vec();
                 // Strings side by side are one.
-                while let Some(TokenKind::Str(next)) = self.peek().map(|token| &token.kind) {
+                while let Some(TokenKind::Str(next)) = self.cursor.peek().map(|token| &token.kind) {
                     text.extend_from_slice(next);
-                    self.at += 1;
+                    self.cursor.at += 1;
                 }
                 ExprKind::Str(text)
             }
@@ -237,13 +227,13 @@ impl Parser<'_> {
             "sizeof" => return self.size_of(span),
             _ => {}
         }
-        if !self.eat("(") {
+        if !self.cursor.eat("(") {
             return Ok(Expr { kind: ExprKind::Ident(name.to_string()), span });
         }
         let mut args = Vec::new();
-        while !self.is(")") {
+        while !self.cursor.is(")") {
             args.push(Arg::Expr(self.ternary()?));
-            if !self.eat(",") {
+            if !self.cursor.eat(",") {
                 break;
             }
         }
@@ -253,12 +243,12 @@ impl Parser<'_> {
     }
 
     fn size_of(&mut self, span: Span) -> Result<Expr, String> {
-        let of = if self.eat("(") {
-            let back = self.at;
-            let of = match self.type_name().filter(|_| self.is(")")) {
+        let of = if self.cursor.eat("(") {
+            let back = self.cursor.at;
+            let of = match self.type_name().filter(|_| self.cursor.is(")")) {
                 Some(ty) => TypeOrExpr::Type(ty),
                 None => {
-                    self.at = back;
+                    self.cursor.at = back;
                     TypeOrExpr::Expr(self.ternary()?)
                 }
             };
@@ -274,23 +264,23 @@ impl Parser<'_> {
     /// before a star and a parenthesis.
     fn type_name(&mut self) -> Option<TypeExpr> {
         let span = self.span();
-        let back = self.at;
+        let back = self.cursor.at;
         let mut words: Vec<Rc<str>> = Vec::new();
-        while let Some(word) = self.peek().and_then(Token::ident).cloned() {
+        while let Some(word) = self.cursor.peek().and_then(Token::ident).cloned() {
             let known = super::declare::is_type_word(&word);
             let typedef = words.is_empty() && (super::declare::is_typedef_like(&word) || self.is_starred(1));
             let tag = words.last().is_some_and(|last| matches!(&**last, "struct" | "union" | "enum"));
             if !(known || typedef || tag) {
                 break;
             }
-            self.at += 1;
+            self.cursor.at += 1;
             if !matches!(&*word, "const" | "volatile" | "__user" | "__rcu" | "__percpu") {
                 words.push(word);
             }
         }
         let kind = match &words[..] {
             [] => {
-                self.at = back;
+                self.cursor.at = back;
                 return None;
             }
             [tag, name] if matches!(&**tag, "struct" | "union" | "enum") => TypeKind::Tagged {
@@ -305,18 +295,19 @@ impl Parser<'_> {
         };
         let mut ty = TypeExpr { kind, span };
         let mut stars = 0;
-        while self.eat("*") {
+        while self.cursor.eat("*") {
             stars += 1;
             if stars > 8 {
                 return None;
             }
             ty = TypeExpr { kind: TypeKind::Pointer(Box::new(ty)), span };
             while self
+                .cursor
                 .peek()
                 .and_then(Token::ident)
                 .is_some_and(|it| matches!(&**it, "const" | "volatile" | "restrict"))
             {
-                self.at += 1;
+                self.cursor.at += 1;
             }
         }
         Some(ty)
@@ -324,7 +315,7 @@ impl Parser<'_> {
 
     /// Whether stars and then a parenthesis follow, `ahead` tokens on.
     fn is_starred(&self, ahead: usize) -> bool {
-        let rest = self.tokens.get(self.at + ahead..).unwrap_or_default();
+        let rest = self.cursor.tokens.get(self.cursor.at + ahead..).unwrap_or_default();
         let stars = rest.iter().take_while(|token| token.is("*")).count();
         stars > 0 && rest.get(stars).is_some_and(|token| token.is(")"))
     }

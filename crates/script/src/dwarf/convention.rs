@@ -4,6 +4,7 @@
 
 use skep_btf::{Btf, Type, TypeId};
 
+use crate::structs::Aligns;
 use crate::target::Architecture;
 
 /// Registers for integer arguments on the architecture that code is generated for: `argN` below this is a register.
@@ -69,13 +70,15 @@ pub(super) struct Convention<'b> {
     vector: u32,
     /// Slots of the stack that are taken.
     stack: u32,
+    aligns: Aligns,
 }
 
 impl<'b> Convention<'b> {
     /// Before the first argument of a function that returns `result`; `by_reference` says that its language returns that
     /// type in memory of the caller whatever its size.
     pub(super) fn new(architecture: Architecture, btf: &'b Btf, result: TypeId, by_reference: bool) -> Convention<'b> {
-        let mut convention = Convention { architecture, btf, general: 0, vector: 0, stack: 0 };
+        let mut convention =
+            Convention { architecture, btf, general: 0, vector: 0, stack: 0, aligns: Aligns::default() };
         // The caller says where in the first register; aarch64 has a register of its own for it.
         if architecture == Architecture::X86_64 && (by_reference || convention.class(result).0 == Class::Memory) {
             convention.general = 1;
@@ -93,7 +96,7 @@ impl<'b> Convention<'b> {
             return self.pointee();
         }
         let (class, size) = self.class(ty);
-        let wide = self.align(ty, MAX_DEPTH) >= 16;
+        let wide = self.aligns.of(self.btf, ty) >= 16;
         match class {
             Class::Empty => At::Absent(Absent::Unspecified),
             Class::Memory if self.architecture == Architecture::Aarch64 => self.pointee(),
@@ -217,8 +220,8 @@ impl<'b> Convention<'b> {
         let Some(rest) = left.checked_sub(1) else { return false };
         *left = rest;
         let mut mark = |size: u32| {
-            let (first, last) = (off / 8, (off + u64::from(size.max(1)) - 1) / 8);
-            for at in first..=last {
+            let (first, last) = (off / 8, off.saturating_add(u64::from(size.max(1)) - 1) / 8);
+            for at in first..=last.min(7) {
                 if let Some(mark) = general.get_mut(at as usize) {
                     *mark = true;
                 }
@@ -234,11 +237,11 @@ impl<'b> Convention<'b> {
                 off.is_multiple_of(u64::from(float.size().clamp(1, 16)))
             }
             Ok((_, Type::Array(array))) => {
-                let (_, size) = self.class(array.element());
+                let Ok(size) = self.btf.size_of(array.element()) else { return false };
                 (0..array.len().min(64)).all(|at| {
                     self.eightbytes(
                         array.element(),
-                        off + u64::from(at) * u64::from(size),
+                        off.saturating_add(u64::from(at).saturating_mul(size)),
                         general,
                         floats,
                         depth,
@@ -247,7 +250,7 @@ impl<'b> Convention<'b> {
                 })
             }
             Ok((_, Type::Struct(it) | Type::Union(it))) => it.members().all(|member| {
-                let at = off + u64::from(member.bit_offset()) / 8;
+                let at = off.saturating_add(u64::from(member.bit_offset()) / 8);
                 match member.bitfield_size() {
                     Some(_) => {
                         if let Some(mark) = general.get_mut(at as usize / 8) {
@@ -259,25 +262,6 @@ impl<'b> Convention<'b> {
                 }
             }),
             _ => false,
-        }
-    }
-
-    /// Natural alignment, as far as it matters: 16 or less.
-    fn align(&self, ty: TypeId, depth: u32) -> u32 {
-        let Some(depth) = depth.checked_sub(1) else { return 1 };
-        match self.btf.resolve(ty) {
-            Ok((_, Type::Int(int))) => int.size().min(16),
-            Ok((_, Type::Float(float))) => float.size().min(16),
-            Ok((_, Type::Array(array))) => self.align(array.element(), depth),
-            Ok((_, Type::Struct(it) | Type::Union(it))) => {
-                let members = it.members().take(MAX_MEMBERS as usize);
-                // Alignment needs few members: those of 16 bytes are rare, and they show in small structs.
-                if it.size() % 16 != 0 || it.size() > 4096 {
-                    return 8;
-                }
-                members.map(|member| self.align(member.type_id(), depth.min(4))).max().unwrap_or(1)
-            }
-            _ => 8,
         }
     }
 }
@@ -336,6 +320,29 @@ mod tests {
         // Packed: unaligned members are in memory.
         let packed: (u32, &[(u32, u32)]) = (9, &[(1, 2), (0, 1)]);
         assert_eq!(x86(&[packed], 0, &[4]), slots(&[6]));
+    }
+
+    /// Types that hold each other thousands of times, several levels deep: a walk without memory would not end in this life.
+    #[test]
+    fn forged_types_end() {
+        let members = |ty: u32| (0..4096).map(|_| (0, ty)).collect::<Vec<(u32, u32)>>();
+        let levels: Vec<Vec<(u32, u32)>> = (0..6).map(|level| members(3 + level)).collect();
+        let structs: Vec<(u32, &[(u32, u32)])> = levels.iter().map(|level| (16, &level[..])).collect();
+        for architecture in [Architecture::X86_64, Architecture::Aarch64] {
+            places(architecture, &structs, 9, &[9]);
+        }
+        // The same over arrays, of which each element is looked at.
+        let mut b = Builder::new();
+        b.add(TypeDef::Int { name: "long", size: 8, bits: 64, encoding: IntEncoding::SIGNED }).unwrap();
+        let mut of = TypeId(1);
+        for _ in 0..6 {
+            let array = b.add(TypeDef::Array { element: of, index: TypeId(1), len: 64 }).unwrap();
+            let member = MemberDef { name: "m", type_id: array, bit_offset: 0, bitfield_size: None };
+            of = b.add(TypeDef::Struct { name: "s", size: 16, members: &[member; 4096] }).unwrap();
+        }
+        let btf = Btf::parse(b.finish(Endian::Little).unwrap()).unwrap();
+        let mut convention = Convention::new(Architecture::X86_64, &btf, of, false);
+        assert_eq!(convention.next(of, false), At::Slot(6));
     }
 
     #[test]

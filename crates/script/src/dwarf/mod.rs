@@ -17,6 +17,8 @@
 //! hold for later instructions.
 
 mod convention;
+#[cfg(test)]
+mod forged;
 mod functions;
 mod lines;
 mod types;

@@ -378,7 +378,7 @@ impl<'v, 'a> Types<'v, 'a> {
         } else if let (Some(bits), Some(from_top)) = (bits, number(entry, gimli::DW_AT_bit_offset)) {
             // DWARF 2 and 3 count from the highest bit of the storage unit.
             let unit = number(entry, gimli::DW_AT_byte_size).unwrap_or(u64::from(size_of(&ty)?));
-            let from_bottom = (unit * 8).checked_sub(from_top.checked_add(u64::from(bits))?)?;
+            let from_bottom = unit.checked_mul(8)?.checked_sub(from_top.checked_add(u64::from(bits))?)?;
             bit_offset = bit_offset.checked_add(from_bottom)?;
         }
         if bit_offset >= (u64::from(whole) * 8).max(1)
@@ -491,5 +491,46 @@ fn constant(expression: gimli::Expression<super::Slice<'_>>, encoding: gimli::En
     match operations.next().ok()? {
         None | Some(gimli::Operation::Plus) => Some(value),
         Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::forged;
+    use super::*;
+
+    /// A bit field of DWARF 2 counts from the end of its storage unit, whose size a forged file may make anything.
+    #[test]
+    fn sizes_that_make_no_sense_leave_the_member_out() {
+        let found = |unit_bytes: u64| {
+            let mut entries = vec![1, 2, b's', 0, 8, 3, b'm', 0];
+            entries.extend(unit_bytes.to_le_bytes());
+            // DW_AT_bit_size, DW_AT_bit_offset, DW_AT_type: the base type at the end.
+            entries.extend([3, 5]);
+            let base = 11 + entries.len() as u32 + 4 + 1;
+            entries.extend(base.to_le_bytes());
+            entries.extend([0, 4, 4, 5, 0]);
+            let dwarf = forged::dwarf(&[
+                (
+                    ".debug_abbrev",
+                    [
+                        // A unit with children; a struct with children, its name and size.
+                        &[1, 0x11, 1, 0, 0, 2, 0x13, 1, 0x03, 0x08, 0x0b, 0x0b, 0, 0][..],
+                        // A member: name, storage size, bits, their place, type.
+                        &[3, 0x0d, 0, 0x03, 0x08, 0x0b, 0x07, 0x0d, 0x0b, 0x0c, 0x0b, 0x49, 0x13, 0, 0],
+                        // A base type: size and encoding.
+                        &[4, 0x24, 0, 0x0b, 0x0b, 0x3e, 0x0b, 0, 0, 0],
+                    ]
+                    .concat(),
+                ),
+                (".debug_info", forged::unit(&entries)),
+            ]);
+            let (btf, id) = dwarf.type_named(Tag::Struct, "s").unwrap().expect("it is there");
+            let Ok((_, skep_btf::Type::Struct(it))) = btf.resolve(id) else { panic!("no struct") };
+            it.members().map(|member| (member.bit_offset(), member.bitfield_size())).collect::<Vec<_>>()
+        };
+        assert_eq!(found(4), [(32 - 5 - 3, Some(3))]);
+        assert_eq!(found(u64::MAX), []);
+        assert_eq!(found(1 << 61), []);
     }
 }

@@ -35,16 +35,20 @@ pub struct Error {
     pub message: String,
 }
 
+impl Error {
+    /// Block, instruction and what is wrong, without the function.
+    pub fn inside(&self) -> String {
+        let block = self.block.map(|block| format!("block {block}"));
+        let insn = self.insn.map(|insn| format!("instruction {insn}"));
+        let place: Vec<String> = block.into_iter().chain(insn).collect();
+        if place.is_empty() { self.message.clone() } else { format!("{}: {}", place.join(", "), self.message) }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "function `{}`", self.function)?;
-        if let Some(block) = self.block {
-            write!(f, ", block {block}")?;
-        }
-        if let Some(insn) = self.insn {
-            write!(f, ", instruction {insn}")?;
-        }
-        write!(f, ": {}", self.message)
+        let between = if self.block.is_some() || self.insn.is_some() { ", " } else { ": " };
+        write!(f, "function `{}`{between}{}", self.function, self.inside())
     }
 }
 

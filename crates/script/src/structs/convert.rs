@@ -50,7 +50,7 @@ impl Structs<'_> {
                     Origin::Machine(self.machine.normal((no, id))),
                     if it.is_union() { "union" } else { "struct" },
                     it.name(),
-                    || (it.size(), self.btf_align(&btf, id, MAX_DEPTH)),
+                    || (it.size(), self.aligns.borrow_mut().entry(no).or_default().of(&btf, id)),
                 ))
             }
             BtfType::Fwd(fwd) => {
@@ -81,38 +81,6 @@ impl Structs<'_> {
             }
             BtfType::Var(var) => self.convert_at((no, var.type_id()), depth, pointees),
             _ => Type::Void,
-        }
-    }
-
-    /// Natural alignment of a type, in bytes: that of its most demanding member, and 1 for a packed struct, which BTF does not
-    /// mark: a member lies where its alignment forbids, or the size is no multiple.
-    pub(super) fn btf_align(&self, btf: &Btf, id: TypeId, depth: u32) -> u32 {
-        let Some(depth) = depth.checked_sub(1) else { return 1 };
-        match btf.resolve(id) {
-            Ok((_, BtfType::Int(int))) => int.size().clamp(1, 16),
-            Ok((_, BtfType::Float(float))) => float.size().clamp(1, 16),
-            Ok((_, BtfType::Enum(it) | BtfType::Enum64(it))) => it.size().clamp(1, 8),
-            Ok((_, BtfType::Ptr(_))) => 8,
-            Ok((_, BtfType::Array(array))) => self.btf_align(btf, array.element(), depth),
-            Ok((id, BtfType::Struct(it) | BtfType::Union(it))) => {
-                if let Some(known) = self.aligns.borrow().get(&(btf.first_id(), id)) {
-                    return *known;
-                }
-                // A struct that holds itself exists only in forged types; this ends the walk.
-                self.aligns.borrow_mut().insert((btf.first_id(), id), 1);
-                let mut align = 1;
-                let mut packed = false;
-                for member in it.members() {
-                    let own = self.btf_align(btf, member.type_id(), depth);
-                    let bit_field = member.bitfield_size().is_some();
-                    packed |= !bit_field && member.bit_offset() % (8 * own) != 0;
-                    align = align.max(own);
-                }
-                let align = if packed || it.size() % align != 0 { 1 } else { align };
-                self.aligns.borrow_mut().insert((btf.first_id(), id), align);
-                align
-            }
-            _ => 1,
         }
     }
 }

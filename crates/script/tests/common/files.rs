@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use skep_script::Target;
-use skep_script::target::{KernelFunction, UserFunction, UserSymbol};
+use skep_script::target::{BpfFunction, DebugInfo, KernelFunction, UserFunction, UserSymbol};
 use skep_spec::target::{Feature, TargetError};
 
 /// Paths with their texts.
@@ -67,6 +68,22 @@ impl Target for Files {
     }
 
     fn user_symbol(&self, _: &Path, _: &str) -> Result<Option<UserSymbol>, TargetError> {
+        Ok(None)
+    }
+
+    fn file_offset(&self, _: &Path, _: u64) -> Result<Option<u64>, TargetError> {
+        Ok(None)
+    }
+
+    fn debug_info(&self, _: &Path) -> Result<Option<Rc<dyn DebugInfo>>, TargetError> {
+        Ok(None)
+    }
+
+    fn bpf_functions(&self) -> Result<Vec<BpfFunction>, TargetError> {
+        Ok(Vec::new())
+    }
+
+    fn bpf_program_btf(&self, _: u32) -> Result<Option<skep_btf::Btf>, TargetError> {
         Ok(None)
     }
 

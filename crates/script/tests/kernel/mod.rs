@@ -3,10 +3,11 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use skep_btf::{Btf, Builder, Endian, FuncLinkage, IntEncoding, MemberDef, TypeDef, TypeId};
 use skep_script::Target;
-use skep_script::target::{BpfFunction, KernelFunction, UserFunction, UserSymbol};
+use skep_script::target::{BpfFunction, DebugInfo, KernelFunction, UserFunction, UserSymbol};
 use skep_spec::target::{Feature, TargetError};
 
 pub(crate) struct Kernel {
@@ -303,6 +304,10 @@ impl Target for Kernel {
 
     fn file_offset(&self, _: &Path, address: u64) -> Result<Option<u64>, TargetError> {
         Ok(address.checked_sub(0x40_0000))
+    }
+
+    fn debug_info(&self, _: &Path) -> Result<Option<Rc<dyn DebugInfo>>, TargetError> {
+        Ok(None)
     }
 
     fn bpf_functions(&self) -> Result<Vec<BpfFunction>, TargetError> {

@@ -1,10 +1,11 @@
 //! A small machine to check scripts for: some types, functions, tracepoints and symbols, and no kernel.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use skep_btf::{Btf, Builder, Endian, FuncLinkage, IntEncoding, MemberDef, TypeDef, TypeId};
 use skep_script::Target;
-use skep_script::target::{KernelFunction, UserFunction, UserSymbol};
+use skep_script::target::{BpfFunction, DebugInfo, KernelFunction, UserFunction, UserSymbol};
 use skep_spec::target::{Feature, TargetError};
 
 use crate::common::files::Files;
@@ -269,6 +270,22 @@ impl Target for Machine {
             "fixed" => Some(UserSymbol { address: 0x60_0000, size_bytes: 8, relative: false }),
             _ => None,
         })
+    }
+
+    fn file_offset(&self, _: &Path, _: u64) -> Result<Option<u64>, TargetError> {
+        Ok(None)
+    }
+
+    fn debug_info(&self, _: &Path) -> Result<Option<Rc<dyn DebugInfo>>, TargetError> {
+        Ok(None)
+    }
+
+    fn bpf_functions(&self) -> Result<Vec<BpfFunction>, TargetError> {
+        Ok(Vec::new())
+    }
+
+    fn bpf_program_btf(&self, _: u32) -> Result<Option<Btf>, TargetError> {
+        Ok(None)
     }
 
     fn cgroup_id(&self, path: &Path) -> Result<u64, TargetError> {
