@@ -4,8 +4,12 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use skep_btf::Btf;
+use skep_script::ast::{AttachPoint, Tag};
+use skep_script::plan::Config;
+use skep_script::points::Resolver;
+use skep_script::structs::Structs;
 use skep_script::target::{BpfFunction, DebugInfo, KernelFunction, UserFunction, UserSymbol};
-use skep_script::{Diagnostic, Options, SourceId, Sources, dump, expand, format, parser, render};
+use skep_script::{Diagnostic, Options, SourceId, Sources, Span, dump, expand, format, parser, render};
 use skep_spec::target::{Feature, TargetError};
 
 /// Each case of a file of cases, or the whole script.
@@ -16,6 +20,58 @@ pub(crate) fn scripts(file: &[u8]) -> Vec<Vec<u8>> {
     }
     let cases = text.split("\n--- ").filter_map(|case| Some(case.split_once('\n')?.1.split_once("\n===")?.0));
     cases.map(|case| case.as_bytes().to_vec()).collect()
+}
+
+/// Scripts that begin with declarations or preprocessor lines.
+pub(crate) fn c_parts(file: &[u8]) -> Vec<Vec<u8>> {
+    let begins = |text: &[u8]| {
+        [&b"#include"[..], b"#define", b"#if", b"struct ", b"union ", b"enum ", b"typedef "]
+            .iter()
+            .any(|word| text.starts_with(word))
+    };
+    scripts(file).into_iter().filter(|text| begins(text)).collect()
+}
+
+/// Any text as the C part of a script: its types and constants are asked for.
+pub(crate) fn c_part(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let mut sources = Sources::default();
+    let id = sources.add("fuzz.bt", text);
+    let (script, _) = parser::parse(&sources, id);
+    let options = Options::default();
+    let files = Files { own: text, format: None };
+    let (structs, diagnostics) = Structs::new(&files, &options, &sources, &script.c_parts);
+    diagnostics.iter().for_each(|diagnostic| check(&sources, diagnostic));
+    // Every word of the text may be the name of something.
+    for word in text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).take(200) {
+        for tag in [Tag::Struct, Tag::Union, Tag::Enum] {
+            if let Some(ty) = structs.tagged(tag, word) {
+                structs.shown(&ty);
+            }
+        }
+        let _ = structs.type_name(word);
+        let _ = structs.constant(word);
+    }
+    let _ = structs.into_structs();
+}
+
+/// Any text as the format of a tracepoint.
+pub(crate) fn format(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let (options, config, sources) = (Options::default(), Config::default(), Sources::default());
+    let files = Files { own: "", format: Some(text) };
+    let (structs, _) = Structs::new(&files, &options, &sources, &[]);
+    let resolver = Resolver { target: &files, structs: &structs, options: &options, config: &config };
+    let parts = ["tracepoint", "a", "b"].map(str::to_owned).to_vec();
+    let point = AttachPoint { text: parts.join(":"), parts, span: Span::default() };
+    for point in resolver.resolve(&point, &mut Vec::new()) {
+        let Ok(args) = resolver.args(&point, Span::default()) else { continue };
+        for field in &args.fields {
+            assert!(!field.name.is_empty(), "a field without a name: {field:?}");
+            structs.shown(&field.ty);
+        }
+        let _ = resolver.record(&args);
+    }
 }
 
 /// Any text through lexer, parser, formatter, expansion and both renderers.
@@ -40,7 +96,7 @@ pub(crate) fn front(data: &[u8]) {
         named: vec![("a".to_owned(), None), ("b".to_owned(), Some("7".to_owned()))],
         ..Options::default()
     };
-    let files = Files { own: text };
+    let files = Files { own: text, format: None };
     let (script, more) = expand::expand(script, &mut sources, &options, &files);
     let _ = dump::dump(&sources, &script);
     diagnostics.extend(more);
@@ -74,6 +130,8 @@ fn check(sources: &Sources, diagnostic: &Diagnostic) {
 /// A machine whose every `.bt` and `.h` file is the script itself.
 struct Files<'a> {
     own: &'a str,
+    /// The format of every tracepoint.
+    format: Option<&'a str>,
 }
 
 impl skep_spec::Target for Files<'_> {
@@ -108,7 +166,7 @@ impl skep_spec::Target for Files<'_> {
 
 impl skep_script::Target for Files<'_> {
     fn tracepoint_format(&self, _: &str, _: &str) -> Result<Option<String>, TargetError> {
-        Ok(None)
+        Ok(self.format.map(str::to_owned))
     }
 
     fn tracepoints(&self) -> Result<Vec<String>, TargetError> {

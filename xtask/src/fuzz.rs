@@ -58,10 +58,12 @@ fn seed(dir: &Path) -> Result<Vec<String>> {
     Ok(sh::output(&mut command)?.lines().map(str::to_owned).collect())
 }
 
-/// The scripts of this repository, and the texts with cases of scripts.
+/// The scripts of this repository, the texts with cases of scripts, and the files of `fuzz/seeds`.
 fn scripts() -> Result<Vec<PathBuf>> {
     let mut dirs = vec![paths::root().join("tools"), paths::root().join("crates/script/tests/cases")];
-    let mut files = Vec::new();
+    let seeds = paths::root().join("fuzz/seeds");
+    let seeds = std::fs::read_dir(&seeds).with_context(|| format!("cannot list {}", seeds.display()))?;
+    let mut files = seeds.map(|entry| Ok(entry?.path())).collect::<Result<Vec<PathBuf>>>()?;
     while let Some(dir) = dirs.pop() {
         for entry in std::fs::read_dir(&dir).with_context(|| format!("cannot list {}", dir.display()))? {
             let path = entry?.path();

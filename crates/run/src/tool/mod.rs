@@ -85,10 +85,20 @@ impl Tool {
         if hash(&bytes) != checksum {
             return damaged("its script has another checksum");
         }
-        match payload::decode(&bytes) {
+        match Tool::from_bytes(&bytes) {
             Some(tool) => Ok(Some(tool)),
             None => damaged("its script cannot be read; another version of skep may have built it"),
         }
+    }
+
+    /// What an executable carries of it.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        payload::encode(self)
+    }
+
+    /// The tool that an executable carries in these bytes; `None` when they make no sense.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Tool> {
+        payload::decode(bytes)
     }
 
     /// Writes the tool to `path`: the executable `skep` with this script behind it. A file that was there is replaced at once,
@@ -96,7 +106,7 @@ impl Tool {
     pub fn write(&self, skep: &File, path: &Path) -> Result<(), Error> {
         let cannot =
             |cause: std::io::Error| Error::new(format!("cannot write `{}`: {}", path.display(), io_text(&cause)));
-        let payload = payload::encode(self);
+        let payload = self.to_bytes();
         if payload.len() as u64 > PAYLOAD_MAX {
             return Err(Error::new("the script and its headers are larger than 256 MB"));
         }
