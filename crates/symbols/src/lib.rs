@@ -2,7 +2,7 @@
 //!
 //! Nothing is read before the first question. The kernel's symbols are then read whole, once: 40 ms and some 8 MB. Of a
 //! process only the list of its mappings is read, and kept when it is first seen, so that what it leaves behind in maps and
-//! stacks can be named after it has gone; the files themselves are read (by `blazesym`) when an address in them is asked for.
+//! stacks can be named after it has gone. Who may have gone before that asks the kernel to [watch](Symbols::watch); the files themselves are read (by `blazesym`) when an address in them is asked for.
 //!
 //! # Invariants
 //!
@@ -13,15 +13,21 @@ mod files;
 mod kernel;
 mod mappings;
 mod perf_map;
+mod watch;
 
 use std::borrow::Cow;
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 
 use crate::files::Files;
 use crate::kernel::Kernel;
 use crate::mappings::Process;
+use crate::watch::{Change, Watch};
+
+/// So many processes that have ended are remembered when they were watched.
+const MOST_ENDED: usize = 8192;
 
 /// How much is looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +95,9 @@ pub struct Symbols {
     kernel: OnceCell<Kernel>,
     processes: RefCell<HashMap<u32, Process>>,
     files: OnceCell<Files>,
+    watch: RefCell<Option<Watch>>,
+    /// Processes that have ended, the oldest first.
+    ended: RefCell<VecDeque<u32>>,
 }
 
 impl Symbols {
@@ -125,19 +134,62 @@ impl Symbols {
         files::build_id(&place.path)
     }
 
+    /// From now on the kernel tells what processes map, so that even those have names that end before anybody looks. Costs a
+    /// record for each mapping of every process, and 256 KiB for each CPU. `false` when the kernel does not let us.
+    pub fn watch(&self) -> bool {
+        let mut watch = self.watch.borrow_mut();
+        *watch = watch.take().or_else(Watch::open);
+        watch.is_some()
+    }
+
+    /// Takes in what the kernel has told. Every question does; to be called once in a while when none is asked.
+    pub fn catch_up(&self) {
+        let Some(changes) = self.watch.borrow_mut().as_mut().map(Watch::take) else { return };
+        let mut processes = self.processes.borrow_mut();
+        let mut ended = self.ended.borrow_mut();
+        for change in changes {
+            match change {
+                Change::Mapped { pid, start, len_bytes, off_bytes, path } => {
+                    let process = match processes.entry(pid) {
+                        Entry::Occupied(known) => known.into_mut(),
+                        // Began before us: this is one mapping of many.
+                        Entry::Vacant(new) => new.insert(Process::read(pid).unwrap_or_else(|| Process::empty(pid))),
+                    };
+                    process.add(start, start.saturating_add(len_bytes), off_bytes, &path);
+                }
+                Change::Exec { pid } => {
+                    processes.insert(pid, Process::started(pid));
+                }
+                Change::Fork { pid, parent } => {
+                    let known = processes.get(&parent).map(|parent| parent.forked(pid));
+                    let child = known.or_else(|| Some(Process::read(parent)?.forked(pid)));
+                    match child {
+                        Some(child) => processes.insert(pid, child),
+                        None => processes.remove(&pid),
+                    };
+                }
+                Change::Exit { pid } => {
+                    ended.push_back(pid);
+                    while ended.len() > MOST_ENDED {
+                        // Its number may be another's by now; who is asked about that one is read again.
+                        if let Some(oldest) = ended.pop_front() {
+                            processes.remove(&oldest);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     /// Reads a process's mappings, unless that was done, so that its addresses have names when it has gone.
     pub fn see(&self, pid: u32) {
+        self.catch_up();
         let mut processes = self.processes.borrow_mut();
         if !processes.contains_key(&pid)
             && let Some(process) = Process::read(pid)
         {
             processes.insert(pid, process);
         }
-    }
-
-    /// Adds a mapping that somebody saw being made, and with it the process.
-    pub fn mapped(&self, pid: u32, start: u64, end: u64, off_bytes: u64, path: &str) {
-        self.processes.borrow_mut().entry(pid).or_insert_with(|| Process::empty(pid)).add(start, end, off_bytes, path);
     }
 }
 
@@ -174,6 +226,26 @@ mod tests {
         let place = symbols.file(child.id(), start + 16).expect("it was seen");
         assert!(code.ends_with(&place.shown), "{place:?}");
         assert!(symbols.user(u32::MAX, start).is_none());
+    }
+
+    #[test]
+    fn a_process_that_nobody_looked_at_has_names_when_it_was_watched() {
+        let symbols = Symbols::default();
+        if !symbols.watch() {
+            println!("skipped: needs perf events");
+            return;
+        }
+        // One that begins with what its parent has, and one that has run something else.
+        let mut child = std::process::Command::new("/bin/cat").stdin(std::process::Stdio::null()).spawn().unwrap();
+        let pid = child.id();
+        child.wait().unwrap();
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+        symbols.catch_up();
+        let mut processes = symbols.processes.borrow_mut();
+        let process = processes.get_mut(&pid).expect("the kernel told");
+        let start = process.first_of(std::fs::canonicalize("/bin/cat").unwrap().to_str().unwrap());
+        let place = process.place(start.expect("its code was mapped") + 16).unwrap();
+        assert!(place.shown.starts_with('/'), "{place:?}");
     }
 
     #[test]

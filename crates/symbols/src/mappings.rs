@@ -11,7 +11,7 @@ use crate::{FilePlace, Symbol};
 const MOST_MAPPINGS: usize = 1 << 17;
 
 /// The executable mappings of one process.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Process {
     pid: u32,
     /// `/proc/PID/root` when the process sees other mounts than we do.
@@ -41,6 +41,16 @@ impl Process {
         Process { pid, root: None, mappings: Vec::new(), perf_map: None, rereads: 0 }
     }
 
+    /// The same for a process that was made from this one.
+    pub(crate) fn forked(&self, pid: u32) -> Process {
+        Process { pid, rereads: 0, perf_map: None, ..self.clone() }
+    }
+
+    /// A process after an exec: it has nothing yet.
+    pub(crate) fn started(pid: u32) -> Process {
+        Process { root: foreign_root(pid), ..Process::empty(pid) }
+    }
+
     /// Adds a mapping over whatever was there.
     pub(crate) fn add(&mut self, start: u64, end: u64, off_bytes: u64, path: &str) {
         if start < end && self.mappings.len() < MOST_MAPPINGS {
@@ -57,6 +67,12 @@ impl Process {
             self.mappings = mappings;
         }
         true
+    }
+
+    /// Where a file's first mapping begins.
+    #[cfg(test)]
+    pub(crate) fn first_of(&self, path: &str) -> Option<u64> {
+        self.mappings.iter().filter(|it| it.path == path).map(|it| it.start).min()
     }
 
     fn mapping(&mut self, address: u64) -> Option<Mapping> {
