@@ -17,7 +17,8 @@ use crate::{corpus, paths, setup, sh};
 const PACKAGES: &[&str] = &["skep-sys", "skep-script", "skep-kernel", "skep-run", "skep", "skep-cli"];
 
 /// Programs of this machine that tests call, next to busybox.
-const PROGRAMS: &[&str] = &["bash", "ip", "tc", "ping", "bpftool", "curl", "openssl", "nsenter", "unshare", "script"];
+const PROGRAMS: &[&str] =
+    &["bash", "ip", "tc", "ping", "bpftool", "curl", "openssl", "nsenter", "unshare", "script", "mkfs.xfs"];
 
 /// Modules that tests rely on; their dependencies come with them. A line that has one built in is fine.
 const MODULES: &[&str] = &[
@@ -37,8 +38,11 @@ const MODULES: &[&str] = &[
     "tls",
     "tcp_bbr",
     "null_blk",
-    "md_mod",
+    "raid1",
     "xfs",
+    // What zram compresses with is asked for at run time.
+    "lzo_rle",
+    "zram",
 ];
 
 /// A compiled test binary.

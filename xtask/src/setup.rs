@@ -40,6 +40,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("libssl3", "SSL_write is a test's target"),
     ("strace", "tests that count system calls"),
     ("util-linux", "nsenter, unshare and script in tests"),
+    ("xfsprogs", "makes a file system in tests"),
     ("procps", "ps in tests"),
     ("ca-certificates", "for downloads"),
 ];

@@ -212,6 +212,15 @@ pub(crate) struct HowArgs {
     /// Run a command, and stop when it ends.
     #[arg(short, long, value_name = "CMD")]
     pub(crate) command: Option<String>,
+    /// Only the process of `-p` or `-c`, and every process that comes from it.
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// Only processes in this cgroup and below it.
+    #[arg(long, value_name = "PATH", conflicts_with = "container")]
+    pub(crate) cgroup: Option<PathBuf>,
+    /// Only processes in this container, by name or id.
+    #[arg(long, value_name = "NAME|ID")]
+    pub(crate) container: Option<String>,
     /// Form of the output.
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) format: TraceFormat,

@@ -29,6 +29,7 @@ pub mod trial;
 mod attach;
 mod command;
 mod events;
+mod family;
 mod input;
 mod leave_out;
 mod losses;

@@ -127,6 +127,26 @@ pub fn of_script(
     (listed, diagnostics)
 }
 
+/// The names of the structs, unions or enums that a pattern such as `struct task_*` matches, sorted.
+pub fn definitions(pattern: &str, target: &dyn Target) -> Vec<String> {
+    let Some((word, pattern)) = pattern.split_once(' ') else { return Vec::new() };
+    let Some(btf) = target.btf().ok().flatten() else { return Vec::new() };
+    let mut found: Vec<String> = btf
+        .types()
+        .filter_map(|(_, ty)| match (word, ty) {
+            ("struct", skep_btf::Type::Struct(composite)) | ("union", skep_btf::Type::Union(composite)) => {
+                Some(composite.name().to_owned())
+            }
+            ("enum", skep_btf::Type::Enum(list) | skep_btf::Type::Enum64(list)) => Some(list.name().to_owned()),
+            _ => None,
+        })
+        .filter(|name| !name.is_empty() && skep_spec::glob::matches(pattern.trim(), name))
+        .collect();
+    found.sort();
+    found.dedup();
+    found.into_iter().map(|name| format!("{word} {name}")).collect()
+}
+
 /// The definition of `struct name`, `union name` or `enum name` in C; `None` when the machine has none.
 pub fn definition(text: &str, target: &dyn Target) -> Option<String> {
     let (word, name) = text.split_once(' ')?;

@@ -11,6 +11,8 @@ pub struct Options {
     pub named: Vec<(String, Option<String>)>,
     /// Only this process (`-p`).
     pub pid: Option<u32>,
+    /// Whoever runs the programs lets only the family of [`Options::pid`] through, so they need no check of their own.
+    pub follow: bool,
     /// A process will be started with `-c`: `uprobe:*` and USDT without a path mean its executable.
     pub command: Option<String>,
     /// `system`, `signal`, `override` and the like are allowed (`--unsafe`).

@@ -119,6 +119,6 @@ pub struct UserSymbol {
     pub address: u64,
     /// Size, in bytes.
     pub size_bytes: u64,
-    /// The file is position independent: the address counts from where it is loaded.
-    pub relative: bool,
+    /// Of a position independent file, where its code begins: it is loaded anywhere, and the address moves with the code.
+    pub code_start: Option<u64>,
 }

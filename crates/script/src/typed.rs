@@ -660,9 +660,4 @@ pub enum Call {
     Usym,
     /// `len(stack)`
     StackLen,
-    /// `kptr`, `uptr` are casts; `uaddr("symbol")` in a position independent binary: address plus where it is loaded.
-    Uaddr {
-        /// Address as linked.
-        address: u64,
-    },
 }

@@ -2,7 +2,8 @@
 //!
 //! Nothing is read before the first question. The kernel's symbols are then read whole, once: 40 ms and some 8 MB. Of a
 //! process only the list of its mappings is read, and kept when it is first seen, so that what it leaves behind in maps and
-//! stacks can be named after it has gone, and of one that has been replaced by execve(2), too; the files themselves are read (by `blazesym`) when an address in them is asked for.
+//! stacks can be named after it has gone, and of one that has been replaced by execve(2), too. Who may have gone before that
+//! asks the kernel to [watch](Symbols::watch). The files themselves are read (by `blazesym`) when an address in them is asked for.
 //!
 //! # Invariants
 //!
@@ -15,6 +16,7 @@ mod files;
 mod kernel;
 mod mappings;
 mod perf_map;
+mod watch;
 
 use std::borrow::Cow;
 use std::cell::{OnceCell, RefCell};
@@ -24,6 +26,7 @@ use std::path::PathBuf;
 use crate::files::Files;
 use crate::kernel::Kernel;
 use crate::mappings::Process;
+use crate::watch::{Change, Watch};
 
 /// How much is looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,8 +89,8 @@ pub struct FilePlace {
     pub off_bytes: u64,
 }
 
-/// How many processes are known at a time, some 5 kB each. A machine that builds software starts as many in a minute.
-const MOST_PROCESSES: usize = 4096;
+/// How many processes are known at a time, ended ones too, some 5 kB each. A machine that builds software starts as many in a minute or two.
+const MOST_PROCESSES: usize = 8192;
 
 /// Names of addresses. What was read is kept for the life of the value, of the processes those that were asked for last.
 #[derive(Debug, Default)]
@@ -96,6 +99,7 @@ pub struct Symbols {
     kernel: OnceCell<Kernel>,
     processes: RefCell<Processes>,
     files: OnceCell<Files>,
+    watch: RefCell<Option<Watch>>,
 }
 
 /// The processes by number, with the time of their last use, which counts questions.
@@ -146,6 +150,7 @@ impl Symbols {
 
     /// The symbol that an address of a process is in. A process that has gone is known if it was [seen](Symbols::see) before.
     pub fn user(&self, pid: u32, address: u64) -> Option<Symbol<'static>> {
+        self.catch_up();
         let mut processes = self.processes.borrow_mut();
         let process = processes.get(pid)?;
         if let Some(symbol) = process.jitted(address) {
@@ -157,6 +162,7 @@ impl Symbols {
 
     /// The file that an address of a process is mapped from.
     pub fn file(&self, pid: u32, address: u64) -> Option<FilePlace> {
+        self.catch_up();
         self.processes.borrow_mut().get(pid)?.place(address)
     }
 
@@ -165,20 +171,49 @@ impl Symbols {
         files::build_id(place)
     }
 
-    /// Reads a process's mappings, unless that was done, so that its addresses have names when it has gone.
-    pub fn see(&self, pid: u32) {
-        let _ = self.processes.borrow_mut().get(pid);
+    /// From now on the kernel tells what processes map, so that even those have names that end before anybody looks. Costs a
+    /// record for each mapping of every process, and 256 KiB for each CPU. `false` when the kernel does not let us.
+    pub fn watch(&self) -> bool {
+        let mut watch = self.watch.borrow_mut();
+        *watch = watch.take().or_else(Watch::open);
+        watch.is_some()
     }
 
-    /// Adds a mapping that somebody saw being made, and with it the process.
-    pub fn mapped(&self, pid: u32, start: u64, end: u64, off_bytes: u64, path: &str) {
+    /// Takes in what the kernel has told. Every question does; to be called once in a while when none is asked.
+    pub fn catch_up(&self) {
+        let Some(changes) = self.watch.borrow_mut().as_mut().map(Watch::take) else { return };
         let mut processes = self.processes.borrow_mut();
-        if !processes.known.contains_key(&pid) {
-            processes.insert(pid, Process::empty(pid));
+        for change in changes {
+            match change {
+                Change::Mapped { pid, start, len_bytes, off_bytes, path } => {
+                    if !processes.known.contains_key(&pid) {
+                        // Began before us: this is one mapping of many.
+                        processes.insert(pid, Process::read(pid).unwrap_or_else(|| Process::empty(pid)));
+                    }
+                    if let Some((_, process)) = processes.known.get_mut(&pid) {
+                        process.add(start, start.saturating_add(len_bytes), off_bytes, &path);
+                    }
+                }
+                Change::Exec { pid } => {
+                    let before = processes.known.remove(&pid).map(|(_, process)| process);
+                    processes.insert(pid, Process::executed(pid, before));
+                }
+                Change::Fork { pid, parent } => {
+                    let known = processes.known.get(&parent).map(|(_, parent)| parent.forked(pid));
+                    match known.or_else(|| Some(Process::read(parent)?.forked(pid))) {
+                        Some(child) => processes.insert(pid, child),
+                        // The number was another's before.
+                        None => drop(processes.known.remove(&pid)),
+                    }
+                }
+            }
         }
-        if let Some((_, process)) = processes.known.get_mut(&pid) {
-            process.add(start, end, off_bytes, path);
-        }
+    }
+
+    /// Reads a process's mappings, unless that was done, so that its addresses have names when it has gone.
+    pub fn see(&self, pid: u32) {
+        self.catch_up();
+        let _ = self.processes.borrow_mut().get(pid);
     }
 }
 
@@ -264,6 +299,26 @@ mod tests {
         }
         assert!(processes.known.len() <= MOST_PROCESSES, "{}", processes.known.len());
         assert!(processes.known.contains_key(&(u32::MAX - 3 * MOST_PROCESSES as u32 + 1)));
+    }
+
+    #[test]
+    fn a_process_that_nobody_looked_at_has_names_when_it_was_watched() {
+        let symbols = Symbols::default();
+        if !symbols.watch() {
+            println!("skipped: needs perf events");
+            return;
+        }
+        // One that begins with what its parent has, and one that has run something else.
+        let mut child = std::process::Command::new("/bin/cat").stdin(std::process::Stdio::null()).spawn().unwrap();
+        let pid = child.id();
+        child.wait().unwrap();
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+        symbols.catch_up();
+        let mut processes = symbols.processes.borrow_mut();
+        let process = processes.get(pid).expect("the kernel told");
+        let start = process.first_of(std::fs::canonicalize("/bin/cat").unwrap().to_str().unwrap());
+        let place = process.place(start.expect("its code was mapped") + 16).unwrap();
+        assert!(place.shown.starts_with('/'), "{place:?}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ const MOST_MAPPINGS: usize = 1 << 17;
 pub(crate) const IDENTITY_HOLDS: Duration = Duration::from_millis(10);
 
 /// The executable mappings of one process.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Process {
     pid: u32,
     /// `None` for one that was never there to be looked at.
@@ -97,6 +97,19 @@ impl Process {
         }
     }
 
+    /// The same for a process that was made from this one. The kernel tells what becomes of it, so nobody looks again.
+    pub(crate) fn forked(&self, pid: u32) -> Process {
+        Process { pid, identity: None, rereads: 0, perf_map: None, ..self.clone() }
+    }
+
+    /// A process behind an execve(2) that the kernel told of: it has nothing yet but what it was before.
+    pub(crate) fn executed(pid: u32, before: Option<Process>) -> Process {
+        let root = foreign_root(pid);
+        let credentials = Credentials::read(pid);
+        let before = before.map(|process| process.mappings).unwrap_or_default();
+        Process { root, credentials, before, ..Process::empty(pid) }
+    }
+
     /// Adds a mapping over whatever was there.
     pub(crate) fn add(&mut self, start: u64, end: u64, off_bytes: u64, path: &str) {
         if start < end && self.mappings.len() < MOST_MAPPINGS {
@@ -113,6 +126,12 @@ impl Process {
             self.mappings = mappings;
         }
         true
+    }
+
+    /// Where a file's first mapping begins.
+    #[cfg(test)]
+    pub(crate) fn first_of(&self, path: &str) -> Option<u64> {
+        self.mappings.iter().filter(|it| it.path == path).map(|it| it.start).min()
     }
 
     fn mapping(&mut self, address: u64) -> Option<Mapping> {

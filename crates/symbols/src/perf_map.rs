@@ -12,7 +12,7 @@ use skep_sys::inside::open_inside;
 /// A process may write anything into its file; of a large one the beginning serves.
 const MOST_BYTES: u64 = 64 << 20;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct PerfMap {
     /// Start, size, name; by start.
     functions: Vec<(u64, u64, String)>,

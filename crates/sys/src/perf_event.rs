@@ -30,6 +30,8 @@ pub const PERF_TYPE_BREAKPOINT: u32 = 5;
 
 /// `PERF_COUNT_SW_CPU_CLOCK`: a timer on each CPU, which every machine has.
 pub const PERF_COUNT_SW_CPU_CLOCK: u64 = 0;
+/// `PERF_COUNT_SW_DUMMY`: counts nothing; asked for the records that come beside the counting.
+pub const PERF_COUNT_SW_DUMMY: u64 = 9;
 /// `PERF_COUNT_SW_BPF_OUTPUT`: what `bpf_perf_event_output` writes to.
 pub const PERF_COUNT_SW_BPF_OUTPUT: u64 = 10;
 
@@ -56,10 +58,22 @@ pub mod flags {
     pub const EXCLUDE_USER: u64 = 1 << 4;
     /// `exclude_kernel`.
     pub const EXCLUDE_KERNEL: u64 = 1 << 5;
+    /// `mmap`: a record of each executable mapping.
+    pub const MMAP: u64 = 1 << 8;
+    /// `comm`: a record of each new name.
+    pub const COMM: u64 = 1 << 9;
     /// `freq`: `sample_period` is a frequency in Hz.
     pub const FREQ: u64 = 1 << 10;
+    /// `task`: a record of each fork and each end.
+    pub const TASK: u64 = 1 << 13;
     /// `watermark`: `wakeup` counts bytes and not events.
     pub const WATERMARK: u64 = 1 << 14;
+    /// `sample_id_all`: records that are no samples end with what samples have: the time.
+    pub const SAMPLE_ID_ALL: u64 = 1 << 18;
+    /// `mmap2`: records of mappings tell the file.
+    pub const MMAP2: u64 = 1 << 23;
+    /// `comm_exec`: records of names tell whether an exec gave them.
+    pub const COMM_EXEC: u64 = 1 << 24;
     /// `use_clockid`: `clockid` selects the clock.
     pub const USE_CLOCKID: u64 = 1 << 25;
     /// `sigtrap` and its neighbours are not used; the bit-fields end at bit 38 in Linux 6.18.

@@ -24,6 +24,12 @@ const HEADER: usize = 8;
 
 /// A record's type: a sample.
 pub const RECORD_SAMPLE: u32 = 9;
+/// A record's type: a task has another name.
+pub const RECORD_COMM: u32 = 3;
+/// A record's type: a task was made.
+pub const RECORD_FORK: u32 = 7;
+/// A record's type: a file was mapped.
+pub const RECORD_MMAP2: u32 = 10;
 /// A record's type: what did not fit.
 pub const RECORD_LOST: u32 = 2;
 

@@ -49,6 +49,7 @@ fn meant(args: TraceArgs) -> Result<Request, Error> {
         named,
         config: settings(&args.what.config)?,
         pid: request.script.pid,
+        follow: request.script.follow,
         command: request.command.clone(),
         allow_unsafe: args.what.allow_unsafe,
         include_dirs: args.what.include_dir,
@@ -65,6 +66,7 @@ pub(super) fn how(args: HowArgs) -> Request {
     Request {
         script: skep_script::Options {
             pid: args.pid,
+            follow: args.follow,
             command: args.command.clone(),
             ..skep_script::Options::default()
         },
@@ -79,6 +81,8 @@ pub(super) fn how(args: HowArgs) -> Request {
             Buffer::None => Buffering::None,
         },
         command: args.command,
+        cgroup: args.cgroup,
+        container: args.container,
         duration: args.duration,
         dry_run: args.dry_run,
         helper_errors: if args.helper_errors { HelperErrors::All } else { HelperErrors::Important },

@@ -1,6 +1,11 @@
 //! The tools: each script of `tools/`, and each that Debian's bpftrace installs in `/usr/sbin` where it is at hand, runs while
 //! something happens that it must show.
 //!
+//! Some look at functions that the kernels at hand do not let anybody probe: `blk_account_io_start` and
+//! `blk_account_io_done` are declared `inline`, so the compiler takes the first in and the second is marked `notrace`
+//! (block/blk-mq.c, 6.1 and 6.12), and the C library's threads have moved out of libpthread (glibc 2.34). Those tools run with
+//! another function, or library, put in by name, and are unchanged otherwise.
+//!
 //! A row is a test: the tool, what it needs, what provokes it, and a line that must be in what it prints. In a line, words
 //! stand for words; `*` in a word stands for anything, `#` for a number, and `...` for any words.
 
@@ -12,11 +17,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::disk::{Array, Swap, Xfs};
 use crate::support::needs::Need;
-use crate::support::needs::Need::{BlockDevice, Kprobes, Program, Root, Symbol, Tracepoint};
+use crate::support::needs::Need::{BlockDevice, Kprobes, Member, Program, Root, Symbol, Tracepoint, Zram};
 use crate::support::network::Cable;
 use crate::support::skep::{self, call};
 use crate::support::{Skep, eventually, needs, patience, scratch};
+
+/// Names, each with what is put in for it.
+type With = &'static [(&'static str, &'static str)];
 
 /// A tool and its case.
 struct Tool {
@@ -26,8 +35,10 @@ struct Tool {
     provoke: fn(),
     /// The row, as ours prints it.
     row: &'static str,
-    /// As Debian's prints it, with what only that one needs; `None` where it is not shipped or runs on no kernel of today.
-    debian: Option<(&'static str, &'static [Need])>,
+    /// Names in it for which others are put in.
+    with: With,
+    /// As Debian's prints it, with what only that one needs; `None` where it is not shipped.
+    debian: Option<(&'static str, &'static [Need], With)>,
     /// Printed at the end only.
     at_end: bool,
 }
@@ -38,18 +49,28 @@ impl Tool {
             return;
         }
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the crate lies in crates/");
-        self.shows(&root.join(format!("tools/{}.bt", self.name)), self.row);
-        let Some((row, more)) = self.debian else { return };
+        self.shows(&root.join(format!("tools/{}.bt", self.name)), self.row, self.with);
+        let Some((row, more, with)) = self.debian else { return };
         let file = PathBuf::from(format!("/usr/sbin/{}.bt", self.name));
         if !file.is_file() || !more.iter().all(|need| need.is_met()) {
             println!("without Debian's {}", self.name);
             return;
         }
-        self.shows(&file, row);
+        self.shows(&file, row, with);
     }
 
-    fn shows(&self, file: &Path, row: &str) {
-        let file = file.to_string_lossy().into_owned();
+    fn shows(&self, file: &Path, row: &str, with: With) {
+        let mut file = file.to_string_lossy().into_owned();
+        if !with.is_empty() {
+            let mut text = std::fs::read_to_string(&file).expect("tools are text");
+            for (from, to) in with {
+                assert!(text.contains(from), "{file} has no `{from}`");
+                text = text.replace(from, to);
+            }
+            let copy = scratch(self.name).join("tool.bt");
+            std::fs::write(&copy, text).expect("there is room");
+            file = copy.to_string_lossy().into_owned();
+        }
         let skep = Skep::start(&mut skep::command(&[], &["trace".as_ref(), file.as_ref()]));
         let found = |text: &str| text.lines().any(|line| matches(row, line));
         (self.provoke)();
@@ -113,14 +134,16 @@ fn a_pattern_stands_for_lines() {
 }
 
 macro_rules! tools {
-    ($($name:ident $file:literal [$($need:expr),*] $when:ident $provoke:expr => $row:literal $(, debian [$($more:expr),*] $debian:literal)?;)*) => {
+    ($($name:ident $file:literal [$($need:expr),*] $when:ident $provoke:expr => $row:literal $(with {$($from:literal => $to:literal),*})?
+        $(, debian [$($more:expr),*] $debian:literal $(with {$($old:literal => $new:literal),*})?)?;)*) => {
         $(#[test]
         fn $name() {
             #[allow(unused_mut, unused_assignments, reason = "only where Debian has it")]
-            let mut debian: Option<(&'static str, &'static [Need])> = None;
-            $(debian = Some(($debian, &[$($more),*]));)?
+            let mut debian: Option<(&'static str, &'static [Need], With)> = None;
+            $(debian = Some(($debian, &[$($more),*], &[$($(($old, $new)),*)?]));)?
             let at_end = stringify!($when) == "at_end";
-            Tool { name: $file, needs: &[$($need),*], provoke: $provoke, row: $row, debian, at_end }.check();
+            let with: With = &[$($(($from, $to)),*)?];
+            Tool { name: $file, needs: &[$($need),*], provoke: $provoke, row: $row, with, debian, at_end }.check();
         })*
     };
 }
@@ -142,12 +165,12 @@ tools! {
     syscount "syscount" [] at_end || run("true", &[])
         => "@syscall[*]: #", debian [] "@syscall[#]: #";
     threadsnoop "threadsnoop" [Need::Glibc] live || std::thread::spawn(|| ()).join().expect("the thread does nothing")
-        => "#:#:#.# {me} ...";
+        => "#:#:#.# {me} ...", debian [] "# {me} ..." with { "libpthread" => "libc" };
 
     // Processors.
     cpuwalk "cpuwalk" [] at_end work => "[#, #) # ...", debian [] "[#, #) # ...";
     runqlat "runqlat" [] at_end work => "[#* ... |*", debian [] "[#* ... |*";
-    runqlen "runqlen" [] at_end work => "[#, #) # ...";
+    runqlen "runqlen" [] at_end work => "[#, #) # ...", debian [Member("cfs_rq", "nr_running")] "[#, #) # ...";
     loads "loads" [Symbol("avenrun")] live || ()
         => "#:#:# load averages: #.# #.# #.#", debian [] "#:#:# load averages: #.# #.# #.#";
 
@@ -159,23 +182,33 @@ tools! {
     syncsnoop "syncsnoop" [] live write_to_disk
         => "... tracepoint:syscalls:sys_enter_fsync", debian [] "... tracepoint:syscalls:sys_enter_fsync";
     dcsnoop "dcsnoop" [Kprobes, Symbol("d_lookup")] live || run("cat", &["/tmp/skep-nosuch"])
-        => "# # cat M skep-nosuch";
+        => "# # cat M skep-nosuch", debian [] "# # cat M skep-nosuch";
     vfscount "vfscount" [Kprobes] at_end write_to_disk => "@[vfs_write]: #", debian [] "@[vfs_write]: #";
     vfsstat "vfsstat" [Kprobes] live write_to_disk => "@[vfs_write]: #", debian [] "@[vfs_write]: #";
 
     // Block devices.
-    biolatency "biolatency" [BlockDevice, Tracepoint("block/block_io_start")] at_end write_to_disk => "[#* ... |*";
-    biosnoop "biosnoop" [BlockDevice, Tracepoint("block/block_io_start")] live write_to_disk => "# #,# ... # #";
-    biostacks "biostacks" [BlockDevice, Tracepoint("block/block_io_start")] at_end write_to_disk => "@usecs[";
+    biolatency "biolatency" [BlockDevice, Tracepoint("block/block_io_start")] at_end write_to_disk => "[#* ... |*",
+        debian [Kprobes] "[#* ... |*" with {
+            "__blk_account_io_" => "no_such_", "blk_account_io_start" => "blk_mq_start_request",
+            "blk_account_io_done" => "blk_mq_end_request"
+        };
+    biosnoop "biosnoop" [BlockDevice, Tracepoint("block/block_io_start")] live write_to_disk => "# #,# ... # #",
+        debian [Kprobes] "# nullb0 ... # #" with {
+            "__blk_account_io_" => "no_such_", "blk_account_io_start" => "blk_mq_start_request",
+            "blk_account_io_done" => "blk_mq_end_request"
+        };
+    // The scheduler of the disk gets a request before its driver does.
+    biostacks "biostacks" [BlockDevice, Tracepoint("block/block_io_start")] at_end write_by_deadline => "@usecs[",
+        debian [Kprobes, Symbol("dd_prepare_request")] "@usecs[" with { "blk_account_io_start" => "dd_prepare_request" };
     bitesize "bitesize" [BlockDevice] at_end write_to_disk => "[#* ... |*", debian [] "[#* ... |*";
     writeback "writeback" [BlockDevice] live write_back => "#:#:# * # * #.#", debian [] "#:#:# * # * #.#";
-    mdflush "mdflush" [Kprobes, Symbol("md_flush_request")] live || ()
-        => "TIME PID COMM DEVICE", debian [] "TIME PID COMM DEVICE";
-    xfsdist "xfsdist" [Kprobes, Symbol("xfs_file_open")] live || ()
-        => "Tracing XFS operation latency... Hit Ctrl-C to end.", debian [] "Tracing XFS operation latency... Hit Ctrl-C to end.";
-    // The kernels at hand let one of its functions not be probed: it starts, says nothing about that, and measures nothing.
-    biolatency_kp "biolatency-kp" [Kprobes, BlockDevice] live write_to_disk
-        => "Tracing block device I/O... Hit Ctrl-C to end.";
+    mdflush "mdflush" [Kprobes, Zram, Symbol("md_flush_request")] live flush_array
+        => "#:#:# {me} ... md_skep", debian [] "#:#:# {me} ... md_skep";
+    xfsdist "xfsdist" [Kprobes, Zram, Program("mkfs.xfs"), Symbol("xfs_file_open")] at_end write_to_xfs
+        => "@us[xfs_file_fsync]:", debian [] "@us[xfs_file_fsync]:";
+    biolatency_kp "biolatency-kp" [Kprobes, BlockDevice] at_end write_to_disk => "[#* ... |*" with {
+        "blk_account_io_start" => "blk_mq_start_request", "blk_account_io_done" => "blk_mq_end_request"
+    };
 
     // Rights and memory.
     capable "capable" [Kprobes] live || run("chroot", &["/", "true"])
@@ -183,7 +216,9 @@ tools! {
     oomkill "oomkill" [Kprobes, Need::Cgroup] live exhaust_memory
         => "#:#:# Triggered by PID # (\"dd\"), OOM kill of PID # (\"dd\"), # pages, loadavg: ...",
         debian [] "#:#:# Triggered by PID # (\"dd\"), OOM kill of PID # (\"dd\"), # pages, loadavg: ...";
-    swapin "swapin" [Kprobes, Symbol("swap_readpage")] live || () => "#:#:#", debian [] "#:#:#";
+    // The function has this name since 6.6.
+    swapin "swapin" [Kprobes, Zram, Need::Cgroup, Program("swapon")] live swap => "@[dd, #]: #",
+        debian [Symbol("swap_readpage")] "@[dd, #]: #";
 
     // Network.
     tcpaccept "tcpaccept" [Kprobes] live converse
@@ -200,8 +235,9 @@ tools! {
     undump "undump" [Kprobes] live pass_bytes => "#:#:# ... 8 skep-row", debian [] "#:#:# ... 8 skep-row";
     gethostlatency "gethostlatency" [Program("getent")] live || run("getent", &["ahosts", "localhost"])
         => "#:#:# # getent # localhost", debian [] "#:#:# # getent # localhost";
-    sslsnoop "sslsnoop" [Program("openssl"), Need::Glibc] live sign => "# # openssl # 1 RSA_sign";
-    ssllatency "ssllatency" [Program("openssl"), Need::Glibc] at_end sign => "@hist[*]:";
+    sslsnoop "sslsnoop" [Program("openssl"), Need::Glibc] live sign => "# # openssl # 1 RSA_sign",
+        debian [] "# # openssl # 1 RSA_sign";
+    ssllatency "ssllatency" [Program("openssl"), Need::Glibc] at_end sign => "@hist[*]:", debian [] "@hist[RSA_sign]:";
 }
 
 /// Runs a command to its end; its verdict does not matter.
@@ -275,15 +311,55 @@ fn write_back() {
     }
 }
 
+/// As [`write_to_disk`], with a scheduler between the file system and the disk.
+fn write_by_deadline() {
+    let scheduler = Path::new("/sys/block/nullb0/queue/scheduler");
+    let before = std::fs::read_to_string(scheduler).unwrap_or_default();
+    let before = before.split(['[', ']']).nth(1).unwrap_or("none").to_owned();
+    if scheduler.exists() {
+        std::fs::write(scheduler, "mq-deadline").expect("it is built in");
+    }
+    write_to_disk();
+    if scheduler.exists() {
+        std::fs::write(scheduler, before).expect("it was in use");
+    }
+}
+
+/// An array is written and made to last.
+fn flush_array() {
+    let array = Array::new();
+    let file = std::fs::OpenOptions::new().write(true).open(array.path());
+    let mut file = file.expect("the array is a device");
+    file.write_all(&[7; 4096]).expect("there is room");
+    file.sync_all().expect("the array takes it");
+}
+
+fn write_to_xfs() {
+    let xfs = Xfs::new();
+    let mut file = std::fs::File::create(xfs.path().join("file")).expect("root can write there");
+    file.write_all(&[7; 4096]).expect("there is room");
+    file.sync_all().expect("the disk takes it");
+}
+
+/// A process uses more memory than its cgroup may have, twice, and may swap.
+fn swap() {
+    let _swap = Swap::new();
+    within_memory("16M", "bs=24M count=3");
+}
+
 /// A process wants more memory than its cgroup may have.
 fn exhaust_memory() {
+    within_memory("8M", "bs=64M count=1");
+}
+
+/// Copies nothing to nowhere, in blocks in memory, within a limit of it.
+fn within_memory(limit: &str, blocks: &str) {
     let Some(mount) = crate::support::cgroup::mount() else { return };
     let _ = std::fs::write(mount.join("cgroup.subtree_control"), "+memory");
-    let group = crate::support::cgroup::Cgroup::new(&format!("skep-oom-{}", std::process::id()));
-    std::fs::write(group.path().join("memory.max"), "8M").expect("the memory controller is there");
-    let script =
-        format!("echo $$ > {}/cgroup.procs; exec dd if=/dev/zero of=/dev/null bs=64M count=1", group.path().display());
-    run("sh", &["-c", &script]);
+    let group = crate::support::cgroup::Cgroup::new(&format!("skep-memory-{}", std::process::id()));
+    std::fs::write(group.path().join("memory.max"), limit).expect("the memory controller is there");
+    let procs = group.path().join("cgroup.procs");
+    run("sh", &["-c", &format!("echo $$ > {}; exec dd if=/dev/zero of=/dev/null {blocks}", procs.display())]);
 }
 
 /// A connection over the loopback interface, from its opening to its end.

@@ -17,7 +17,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use crate::support::needs::Need::{Program, Root};
+use crate::support::needs::Need::{Kprobes, Program, Root};
 use crate::support::skep::call;
 use crate::support::{Skep, needs};
 
@@ -281,6 +281,64 @@ fn probes_are_listed_with_their_arguments() {
     assert!(call(&["list", "*sched_swit*"]).stdout.contains("tracepoint:sched:sched_switch\n"));
     assert!(call(&["list", "struct task_struct"]).stdout.starts_with("struct task_struct {\n"));
     assert_eq!(call(&["list", "tracepoint:no:such"]).status.code(), Some(1));
+    let types = call(&["list", "enum pid_t*"]).stdout;
+    assert!(types.lines().any(|line| line == "enum pid_type"), "{types}");
+    let types = call(&["list", "-v", "struct list_h*"]).stdout;
+    assert!(types.contains("struct list_head {\n\tstruct list_head *next;\n"), "{types}");
+    let out = call(&["list", "struct task_struc"]);
+    assert!(out.stderr.contains("`task_struct`"), "{}", out.stderr);
+}
+
+#[test]
+fn what_the_machine_does_not_take_is_listed_with_the_reason() {
+    if !needs(&[Root]) {
+        return;
+    }
+    let listed = call(&["list", "kprobe:vfs_read"]).stdout;
+    let marked = "kprobe:vfs_read  # not on this machine: this kernel has no kprobes (CONFIG_KPROBES is not set)\n";
+    let wanted = if Kprobes.is_met() { "kprobe:vfs_read\n" } else { marked };
+    assert_eq!(listed, wanted);
+    // Whoever reads bpftrace's list wants names alone.
+    assert_eq!(call(&["bpftrace", "-l", "kprobe:vfs_read"]).stdout, "kprobe:vfs_read\n");
+    for line in call(&["list", "hardware:*"]).stdout.lines() {
+        let (name, reason) = line.split_once("  # not on this machine: ").unwrap_or((line, ""));
+        let script = format!("{name}1000000 {{ exit(); }}");
+        let refused = call(&["trace", &script, "--duration", "1ms"]);
+        assert_eq!(refused.status.success(), reason.is_empty(), "{line}\n{}", refused.stderr);
+        assert!(refused.stderr.contains(reason), "{line}\n{}", refused.stderr);
+    }
+}
+
+#[test]
+fn addresses_of_a_process_that_has_ended_have_names() {
+    if !needs(&[Root, Program("bash")]) {
+        return;
+    }
+    // bash is position independent, and gone before anything is printed.
+    let script = "uprobe:/bin/bash:main { printf(\"%s, %s\\n\", uaddr(\"main\") == reg(\"ip\") ? \"here\" : \"elsewhere\", usym(reg(\"ip\"))); }";
+    let out = call(&["trace", "-c", "/bin/bash -c true", script]);
+    assert_eq!(out.stdout, "here, main\n", "{}", out.stderr);
+    // Stacks in a map are named at the very end.
+    let script = "uprobe:/bin/bash:main { @[ustack(1)] = count(); }";
+    let out = call(&["trace", "-c", "/bin/bash -c true", script]);
+    assert!(out.stdout.contains("main+0\n]: 1\n"), "{}\n{}", out.stdout, out.stderr);
+}
+
+#[test]
+fn every_task_has_a_name() {
+    if !needs(&[Root]) {
+        return;
+    }
+    let mut sleeper = std::process::Command::new("/bin/sleep").arg("60").spawn().expect("there is sleep");
+    let pid = sleeper.id();
+    let script = format!(
+        "interval:ms:1 {{ printf(\"%s, %s, [%s]\\n\", comm((uint32){pid}), comm((uint32)1), comm((uint32)4194303)); exit(); }}"
+    );
+    let out = call(&["trace", &script]);
+    sleeper.kill().expect("it is ours");
+    sleeper.wait().expect("it is ours");
+    let first = std::fs::read_to_string("/proc/1/comm").expect("there is a first process");
+    assert_eq!(out.stdout, format!("sleep, {}, []\n", first.trim_end()), "{}", out.stderr);
 }
 
 #[test]

@@ -73,7 +73,11 @@ impl Target for LiveTarget {
     fn user_symbol(&self, binary: &Path, name: &str) -> Result<Option<UserSymbol>, TargetError> {
         let binary = Binary::open(binary)?;
         let Some((address, size_bytes)) = binary.symbol(name)? else { return Ok(None) };
-        Ok(Some(UserSymbol { address, size_bytes, relative: binary.is_relocated()? }))
+        let code_start = match binary.is_relocated()? {
+            true => binary.segments()?.iter().filter(|segment| segment.executable).map(|segment| segment.address).min(),
+            false => None,
+        };
+        Ok(Some(UserSymbol { address, size_bytes, code_start }))
     }
 
     fn file_offset(&self, binary: &Path, address: u64) -> Result<Option<u64>, TargetError> {

@@ -1,12 +1,14 @@
 //! One run of a tracing script: load, BEGIN, attach, do what its records ask for, END, print its maps.
 //!
 //! - `parameters`: what is only known now is put into the programs' data
+//! - `scope`: whose events programs see; `container`: which cgroup that is
 //! - `switch`: one flag ends every program at once
 //! - `attach`: places, in the order that makes them fire in the script's order
 //! - `reader`: a thread that empties the ring buffer, whatever the formatter is doing
 //! - `perform`: what each record asks for
 //! - `maps`: reading, printing and clearing the script's maps
 //! - `names`: what numbers are called on this machine
+//! - `obstacles`: which probes this machine does not take
 //! - `losses`: records that did not fit, by probe
 //!
 //! # How a run ends
@@ -17,25 +19,30 @@
 //! takes the kernel long, is left to a helper process.
 
 mod attach;
+mod container;
 mod losses;
 mod maps;
 mod names;
+mod obstacles;
 mod output;
 mod parameters;
 mod perform;
 mod reader;
 mod run;
+mod scope;
 mod signals;
 mod switch;
 mod syscalls;
 mod time;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use skep_engine::LoadOptions;
 use skep_script::{Diagnostic, Plan, Sources};
 use skep_spec::Spec;
 
+pub use obstacles::Obstacles;
 pub use run::run;
 
 /// A compiled script.
@@ -58,6 +65,12 @@ pub struct Options {
     pub buffering: Buffering,
     /// Only this process; the run ends with it.
     pub pid: Option<u32>,
+    /// Of the process of `pid` or `command`, those that come from it, too, and nobody else.
+    pub follow: bool,
+    /// Only processes in this cgroup: a folder, whole or below the mount.
+    pub cgroup: Option<PathBuf>,
+    /// Only processes in this container: an id, the beginning of one, or a name.
+    pub container: Option<String>,
     /// Command to run while attached; the run ends with it, and it with the run.
     pub command: Option<String>,
     /// Ends the run.

@@ -55,6 +55,17 @@ impl<'a> MachineNames<'a> {
         &self.times
     }
 
+    /// Lets the kernel tell of mappings from now on, for addresses of processes that end before they are looked at.
+    pub(super) fn watch(&self) {
+        // Without it, those have no names.
+        let _ = self.symbols.watch();
+    }
+
+    /// Takes in what the kernel has told.
+    pub(super) fn catch_up(&self) {
+        self.symbols.catch_up();
+    }
+
     /// Reads a process's mappings now, since it may be gone when its addresses are printed.
     pub(super) fn see(&self, pid: u32) {
         self.symbols.see(pid);
@@ -144,7 +155,7 @@ fn at(line: Option<&Line>) -> String {
 
 /// Where cgroup v2 is mounted, called `unified`: what programs are told is the number of a cgroup of that. Without such a
 /// mount the older hierarchies, by the last part of where they are mounted.
-fn cgroup_mounts() -> Vec<(String, PathBuf)> {
+pub(super) fn cgroup_mounts() -> Vec<(String, PathBuf)> {
     let text = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let mounts = |wanted: &str| -> Vec<PathBuf> {
         let lines = text.lines().map(|line| line.split(' ').skip(1));

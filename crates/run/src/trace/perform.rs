@@ -482,6 +482,17 @@ fn pid_offsets(action: &Action) -> Vec<u32> {
 }
 
 /// `Usym` and `Stack` have their process at byte 8.
+/// Whether anything that a script prints or keeps holds addresses of processes.
+pub(super) fn has_user_addresses(plan: &Plan) -> bool {
+    let of_map = |ty: &Type| {
+        let mut found = Vec::new();
+        pids_in(ty, 0, &mut found);
+        !found.is_empty()
+    };
+    plan.actions.iter().any(|action| !pid_offsets(action).is_empty())
+        || plan.maps.iter().any(|map| map.key.as_ref().is_some_and(of_map) || of_map(&map.value))
+}
+
 fn pids_in(ty: &Type, off: u32, found: &mut Vec<u32>) {
     match ty {
         Type::Usym => found.push(off + 8),

@@ -16,11 +16,13 @@ use super::losses::{Told, counters};
 use super::names::MachineNames;
 use super::output::Output;
 use super::parameters::{self, Known};
-use super::perform::{Flow, Performer};
+use super::perform::{Flow, Performer, has_user_addresses};
 use super::reader::{Batch, Message, Reader};
-use super::{Notice, Options, Outcome, Script, signals, switch};
+use super::scope::Scope;
+use super::{Notice, Options, Outcome, Script, container, signals, switch};
 use crate::Error;
 use crate::command::{cannot_start, hold};
+use crate::leave_out::Process;
 use crate::process::Watched;
 
 /// How long what was committed before the end is still read: the flag has stopped every program, but one that is too long for
@@ -44,6 +46,17 @@ pub fn run(
     notice: &mut dyn FnMut(Notice<'_>),
 ) -> Result<Outcome, Error> {
     let Script { mut spec, plan, sources } = script;
+    let cgroup = match (&options.cgroup, &options.container) {
+        (Some(_), Some(_)) => return Err(Error::new("a cgroup and a container are two answers to one question")),
+        (Some(path), None) => Some(container::cgroup_at(path)?),
+        (None, Some(name)) => Some(container::cgroup_of(name)?),
+        (None, None) => None,
+    };
+    if options.follow && options.pid.is_none() && options.command.is_none() {
+        return Err(
+            Error::new("there is nobody to follow").with_hint("name a process with `-p` or a command with `-c`")
+        );
+    }
     let watched = options.pid.map(Watched::open).transpose()?;
     let held = match (&options.command, options.dry_run) {
         (Some(command), false) => Some(hold(command)?),
@@ -51,6 +64,12 @@ pub fn run(
     };
     let known = Known { child: held.as_ref().map(HeldChild::pid), pid: options.pid };
     parameters::fill(&mut spec, &plan.parameters, known);
+    let root = options.pid.or(known.child).filter(|_| options.follow);
+    let scope = Scope::add(&mut spec, &plan, root.map(Process::in_our_namespace), cgroup.as_ref())?;
+    for probe in &scope.unlimited {
+        let message = format!("{probe}: the program is too long to be limited to some processes; it sees all");
+        notice(Notice::Warning { message, hint: None });
+    }
     let switch = switch::add(&mut spec, &plan);
     let session = engine.load(spec, &options.load)?;
     let session = &*session;
@@ -71,21 +90,26 @@ pub fn run(
         deadline: None,
     };
     let names = MachineNames::new(session, &plan);
+    if has_user_addresses(&plan) {
+        names.watch();
+    }
     let output = Output::new(out, options.format, options.buffering);
     let mut performer = Performer::new(session, (&plan, &sources), &names, output, options.helper_errors);
 
     for (id, _) in programs(&plan, |attach| matches!(attach, Attach::Begin)) {
         session.test_run(id, &TestRun::default())?;
     }
-    let attached = attach::attach(session, &plan, options.pid, notice)?;
+    let following = scope.start(session)?;
+    let attached = attach::attach(session, &plan, options.pid.filter(|_| !options.follow), notice)?;
     performer.links = attached.links;
+    performer.links.extend(following.into_iter().map(|link| (None, link)));
     if !options.quiet {
         performer.count("attached_probes", "probes", attached.probes as u64);
     }
     performer.output.flush();
     notice(Notice::Attached { probes: attached.probes });
 
-    let mut run = Run { session, plan: &plan, performer, told: Told::default(), exit: None };
+    let mut run = Run { session, plan: &plan, performer, names: &names, told: Told::default(), exit: None };
     run.iterators(&mut reader, options.pid, notice)?;
     let mut child = held
         .map(HeldChild::release)
@@ -129,6 +153,11 @@ pub fn run(
     run.performer.output.is_open()?;
     let lost = counters(session, plan.losses);
     run.tell_losses(&lost, notice);
+    let missed = scope.missed(session);
+    if missed > 0 {
+        let message = format!("{missed} processes were not followed: too many were there at one time");
+        notice(Notice::Warning { message, hint: None });
+    }
     if run.performer.commands.left_out > 0 {
         let count = run.performer.commands.left_out;
         let message = format!("{count} commands of system() were not run: they came behind the signal to stop");
@@ -190,6 +219,7 @@ struct Run<'a, 'o> {
     session: &'a dyn Session,
     plan: &'a Plan,
     performer: Performer<'a, 'o>,
+    names: &'a MachineNames<'a>,
     told: Told,
     /// What `exit` was given.
     exit: Option<i32>,
@@ -312,6 +342,7 @@ impl Run<'_, '_> {
                     running.stop();
                 }
                 Message::Tick => {
+                    self.names.catch_up();
                     self.tell_losses(&counters(self.session, self.plan.losses), notice);
                     if ended() {
                         running.stop();

@@ -181,11 +181,21 @@ impl Checker<'_> {
         };
         let ty = pointer(to, Space::User);
         let span = call.span;
-        if symbol.relative {
-            let kind = ExprKind::Call(typed::Call::Uaddr { address: symbol.address }, Vec::new());
-            return Some(Expr { kind, ty, span });
-        }
-        let address = Expr { kind: ExprKind::Const(symbol.address as i64), ty: Type::U64, span };
+        let number = |number: u64| Expr { kind: ExprKind::Const(number as i64), ty: Type::U64, span };
+        let address = match symbol.code_start {
+            None => number(symbol.address),
+            Some(_) if is_library(&binary) => {
+                let text = format!("where `{}` is loaded is known to its process alone", binary.display());
+                return self
+                    .fail(span, format!("Could not resolve symbol: {written}: {text}; name one of the program"));
+            }
+            // The process knows where its program's code begins (`mm_struct.start_code`).
+            Some(start) => {
+                let code = Box::new(self.task_path(None, &["mm", "start_code"], span)?);
+                let from_code = Box::new(number(symbol.address.wrapping_sub(start)));
+                Expr { kind: ExprKind::Binary(ast::BinaryOp::Add, code, from_code), ty: Type::U64, span }
+            }
+        };
         Some(Expr { kind: ExprKind::Cast(Box::new(address)), ty, span })
     }
 
@@ -544,6 +554,12 @@ impl Checker<'_> {
         let builtin = if call.name == "pid" { Builtin::Pid { init } } else { Builtin::Tid { init } };
         Some(Expr { kind: ExprKind::Builtin(builtin), ty: Type::U32, span: call.span })
     }
+}
+
+/// Whether a file is a shared library, by its name: `libc.so.6`.
+fn is_library(binary: &std::path::Path) -> bool {
+    let name = binary.file_name().unwrap_or_default().to_string_lossy();
+    name.ends_with(".so") || name.contains(".so.")
 }
 
 #[cfg(test)]

@@ -82,7 +82,6 @@ impl<'a> Body<'_, 'a> {
                 let place = self.place_of(stack);
                 self.stack_len(place)
             }
-            (Call::Uaddr { address }, _) => self.number(*address as i64),
             _ => {
                 // A value in memory whose bytes are wanted as a number.
                 let to = self.temporary(e.ty.size().max(8));
@@ -251,19 +250,30 @@ impl<'a> Body<'_, 'a> {
         }
     }
 
-    /// `comm(pid)`: found through the kernel's own table of tasks (kfunc `bpf_task_from_pid`, kernel 6.2).
+    /// `comm(pid)`: the name of any task, by its number in the first namespace; empty when there is none.
     fn comm_of(&mut self, pid: &'a Expr, size: u32, to: Place) {
         self.zero(to, 0, size);
         let pid = self.scalar(pid);
         let own = self.f.call(helpers::GET_CURRENT_PID_TGID, &[]);
         let own = self.f.zero_extend(32, own);
-        let (current, other) = (self.f.block(0), self.f.block(0));
+        let pid = self.f.zero_extend(32, pid);
+        let (current, other, there, done) = (self.f.block(0), self.f.block(0), self.f.block(0), self.f.block(0));
         self.f.branch(Cond::Eq, Width::W64, own, pid, (current, &[]), (other, &[]));
         self.f.switch_to(current);
         let (at, len) = (self.addr(to), self.number(i64::from(size)));
         self.f.call(helpers::GET_CURRENT_COMM, &[at, len]);
-        self.f.jump(other, &[]);
+        self.f.jump(done, &[]);
         self.f.switch_to(other);
+        let find = self.unit.shared(super::shared::Shared::TaskOf);
+        let task = self.f.call_func(find, &[pid]);
+        self.f.branch_if(task, there, done);
+        self.f.switch_to(there);
+        let off = self.unit.member_offset("task_struct", "comm").unwrap_or(0);
+        let from = self.f.add(task, off as i32);
+        let (at, len) = (self.addr(to), self.number(i64::from(size.min(16))));
+        self.f.call(helpers::PROBE_READ_KERNEL, &[at, len, from]);
+        self.f.jump(done, &[]);
+        self.f.switch_to(done);
     }
 
     /// Cookie of the place where the program runs: the caller's own one also for USDT, whose descriptions have it.

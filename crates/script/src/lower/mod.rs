@@ -64,6 +64,7 @@ mod shared;
 mod stack;
 mod statement;
 mod string;
+mod task;
 mod uses;
 
 pub(crate) use self::context::stack_argument;

@@ -100,6 +100,7 @@ impl<'a> Unit<'a> {
         let timer = matches!(&probe.places[..], [place, ..]
             if matches!(place.attach, Attach::Perf(event) if event.one_cpu));
         self.options.pid.is_some()
+            && !self.options.follow
             && !timer
             && !matches!(probe.context, Context::None | Context::Xdp)
             && !matches!(provider(probe).as_str(), "uprobe" | "uretprobe" | "usdt" | "iter")

@@ -28,6 +28,8 @@ pub(crate) enum Shared {
     Find(u32, u32),
     /// `store_stack(value)`: the number of the stack in `value`, which is stored under it in the map if it is new.
     StoreStack(MapId),
+    /// `task_of(pid)`: the task with this number, or 0.
+    TaskOf,
     /// `usdt_argument(ctx, n)`
     UsdtArgument,
     /// `usdt_cookie(ctx)`
@@ -65,6 +67,7 @@ impl Unit<'_> {
             Shared::BytesDiffer(len) => self.compare_callback("bytes_differ", len, false),
             Shared::Find(text, part) => self.find_callback(text, part),
             Shared::StoreStack(map) => self.store_stack(map),
+            Shared::TaskOf => self.task_of(),
             Shared::UsdtArgument => self.usdt_argument(),
             Shared::UsdtCookie => self.usdt_cookie(),
         };
@@ -73,7 +76,7 @@ impl Unit<'_> {
         func
     }
 
-    fn local(&mut self, name: &str, params: u32) -> FunctionBuilder {
+    pub(super) fn local(&mut self, name: &str, params: u32) -> FunctionBuilder {
         let name = self.unique_name(name);
         FunctionBuilder::new(&name, FuncKind::Local, params)
     }

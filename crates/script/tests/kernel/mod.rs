@@ -299,7 +299,7 @@ impl Target for Kernel {
 
     fn user_symbol(&self, _: &Path, name: &str) -> Result<Option<UserSymbol>, TargetError> {
         let found = USER_FUNCTIONS.iter().find(|(it, _)| *it == name);
-        Ok(found.map(|(_, off)| UserSymbol { address: off + 0x40_0000, size_bytes: 16, relative: false }))
+        Ok(found.map(|(_, off)| UserSymbol { address: off + 0x40_0000, size_bytes: 16, code_start: None }))
     }
 
     fn file_offset(&self, _: &Path, address: u64) -> Result<Option<u64>, TargetError> {

@@ -264,10 +264,10 @@ impl Target for Machine {
 
     fn user_symbol(&self, _: &Path, name: &str) -> Result<Option<UserSymbol>, TargetError> {
         Ok(match name {
-            "counter" => Some(UserSymbol { address: 0x4000, size_bytes: 4, relative: true }),
-            "main" => Some(UserSymbol { address: 0x1000, size_bytes: 64, relative: true }),
-            "readline" => Some(UserSymbol { address: 0x2000, size_bytes: 64, relative: true }),
-            "fixed" => Some(UserSymbol { address: 0x60_0000, size_bytes: 8, relative: false }),
+            "counter" => Some(UserSymbol { address: 0x4000, size_bytes: 4, code_start: None }),
+            "main" => Some(UserSymbol { address: 0x1000, size_bytes: 64, code_start: Some(0x1000) }),
+            "readline" => Some(UserSymbol { address: 0x2000, size_bytes: 64, code_start: Some(0x1000) }),
+            "fixed" => Some(UserSymbol { address: 0x60_0000, size_bytes: 8, code_start: None }),
             _ => None,
         })
     }

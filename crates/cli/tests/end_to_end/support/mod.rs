@@ -1,6 +1,7 @@
 //! What the cases stand on: the binary under test, programs to give it, places to attach to, and the check that nothing is left.
 
 pub(crate) mod cgroup;
+pub(crate) mod disk;
 pub(crate) mod kernel_objects;
 pub(crate) mod needs;
 pub(crate) mod network;

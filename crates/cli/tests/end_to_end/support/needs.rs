@@ -26,6 +26,10 @@ pub(crate) enum Need {
     Tracepoint(&'static str),
     /// A disk that can be written to: one under the target folder, or null_blk's.
     BlockDevice,
+    /// Disks in memory, made at will.
+    Zram,
+    /// A member of a struct of the kernel, as `(struct, member)`.
+    Member(&'static str, &'static str),
     /// This binary's functions are those of the machine's C library.
     Glibc,
 }
@@ -70,6 +74,12 @@ impl Need {
             Need::BlockDevice => {
                 let disk = ["/dev/nullb0", "/dev/vda", "/dev/sda", "/dev/nvme0n1"];
                 (disk.iter().any(|path| std::path::Path::new(path).exists()), "a block device")
+            }
+            Need::Zram => (super::disk::is_there(), "zram"),
+            Need::Member(of, member) => {
+                let definition = super::skep::call(&["list", &format!("struct {of}")]).stdout;
+                let there = definition.lines().any(|line| line.trim_end().ends_with(&format!(" {member};")));
+                return (!there).then(|| format!("a kernel with `{of}.{member}`"));
             }
             Need::Glibc => (cfg!(target_env = "gnu"), "glibc"),
         };
