@@ -254,7 +254,12 @@ impl<'a> Preprocessor<'a> {
                 _ => {}
             },
             Some("warning" | "line" | "ident") => {}
-            _ => self.error(span, format!("invalid preprocessing directive #{}", name.shown())),
+            _ => {
+                self.error(span, format!("invalid preprocessing directive #{}", name.shown()));
+                if let Some(last) = self.diagnostics.last_mut() {
+                    last.hints.push("a comment begins with `//`".to_owned());
+                }
+            }
         }
     }
 

@@ -183,6 +183,17 @@ impl Resolver<'_> {
     fn provider(&self, point: &ast::AttachPoint, word: &str) -> Result<Provider, Box<Diagnostic>> {
         Provider::of(word).ok_or_else(|| {
             let error = Diagnostic::error(point.span, format!("Invalid probe type: {word}"));
+            // `BEGIN()`, as functions are written elsewhere.
+            if let Some(bare) = word.strip_suffix("()").filter(|bare| Provider::of(bare).is_some()) {
+                return Box::new(error.with_hint(format!("write `{bare}` without parentheses")));
+            }
+            // `syscalls:sys_enter_open`: a category for a provider.
+            let category = format!("{word}:");
+            if point.parts.len() > 1
+                && self.target.tracepoints().is_ok_and(|all| all.iter().any(|name| name.starts_with(&category)))
+            {
+                return Box::new(error.with_hint(format!("did you mean `tracepoint:{}`?", point.text)));
+            }
             Box::new(with_near(error, word, Provider::words()))
         })
     }

@@ -55,6 +55,12 @@ pub trait Target: skep_spec::Target {
     /// Paths of the files in a folder, sorted, for `import`; `None` when the path is no folder.
     fn list_dir(&self, path: &Path) -> Result<Option<Vec<PathBuf>>, TargetError>;
 
+    /// Paths of the folders in a folder, sorted, for a `*` in a path. What cannot be listed has none.
+    fn list_folders(&self, path: &Path) -> Vec<PathBuf> {
+        let _ = path;
+        Vec::new()
+    }
+
     /// Number of processors that the kernel may ever use.
     fn possible_cpus(&self) -> u32;
 

@@ -329,15 +329,6 @@ pub enum Action {
     Time(u32),
     /// `exit(code)`: the probe ends here too.
     Exit(Expr),
-    /// `skboutput(path, skb, len, 0)`: the packet into a pcap file.
-    SkbOutput {
-        /// File.
-        path: String,
-        /// `struct sk_buff *`
-        skb: Expr,
-        /// Bytes.
-        len: Expr,
-    },
     /// `unwatch(addr)`
     Unwatch(Expr),
     /// A condition that must hold while it runs, such as an index inside its array or `assert`: a message and nothing else.
@@ -515,8 +506,8 @@ pub enum ExprKind {
         /// Bits, when it is a bit-field.
         bits: Option<Bits>,
     },
-    /// Text or bytes of a tracepoint that the u32 at `off` points at (`__data_loc`: offset low, length high; relative to the
-    /// end of that u32 when `rel`).
+    /// Address of the text or bytes of a tracepoint that the u32 at `off` tells of (`__data_loc`: offset low, length high;
+    /// relative to the end of that u32 when `rel`).
     DataLoc {
         /// Offset, in bytes.
         off: u32,
@@ -653,6 +644,11 @@ pub enum Call {
     PercpuKaddr {
         /// The symbol.
         symbol: String,
+    },
+    /// `skboutput(path, skb, len, 0)`: the packet into a pcap file; 0, or the negative error.
+    SkbOutput {
+        /// File.
+        path: String,
     },
     /// `socket_cookie(sk)`
     SocketCookie,

@@ -26,6 +26,7 @@ const CHAPTERS: &[(&str, &str)] = &[
     ("actions", include_str!("../trace/actions.case")),
     ("errors", include_str!("../trace/errors.case")),
     ("formats", include_str!("../trace/formats.case")),
+    ("language", include_str!("../trace/language.case")),
     ("maps", include_str!("../trace/maps.case")),
     ("statements", include_str!("../trace/statements.case")),
     ("values", include_str!("../trace/values.case")),
@@ -125,6 +126,11 @@ fn errors() {
 #[test]
 fn formats() {
     chapter("formats");
+}
+
+#[test]
+fn language() {
+    chapter("language");
 }
 
 #[test]

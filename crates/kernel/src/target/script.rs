@@ -141,6 +141,14 @@ impl Target for LiveTarget {
         Ok(Some(files))
     }
 
+    fn list_folders(&self, path: &Path) -> Vec<PathBuf> {
+        let entries = fs::read_dir(path).into_iter().flatten();
+        let mut folders: Vec<PathBuf> =
+            entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()).collect();
+        folders.sort_unstable();
+        folders
+    }
+
     fn possible_cpus(&self) -> u32 {
         cpu::possible_count() as u32
     }

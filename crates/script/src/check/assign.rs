@@ -113,7 +113,8 @@ impl Checker<'_> {
                         "Type mismatch for {name}: trying to assign value of type '{given}' when variable already has a type '{ty}'"
                     ),
                 };
-                self.error(span, text);
+                let first = self.var_span(var);
+                self.conflict(span, text, first, format!("{name} begins here"));
             }
         }
     }
@@ -182,7 +183,8 @@ impl Checker<'_> {
                 let text = format!(
                     "Type mismatch for {name}: trying to assign value of type '{given}' when map already has a type '{ty}'"
                 );
-                self.error(span, text);
+                let first = Some(self.slot(map).span);
+                self.conflict(span, text, first, format!("{name} is first used here"));
             }
         }
     }
@@ -212,7 +214,8 @@ impl Checker<'_> {
                 "Type mismatch for {name}: trying to assign value of type '{}' when map already has a type '{old}'",
                 value.ty
             );
-            return self.error(span, text);
+            let first = Some(self.slot(map).span);
+            return self.conflict(span, text, first, format!("{name} is first used here"));
         }
         let get = Expr { kind: ExprKind::MapGet { map, key: None }, ty: old.clone(), span };
         let Some(result) = self.binary_of(op, get, value.clone(), span) else { return };
@@ -245,7 +248,8 @@ impl Checker<'_> {
             let text = format!(
                 "Type mismatch for {name}: trying to assign value of type '{given}' when map already has a type '{ty}'"
             );
-            return self.error(span, text);
+            let first = Some(self.slot(map).span);
+            return self.conflict(span, text, first, format!("{name} is first used here"));
         };
         out.extend(set);
         out.push(Stmt { kind: StmtKind::SetMap { map, key, value }, span });

@@ -1,5 +1,6 @@
 //! Words of the current moment: `pid`, `comm`, `args`, `retval` and the like. Most may be called as well: `pid()`.
 
+use super::call::Call;
 use super::infer;
 use super::probe::argument_number;
 use super::{Checker, Elaborated};
@@ -166,6 +167,19 @@ impl Checker<'_> {
         Some(Expr { kind: ExprKind::Builtin(Builtin::Curtask), ty, span })
     }
 
+    /// `ppid(task)`, `pcomm(task)`
+    pub(super) fn call_of_task(&mut self, call: &Call<'_>, path: &[&str]) -> Elaborated {
+        let task = self.arg(call, 0)?;
+        let is_task = matches!(&task.ty, Type::Pointer { to, .. }
+            if matches!(&**to, Type::Struct(of) if of.name.as_ref() == "struct task_struct"));
+        if !is_task {
+            let text = format!("{}() expects a 'struct task_struct *' ('{}' provided)", call.name, task.ty);
+            let hint = Some("of a process whose number is known, `comm(pid)` gives the name".to_owned());
+            return self.fail_with(call.arg_span(0), text, hint);
+        }
+        self.task_path(Some(task), path, call.span)
+    }
+
     /// Members of a task, one behind the other: of `task`, or of the current one.
     pub(super) fn task_path(&mut self, task: Option<Expr>, path: &[&str], span: Span) -> Elaborated {
         let mut value = match task {
@@ -190,7 +204,18 @@ impl Checker<'_> {
         use Provider::{Fexit, Kretprobe, Uretprobe};
         if !matches!(self.provider(), Some(Kretprobe | Uretprobe | Fexit)) {
             let text = "The retval builtin can only be used with 'kretprobe' and 'uretprobe' and 'fentry' probes";
-            return self.fail(span, text);
+            let hint = match self.provider() {
+                Some(Provider::Kprobe) => Some("a kprobe is the function's start: `kretprobe:FUNCTION` is its end"),
+                Some(Provider::Uprobe) => {
+                    Some("a uprobe is the function's start: `uretprobe:FILE:FUNCTION` is its end")
+                }
+                Some(Provider::Fentry) => Some("fentry is the function's start: `fexit:FUNCTION` is its end"),
+                Some(Provider::Tracepoint) => {
+                    Some("what a system call returns is `args.ret` of `tracepoint:syscalls:sys_exit_NAME`")
+                }
+                _ => None,
+            };
+            return self.fail_with(span, text, hint.map(str::to_owned));
         }
         let Some(returned) = self.returned().filter(|returned| returned.ty != Type::Void) else {
             let text = "The function returns nothing, so there is no retval";
@@ -205,7 +230,11 @@ impl Checker<'_> {
         use Provider::{Fentry, Fexit, Kprobe, RawTracepoint, Uprobe, Usdt};
         if !matches!(self.provider(), Some(Kprobe | Uprobe | Usdt | RawTracepoint | Fentry | Fexit)) {
             let text = format!("The arg{number} builtin can only be used with 'kprobes', 'uprobes' and 'usdt' probes");
-            return self.fail(span, text);
+            let fields = self.args().filter(|_| self.provider() == Some(Provider::Tracepoint));
+            let names: Vec<String> =
+                fields.iter().flat_map(|args| &args.fields).take(12).map(|arg| format!("args.{}", arg.name)).collect();
+            let hint = (!names.is_empty()).then(|| format!("a tracepoint's fields have names: {}", names.join(", ")));
+            return self.fail_with(span, text, hint);
         }
         let args = self.args()?;
         let most = match args.numbered {
@@ -293,6 +322,17 @@ impl Checker<'_> {
         matches!(self.provider(), Some(Tracepoint | RawTracepoint | Fentry | Fexit | Uprobe | Iter))
             // With the kernel's types, the arguments of its functions have names in kprobes too.
             || self.args().is_some_and(|args| !args.fields.is_empty())
+    }
+
+    /// Whether `args` has a member of this name.
+    pub(super) fn args_have(&self, name: &str, point_span: Span) -> bool {
+        // A probe that does not mention its arguments has not asked for them yet.
+        let asked = || {
+            let point = self.unit()?.points.first()?;
+            self.resolver.args(point, point_span).ok()
+        };
+        let args = self.args().or_else(asked);
+        args.is_some_and(|args| args.fields.iter().any(|arg| arg.name == name))
     }
 
     fn no_args<T>(&mut self, span: Span) -> Option<T> {

@@ -86,8 +86,10 @@ const FUNCTIONS: &[Function] = &[
     safe("ntop", (1, 2), |c, call| c.call_ntop(call)),
     dangerous("override", (1, 1), |c, call| c.call_override(call)),
     safe("path", (1, 2), |c, call| c.call_path(call)),
+    safe("pcomm", (1, 1), |c, call| c.call_of_task(call, &["real_parent", "comm"])),
     safe("percpu_kaddr", (1, 2), |c, call| c.call_percpu_kaddr(call)),
     safe("pid", (0, 1), |c, call| c.call_pid(call)),
+    safe("ppid", (1, 1), |c, call| c.call_of_task(call, &["real_parent", "tgid"])),
     safe("print", (1, 3), |c, call| c.call_print(call)),
     safe("printf", (1, ANY), |c, call| c.call_format(call)),
     safe("pton", (1, 1), |c, call| c.call_pton(call)),
@@ -218,6 +220,7 @@ impl Checker<'_> {
             }
         });
         let names = FUNCTIONS.iter().map(|function| function.name).chain(self.function_names.keys().copied());
+        let names = names.chain(self.macro_names.iter().copied());
         let near = skep_spec::nearest::did_you_mean(call.name, names);
         self.fail_with(call.name_span, format!("Unknown function: '{}'", call.name), near)
     }

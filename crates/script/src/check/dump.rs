@@ -177,12 +177,6 @@ impl<'a> Printer<'a> {
                 write!(self.out, "time {text:?}")
             }
             Action::Exit(code) => self.call("exit", std::slice::from_ref(code)),
-            Action::SkbOutput { path, skb, len } => {
-                write!(self.out, "skboutput {path:?} ")?;
-                self.expr(skb)?;
-                write!(self.out, " ")?;
-                self.expr(len)
-            }
             Action::Unwatch(address) => self.call("unwatch", std::slice::from_ref(address)),
             Action::RuntimeError(message) => write!(self.out, "runtime error {message:?}"),
         }

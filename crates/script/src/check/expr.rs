@@ -172,8 +172,30 @@ impl Checker<'_> {
             let text = format!("Unknown identifier: '{name}'");
             return self.fail_with(node.span, text, Some(format!("it is a function: `{name}(...)`")));
         }
-        let near = skep_spec::nearest::did_you_mean(name, super::builtins::names());
-        self.fail_with(node.span, format!("Unknown identifier: '{name}'"), near)
+        let hint =
+            self.meant_by(name, node.span).or_else(|| skep_spec::nearest::did_you_mean(name, super::builtins::names()));
+        self.fail_with(node.span, format!("Unknown identifier: '{name}'"), hint)
+    }
+
+    /// What a word that means nothing here was probably meant to be: a variable or a map without its sign, a field without
+    /// `args`, a word of another language.
+    fn meant_by(&self, name: &str, span: Span) -> Option<String> {
+        let meant = |text: String| Some(format!("did you mean `{text}`?"));
+        if self.find_var(&format!("${name}")).is_some() {
+            return meant(format!("${name}"));
+        }
+        if self.has_map(&format!("@{name}")) {
+            return meant(format!("@{name}"));
+        }
+        if self.args_have(name, span) {
+            return meant(format!("args.{name}"));
+        }
+        match name {
+            "NULL" | "null" | "nullptr" | "nil" | "None" => Some("a null pointer is written `0`".to_owned()),
+            "True" | "TRUE" => meant("true".to_owned()),
+            "False" | "FALSE" => meant("false".to_owned()),
+            _ => None,
+        }
     }
 
     /// What a `#define` stands for at this node. `None` when there is no such macro of C, `Some(None)` when it is wrong.

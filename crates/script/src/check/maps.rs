@@ -21,6 +21,8 @@ pub(super) struct MapSlot {
     pub used: bool,
     /// Given a value somewhere, of whatever type.
     pub assigned: bool,
+    /// It was told that nothing gives it a value.
+    pub refused: bool,
 }
 
 /// What is known about a map's key.
@@ -71,10 +73,15 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// Whether a map of this name is used anywhere.
+    pub(super) fn has_map(&self, name: &str) -> bool {
+        self.maps.iter().any(|map| map.name == name)
+    }
+
     /// Before a walk.
     pub(super) fn begin_maps(&mut self) {
         for map in &mut self.maps {
-            (map.printed, map.cleared, map.used) = (false, false, false);
+            (map.printed, map.cleared, map.used, map.refused) = (false, false, false, false);
         }
     }
 
@@ -84,8 +91,9 @@ impl<'a> Checker<'a> {
             let slot = &self.maps[at];
             if !slot.used {
                 self.diagnostics.push_late(Diagnostic::warning(slot.span, format!("Unused map: {}", slot.name)));
-            } else if slot.value.is_none() && !slot.assigned {
-                self.error(slot.span, format!("Undefined map: {}", slot.name));
+            } else if slot.value.is_none() && !slot.assigned && !slot.refused {
+                let (span, name) = (slot.span, slot.name.clone());
+                self.undefined_map(&name, span);
             }
             let slot = &self.maps[at];
             if matches!(slot.decl, Some((MapKind::PercpuArray, size)) if size != 1 || !matches!(slot.key, Key::Scalar))
@@ -129,6 +137,7 @@ impl<'a> Checker<'a> {
             cleared: false,
             used: false,
             assigned: false,
+            refused: false,
         });
         MapRef(at)
     }
@@ -247,7 +256,9 @@ impl<'a> Checker<'a> {
         let text = format!(
             "Argument mismatch for {name}: trying to access with arguments: '{given}' when map expects arguments: '{expected}'"
         );
-        self.fail(span, text)
+        let first = self.maps.iter().find(|map| map.name == name).map(|map| map.span);
+        self.conflict(span, text, first, format!("{name} is first used here"));
+        None
     }
 
     /// Joins a stored value into the map's value type. `None`: they do not go together, which is reported.
@@ -305,9 +316,16 @@ impl<'a> Checker<'a> {
         if slot.assigned {
             return None;
         }
+        slot.refused = true;
+        self.undefined_map(&name, span);
+        None
+    }
+
+    fn undefined_map(&mut self, name: &str, span: Span) {
         let names: Vec<&str> = self.maps.iter().filter(|it| it.assigned).map(|it| it.name.as_str()).collect();
-        let hint = skep_spec::nearest::did_you_mean(&name, names);
-        self.fail_with(span, format!("Undefined map: {name}"), hint)
+        let hint = skep_spec::nearest::did_you_mean(name, names)
+            .unwrap_or_else(|| format!("nothing in the script gives {name} a value"));
+        self.diagnostics.push(Diagnostic::error(span, format!("Undefined map: {name}")).with_hint(hint));
     }
 
     /// `@m`, `@m[k]` as a value.

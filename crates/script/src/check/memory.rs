@@ -209,6 +209,14 @@ impl Checker<'_> {
                 self.wide(cpu, false)
             }
         };
+        // The kernel itself looks a typed variable up in kallsyms, so its types (BTF) would not help where that is thin.
+        for needed in [symbol.as_str(), "__per_cpu_offset"] {
+            if !self.target.symbols(&[needed]).is_ok_and(|found| found.first().copied().flatten().is_some()) {
+                let text = format!("Failed to resolve kernel symbol: '{needed}'");
+                let hint = "the kernel lists symbols of data only when it is built with CONFIG_KALLSYMS_ALL".to_owned();
+                return self.fail_with(call.arg_span(0), text, Some(hint));
+            }
+        }
         let kind = ExprKind::Call(typed::Call::PercpuKaddr { symbol }, vec![cpu]);
         Some(Expr { kind, ty: pointer(Type::U64, Space::Kernel), span: call.span })
     }
@@ -456,6 +464,12 @@ impl Checker<'_> {
     }
 
     pub(super) fn call_socket_cookie(&mut self, call: &Call<'_>) -> Elaborated {
+        // The helper that takes a `struct sock *` is there for programs that know types (kernel/trace/bpf_trace.c,
+        // `tracing_prog_func_proto`).
+        if !matches!(self.provider(), Some(Provider::Fentry | Provider::Fexit | Provider::Iter)) {
+            let text = "socket_cookie can only be used with 'fentry', 'fexit' and 'iter' probes";
+            return self.fail(call.span, text);
+        }
         let socket = self.arg(call, 0)?;
         if !matches!(socket.ty, Type::Pointer { .. }) {
             let text =

@@ -116,6 +116,7 @@ pub fn check(
             maps: Vec::new(),
             map_names: HashMap::new(),
             functions: Vec::new(),
+            macro_names: Vec::new(),
             function_names: HashMap::new(),
             defines: HashMap::new(),
             no_defines: Default::default(),
@@ -188,6 +189,8 @@ struct Checker<'a> {
     maps: Vec<MapSlot>,
     map_names: HashMap<String, u32>,
     functions: Vec<FunctionSlot<'a>>,
+    /// For near names: calls of macros were expanded before.
+    macro_names: Vec<&'a str>,
     function_names: HashMap<&'a str, FunctionRef>,
     /// What the names of `#define` stand for, by the node that uses them: kept, so that nodes keep their addresses.
     defines: HashMap<usize, Rc<ast::Expr>>,
@@ -218,6 +221,8 @@ struct FunctionSlot<'a> {
     item: &'a ast::Function,
     params: Vec<Type>,
     ret: Type,
+    /// The functions that it calls, each with the first place.
+    calls: Vec<(usize, Span)>,
 }
 
 /// What a walk over an expression gives: `None` when it is wrong, or not known yet.
@@ -271,6 +276,16 @@ impl<'a> Checker<'a> {
 
     fn warning(&mut self, span: Span, message: impl Into<String>) {
         self.diagnostics.push(Diagnostic::warning(span, message));
+    }
+
+    /// An error at `span` for which another place is the reason.
+    fn conflict(&mut self, span: Span, message: String, reason: Option<Span>, label: String) {
+        let mut error = Diagnostic::error(span, message);
+        // bpftrace has one place for each.
+        if let Some(reason) = reason.filter(|reason| *reason != span && !self.options.bpftrace) {
+            error = error.with_label(reason, label);
+        }
+        self.diagnostics.push(error);
     }
 
     /// An error that gives no value.

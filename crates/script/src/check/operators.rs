@@ -356,7 +356,9 @@ impl Checker<'_> {
                 } else {
                     format!("Invalid condition in {place}: {ty}")
                 };
-                self.fail(cond.span, text)
+                // `if (x = 1)` is a record to the parser.
+                let hint = matches!(&cond.kind, ast::ExprKind::Record(fields) if fields.len() == 1);
+                self.fail_with(cond.span, text, hint.then(|| "`==` compares".to_owned()))
             }
         }
     }

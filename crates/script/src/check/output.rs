@@ -7,7 +7,7 @@ use super::{Checker, Elaborated, format, intern};
 use crate::plan::{Conversion, Format, Part};
 use crate::typed::{Action, Expr, ExprKind, FormatKind, Stmt, StmtKind};
 use crate::types::{Space, Type};
-use crate::{Span, ast};
+use crate::{Diagnostic, Span, ast};
 
 impl Checker<'_> {
     /// `printf`, `errorf`, `warnf`, `debugf`, `cat`, `system`
@@ -55,7 +55,14 @@ impl Checker<'_> {
             (Type::Array { elem, .. }, 'r' | 'R' | 'H') if elem.size() == 1 => self.bytes_of(value)?,
             _ => value,
         };
-        let Some(expected) = format::mismatch(conversion, &value.ty) else { return Some(value) };
+        let Some(expected) = format::mismatch(conversion, &value.ty) else {
+            if conversion.letter == 's' && !self.options.bpftrace && is_text_pointer(&value.ty) {
+                let text = "%s of a pointer writes the address, not the text that is there";
+                let warning = Diagnostic::warning(call.arg_span(at), text);
+                self.diagnostics.push(warning.with_hint("`str(...)` reads the text"));
+            }
+            return Some(value);
+        };
         let text = format!(
             "{}: {} specifier expects a value of type {expected} ({} supplied)",
             call.name,
@@ -187,7 +194,8 @@ impl Checker<'_> {
             return self.fail(call.arg_span(3), "skboutput() begins at the packet's start: its offset is 0");
         }
         let len = self.wide(len, false);
-        self.action(Action::SkbOutput { path, skb, len }, call.span)
+        let kind = ExprKind::Call(crate::typed::Call::SkbOutput { path }, vec![skb, len]);
+        Some(Expr { kind, ty: Type::I64, span: call.span })
     }
 
     /// `unwatch(address)`
@@ -248,4 +256,9 @@ impl Checker<'_> {
             }
         })
     }
+}
+
+/// `char *`
+fn is_text_pointer(ty: &Type) -> bool {
+    matches!(ty, Type::Pointer { to, .. } if matches!(**to, Type::Int { size: 1, .. }))
 }

@@ -293,6 +293,9 @@ impl<'a> Checker<'a> {
     /// Notes the names and the types of subprograms.
     pub(super) fn declare_functions(&mut self, script: &'a ast::Script) {
         for item in &script.items {
+            if let ast::Item::Macro(item) = item {
+                self.macro_names.push(&item.name.name);
+            }
             let ast::Item::Function(item) = item else { continue };
             self.body.in_function = true;
             let params = item.params.iter().map(|(_, ty)| self.type_of(ty).unwrap_or(Type::I64)).collect();
@@ -315,14 +318,14 @@ impl<'a> Checker<'a> {
                 continue;
             }
             self.function_names.insert(&item.name.name, FunctionRef(self.functions.len() as u32));
-            self.functions.push(FunctionSlot { item, params, ret });
+            self.functions.push(FunctionSlot { item, params, ret, calls: Vec::new() });
         }
     }
 
     /// Walks every subprogram.
     pub(super) fn walk_functions(&mut self, _script: &'a ast::Script, typed: &mut typed::Script) {
         for at in 0..self.functions.len() {
-            let FunctionSlot { item, params, ret } = &self.functions[at];
+            let FunctionSlot { item, params, ret, .. } = &self.functions[at];
             let (item, params, ret) = (*item, params.clone(), ret.clone());
             // Behind the numbers of all units.
             self.unit = u32::MAX - at as u32;
@@ -350,11 +353,50 @@ impl<'a> Checker<'a> {
                 body: typed::Body { vars, stmts },
             });
         }
+        self.refuse_recursion();
+    }
+
+    /// The kernel takes no function that is called again before it has returned.
+    fn refuse_recursion(&mut self) {
+        for at in 0..self.functions.len() {
+            // What can be reached through each of its calls.
+            let back = self.functions[at].calls.iter().copied().find(|(callee, _)| {
+                let (mut seen, mut next) = (std::collections::HashSet::new(), vec![*callee]);
+                while let Some(callee) = next.pop() {
+                    if callee == at {
+                        return true;
+                    }
+                    if seen.insert(callee) {
+                        next.extend(self.functions[callee].calls.iter().map(|(callee, _)| *callee));
+                    }
+                }
+                false
+            });
+            if let Some((callee, span)) = back {
+                let name = self.functions[at].item.name.name.clone();
+                let text = match callee == at {
+                    true => format!("Function '{name}' calls itself, which the kernel refuses"),
+                    false => {
+                        let by = &self.functions[callee].item.name.name;
+                        format!("Function '{name}' calls itself by way of '{by}', which the kernel refuses")
+                    }
+                };
+                let hint = "write a loop instead: `for ($i : 0..N) { ... }`".to_owned();
+                self.diagnostics.push(Diagnostic::error(span, text).with_hint(hint));
+            }
+        }
     }
 
     /// A call of a subprogram.
     pub(super) fn call_function(&mut self, function: FunctionRef, args: &[ast::Arg], span: Span) -> Option<Expr> {
-        let slot = &self.functions[function.0 as usize];
+        let callee = function.0 as usize;
+        if self.body.in_function
+            && let Some(caller) = self.functions.get_mut((u32::MAX - self.unit) as usize)
+            && !caller.calls.iter().any(|(known, _)| *known == callee)
+        {
+            caller.calls.push((callee, span));
+        }
+        let slot = &self.functions[callee];
         let (params, ret, name) = (slot.params.clone(), slot.ret.clone(), slot.item.name.name.clone());
         if args.len() != params.len() {
             let wants = super::call::count_words(params.len());

@@ -13,8 +13,8 @@ use crate::{Diagnostic, Span, ast};
 pub(super) struct Body {
     locals: Vec<Local>,
     scopes: Vec<HashMap<String, VarRef>>,
-    /// Variables of blocks that were left, and whether `let` declared them there.
-    left: HashMap<String, (Span, bool)>,
+    /// Variables of blocks that were left.
+    left: HashMap<String, (Span, Ends)>,
     /// Loops around this place.
     pub loops: u32,
     /// Loops of `for` around this place.
@@ -25,6 +25,17 @@ pub(super) struct Body {
     pub in_function: bool,
 }
 
+/// Why a variable ends with its block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ends {
+    /// It was only assigned there.
+    Assigned,
+    /// `let` declared it.
+    Let,
+    /// It counts a loop.
+    Loop,
+}
+
 struct Local {
     name: String,
     /// Node that declares it; `None` for one that was made here.
@@ -33,8 +44,8 @@ struct Local {
     shape: Option<Shape>,
     /// Written with its type.
     declared: bool,
-    /// Declared by `let`.
-    by_let: bool,
+    /// Why it ends where it does.
+    ends: Ends,
     assigned: bool,
     read: bool,
 }
@@ -77,7 +88,7 @@ impl Checker<'_> {
     pub(super) fn close_scope(&mut self) {
         for (name, var) in self.body.scopes.pop().unwrap_or_default() {
             if let Some(local) = self.body.locals.get(var.0 as usize) {
-                self.body.left.insert(name, (local.span, local.by_let));
+                self.body.left.insert(name, (local.span, local.ends));
             }
         }
     }
@@ -107,7 +118,7 @@ impl Checker<'_> {
             span,
             shape,
             declared: is_declared,
-            by_let: false,
+            ends: Ends::Assigned,
             assigned: false,
             read: false,
         });
@@ -126,7 +137,7 @@ impl Checker<'_> {
             span: Span::default(),
             shape: Some(Shape::fixed(ty)),
             declared: true,
-            by_let: false,
+            ends: Ends::Assigned,
             assigned: true,
             read: true,
         });
@@ -136,8 +147,20 @@ impl Checker<'_> {
     /// Notes that `let` declared the variable, so it ends with its block whatever follows.
     pub(super) fn declared_by_let(&mut self, var: VarRef) {
         if let Some(local) = self.body.locals.get_mut(var.0 as usize) {
-            local.by_let = true;
+            local.ends = Ends::Let;
         }
+    }
+
+    /// Notes that the variable counts a loop.
+    pub(super) fn declared_by_loop(&mut self, var: VarRef) {
+        if let Some(local) = self.body.locals.get_mut(var.0 as usize) {
+            local.ends = Ends::Loop;
+        }
+    }
+
+    /// Where the variable begins; `None` for one that was made here.
+    pub(super) fn var_span(&self, var: VarRef) -> Option<Span> {
+        self.body.locals.get(var.0 as usize).filter(|local| local.key.is_some()).map(|local| local.span)
     }
 
     /// The variable's value.
@@ -162,18 +185,23 @@ impl Checker<'_> {
     pub(super) fn read_var(&mut self, name: &str, span: Span) -> Option<Expr> {
         let Some(var) = self.find_var(name) else {
             let mut diagnostic = Diagnostic::error(span, format!("Undefined or undeclared variable: {name}"));
-            if let Some(&(first, by_let)) = self.body.left.get(name) {
+            if let Some(&(first, ends)) = self.body.left.get(name) {
                 // Up to bpftrace 0.21 a variable belonged to the whole probe, and many tools still rely on that.
-                if !self.options.bpftrace && !by_let && !self.diagnostics.speaking {
+                if !self.options.bpftrace && ends == Ends::Assigned && !self.diagnostics.speaking {
                     // No node of the tree lies there.
                     let node = usize::MAX - self.wide.len();
                     self.wide.insert((self.unit, name.to_owned()), (node, span));
                     self.changed = true;
                     return None;
                 }
-                diagnostic = diagnostic
-                    .with_label(first, "the variable of this name ends with its block")
-                    .with_hint(format!("declare it in front of the block: `let {name};`"));
+                diagnostic = match ends {
+                    Ends::Loop => diagnostic
+                        .with_label(first, "it ends with this loop")
+                        .with_hint("keep it in a variable that begins in front of the loop"),
+                    _ => diagnostic
+                        .with_label(first, "the variable of this name ends with its block")
+                        .with_hint(format!("declare it in front of the block: `let {name};`")),
+                };
             } else {
                 let names: Vec<&str> =
                     self.body.scopes.iter().flat_map(|scope| scope.keys()).map(String::as_str).collect();

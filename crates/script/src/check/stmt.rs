@@ -172,6 +172,7 @@ impl Checker<'_> {
         let pair = self.pair_type(map);
         self.open_scope();
         let target = self.declare_var(var, pair.as_ref().map(|(_, ty)| ty.clone()));
+        self.declared_by_loop(target);
         self.body.loops += 1;
         self.body.for_loops += 1;
         let body = self.block(body);
@@ -205,6 +206,7 @@ impl Checker<'_> {
         let bounds = (bound(start, "start"), bound(end, "end"));
         self.open_scope();
         let target = self.declare_var(var, Some(Type::I64));
+        self.declared_by_loop(target);
         self.assigned(target, &Shape::fixed(Type::I64), span);
         self.body.loops += 1;
         self.body.for_loops += 1;
@@ -316,7 +318,7 @@ fn has_effect(value: &Expr) -> bool {
         | ExprKind::CallFunction(..) => true,
         ExprKind::Call(call, _) => {
             use crate::typed::Call;
-            matches!(call, Call::Signal { .. } | Call::Override | Call::WriteUser)
+            matches!(call, Call::Signal { .. } | Call::Override | Call::WriteUser | Call::SkbOutput { .. })
         }
         ExprKind::And(a, b) | ExprKind::Or(a, b) => has_effect(a) || has_effect(b),
         ExprKind::Ternary(_, a, b) => has_effect(a) || has_effect(b),

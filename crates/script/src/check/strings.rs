@@ -249,7 +249,9 @@ impl Checker<'_> {
                     );
                     return self.fail(call.arg_span(at), text);
                 }
-                Type::Array { .. } | Type::Struct(_) if i128::from(value.ty.size()) < limit => {
+                Type::Array { .. } | Type::Struct(_) | Type::Tuple(_) | Type::Record(_)
+                    if i128::from(value.ty.size()) < limit =>
+                {
                     let text = format!(
                         "memcmp() compares {limit} bytes, but the {} argument has {}",
                         super::call::ordinal(at),
@@ -257,9 +259,12 @@ impl Checker<'_> {
                     );
                     return self.fail(call.arg_span(at), text);
                 }
-                Type::String { .. } | Type::Buffer { .. } | Type::Array { .. } | Type::Struct(_) => {
-                    self.in_memory(value)?
-                }
+                Type::String { .. }
+                | Type::Buffer { .. }
+                | Type::Array { .. }
+                | Type::Struct(_)
+                | Type::Tuple(_)
+                | Type::Record(_) => self.in_memory(value)?,
                 other => {
                     let text = format!("memcmp() expects text, an array or a pointer ({} provided)", kind_word(other));
                     return self.fail(call.arg_span(at), text);

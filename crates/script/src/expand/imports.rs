@@ -136,7 +136,11 @@ impl Importer<'_> {
         }
         let text = match self.target.read_file(path) {
             Ok(text) => text,
-            Err(error) => return refuse(format!("cannot import `{shown}`: {error}"), ""),
+            Err(error) => {
+                let error = error.to_string();
+                let why = error.strip_prefix(&format!("cannot read `{shown}`: ")).unwrap_or(&error);
+                return refuse(format!("cannot import `{shown}`: {why}"), "");
+            }
         };
         let len = text.len();
         let id = self.sources.add(shown.to_string(), text);

@@ -6,7 +6,7 @@ use skep_spec::{Extern, ExternId, ExternKind};
 use super::Unit;
 use super::memory::space_of;
 use super::place::{Body, Place};
-use crate::ir::Value;
+use crate::ir::{Block, Value};
 use crate::typed::{Call, Context, Expr, ExprKind};
 use crate::types::{Space, Type};
 
@@ -74,8 +74,9 @@ impl<'a> Body<'_, 'a> {
                 let symbol = self.f.external(symbol);
                 self.f.add(symbol, offset)
             }
+            (Call::SkbOutput { path }, [skb, len]) => self.skb_output(path, skb, len),
             (Call::SocketCookie, [socket]) => {
-                let socket = self.known_pointer(socket);
+                let socket = self.known_pointer(socket, None);
                 self.f.call(helpers::GET_SOCKET_COOKIE, &[socket])
             }
             (Call::StackLen, [stack]) => {
@@ -148,14 +149,21 @@ impl<'a> Body<'_, 'a> {
                 if clean {
                     self.zero(to, 0, size);
                 }
-                let path = self.known_pointer(path);
+                let (failed, done, absent) = (self.f.block(0), self.f.block(0), self.f.block(0));
+                let path = self.known_pointer(path, Some(absent));
                 let (at, len) = (self.addr(to), self.number(i64::from(size)));
                 let result = self.f.call(helpers::D_PATH, &[path, at, len]);
-                let (failed, done) = (self.f.block(0), self.f.block(0));
                 self.f.branch(Cond::SLt, Width::W64, result, 0, (failed, &[]), (done, &[]));
                 self.f.switch_to(failed);
-                self.store(to, 0, 1, 0);
                 self.report(result, helpers::D_PATH, None, true);
+                self.f.jump(absent, &[]);
+                self.f.switch_to(absent);
+                // Of a path that does not fit, pieces are left.
+                if clean {
+                    self.zero(to, 0, size);
+                } else {
+                    self.store(to, 0, 1, 0);
+                }
                 self.f.jump(done, &[]);
                 self.f.switch_to(done);
             }
@@ -215,8 +223,9 @@ impl<'a> Body<'_, 'a> {
         }
     }
 
-    /// A pointer that the verifier shall know: not made opaque, and followed by plain loads.
-    fn known_pointer(&mut self, e: &'a Expr) -> Value {
+    /// A pointer that the verifier shall know: not made opaque, and followed by plain loads. What the context holds may be
+    /// null (`file` of `iter:task_file`, behind a task's last one): then it goes on in `absent`.
+    fn known_pointer(&mut self, e: &'a Expr, absent: Option<Block>) -> Value {
         if self.context_kind() != Context::TypedArgs {
             return self.scalar(e);
         }
@@ -227,17 +236,23 @@ impl<'a> Body<'_, 'a> {
             }
             ExprKind::ContextField { off, .. } => {
                 let context = self.context();
-                self.f.load(8, context, *off as i16)
+                let pointer = self.f.load(8, context, *off as i16);
+                if let Some(absent) = absent {
+                    let there = self.f.block(0);
+                    self.f.branch(Cond::Eq, Width::W64, pointer, 0, (absent, &[]), (there, &[]));
+                    self.f.switch_to(there);
+                }
+                pointer
             }
-            ExprKind::Cast(inner) if inner.ty.is_scalar() => self.known_pointer(inner),
+            ExprKind::Cast(inner) if inner.ty.is_scalar() => self.known_pointer(inner, absent),
             ExprKind::PointerAdd { pointer, index, scale } if matches!(index.kind, ExprKind::Const(_)) => {
                 let ExprKind::Const(index) = index.kind else { return self.scalar(e) };
-                let pointer = self.known_pointer(pointer);
+                let pointer = self.known_pointer(pointer, absent);
                 let by = self.f.operand(index.wrapping_mul(i64::from(*scale)));
                 self.f.add(pointer, by)
             }
             ExprKind::Deref { pointer, off, bits: None } => {
-                let pointer = self.known_pointer(pointer);
+                let pointer = self.known_pointer(pointer, absent);
                 match i16::try_from(*off) {
                     Ok(off) => self.f.load_pure(8, pointer, off),
                     Err(_) => {

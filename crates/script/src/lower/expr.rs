@@ -140,12 +140,7 @@ impl<'a> Body<'_, 'a> {
                 self.opaque(context)
             }
             ExprKind::ContextField { off, bits } => self.context_scalar(*off, *bits, &e.ty),
-            ExprKind::DataLoc { off, rel } => {
-                let to = self.temporary(8);
-                self.store(to, 0, 8, 0);
-                self.data_loc_into(*off, *rel, &e.ty, to, false);
-                self.load_scalar(to, &e.ty)
-            }
+            ExprKind::DataLoc { off, rel } => self.data_loc(*off, *rel),
             ExprKind::Argument(n) => {
                 let value = self.argument(*n);
                 self.extend(value, &e.ty)

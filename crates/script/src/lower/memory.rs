@@ -134,9 +134,6 @@ impl<'a> Body<'_, 'a> {
                 self.read(address, space_of(pointer), to, e.ty.size());
             }
             ExprKind::ContextField { off, .. } => self.copy_context(*off, to, e.ty.size()),
-            ExprKind::DataLoc { off, rel } => {
-                self.data_loc_into(*off, *rel, &e.ty, to, clean);
-            }
             ExprKind::Cast(inner) => self.cast_into(inner, &e.ty, to, clean),
             ExprKind::Builtin(builtin) => self.builtin_into(builtin, &e.ty, to),
             ExprKind::Call(call, args) => {

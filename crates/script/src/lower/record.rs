@@ -47,7 +47,6 @@ impl<'a> Body<'_, 'a> {
                 self.send([code].into_iter(), |mut values| plan::Action::Exit(values.remove(0)));
                 self.return_(None);
             }
-            Action::SkbOutput { path, skb, len } => self.skb_output(path, skb, len),
             Action::Unwatch(address) => {
                 self.send([address].into_iter(), |mut values| plan::Action::Unwatch(values.remove(0)));
             }
@@ -183,7 +182,7 @@ impl<'a> Body<'_, 'a> {
     }
 
     /// Copies a record of `len` bytes into the ring buffer.
-    fn output(&mut self, record: Place, len: Value) {
+    fn output(&mut self, record: Place, len: Value) -> Value {
         let events = self.unit.events();
         let (map, data, flags) = (self.f.map(events), self.addr(record), self.number(0));
         let result = self.f.call(helpers::RINGBUF_OUTPUT, &[map, data, len, flags]);
@@ -193,6 +192,7 @@ impl<'a> Body<'_, 'a> {
         self.count_loss();
         self.f.jump(done, &[]);
         self.f.switch_to(done);
+        result
     }
 
     /// `join(argv)`: the strings one behind the other.
@@ -237,12 +237,14 @@ impl<'a> Body<'_, 'a> {
         self.output(record, len);
     }
 
-    /// `skboutput(path, skb, len, 0)`: what the packet's first buffer holds.
-    fn skb_output(&mut self, path: &str, skb: &'a Expr, len: &'a Expr) {
+    /// `skboutput(path, skb, len, 0)`: what the packet's first buffer holds. The value is 0, or why the record was lost.
+    pub(crate) fn skb_output(&mut self, path: &str, skb: &'a Expr, len: &'a Expr) -> Value {
         /// Bytes of a packet that are kept.
         const MOST: u32 = 2048;
         let Some(data) = self.unit.member_offset("sk_buff", "data") else {
-            return self.runtime_error("this kernel's types do not tell where a packet's bytes are");
+            self.runtime_error("this kernel's types do not tell where a packet's bytes are");
+            // ENOTSUP
+            return self.number(-95);
         };
         let action = self.unit.action(plan::Action::SkbOutput { path: path.to_owned() });
         let record = self.large(24 + MOST);
@@ -259,7 +261,7 @@ impl<'a> Body<'_, 'a> {
         let result = self.f.call(helpers::PROBE_READ_KERNEL, &[to, len, bytes]);
         self.check(result, helpers::PROBE_READ_KERNEL, None, true);
         let len = self.f.add(len, 24);
-        self.output(record, len);
+        self.output(record, len)
     }
 }
 

@@ -6,7 +6,7 @@ use super::place::{Body, Place};
 use super::shared::Shared;
 use crate::ir::{Block, Value};
 use crate::typed::{Call, Expr, ExprKind};
-use crate::types::{Space, Type};
+use crate::types::Space;
 
 impl<'a> Body<'_, 'a> {
     /// Reads a text that ends at its NUL into `size` bytes at `to`, at most `limit` bytes of it with the NUL that is always
@@ -214,24 +214,14 @@ impl<'a> Body<'_, 'a> {
         to
     }
 
-    /// Text or bytes that a tracepoint points at with a u32: offset in the lower half, length in the upper.
-    pub(crate) fn data_loc_into(&mut self, off: u32, rel: bool, ty: &Type, to: Place, clean: bool) {
+    /// Where the text or the bytes are that a tracepoint points at with a u32: offset in the lower half, length in the upper.
+    pub(crate) fn data_loc(&mut self, off: u32, rel: bool) -> Value {
         let context = self.context();
         let word = self.f.load(4, context, off as i16);
         let distance = self.f.alu(AluOp::And, Width::W64, word, 0xffff);
         let distance = if rel { self.f.add(distance, off as i32 + 4) } else { distance };
-        let address = self.f.add(context, distance);
-        match ty {
-            Type::String { size } => {
-                self.read_string(address, Space::Kernel, to, *size, None, clean);
-            }
-            Type::Buffer { size } => {
-                let len = self.f.alu(AluOp::Rsh, Width::W64, word, 16);
-                let len = self.f.alu(AluOp::And, Width::W64, len, 0xffff);
-                self.read_buffer(address, Space::Kernel, len, *size, to, clean);
-            }
-            _ => self.read(address, Space::Kernel, to, ty.size()),
-        }
+        let record = self.opaque(context);
+        self.f.add(record, distance)
     }
 
     /// At most `size` bytes into a buffer: its length and then the bytes.

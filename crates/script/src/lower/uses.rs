@@ -118,7 +118,10 @@ pub(crate) fn has_effect(expr: &Expr) -> bool {
             | ExprKind::Block(..)
             | ExprKind::CallFunction(..)
             | ExprKind::Call(
-                crate::typed::Call::Signal { .. } | crate::typed::Call::Override | crate::typed::Call::WriteUser,
+                crate::typed::Call::Signal { .. }
+                    | crate::typed::Call::Override
+                    | crate::typed::Call::WriteUser
+                    | crate::typed::Call::SkbOutput { .. },
                 _
             )
     );
@@ -235,10 +238,6 @@ fn stmt_exprs(stmt: &Stmt, each: &mut dyn FnMut(&Expr)) {
                 each(e);
             }
             Action::Join { argv, .. } => each(argv),
-            Action::SkbOutput { skb, len, .. } => {
-                each(skb);
-                each(len);
-            }
             Action::PrintMap { .. }
             | Action::Clear(_)
             | Action::Zero(_)

@@ -258,6 +258,8 @@ impl<'a> Parser<'a> {
                 let span = self.here();
                 return Err(self.error(span, "typeof is a type, and a value is needed here"));
             }
+            // `config.key`: elsewhere the word begins the block of settings.
+            "config" if self.second().kind == Kind::Punct(Punct::Dot) => ExprKind::Ident(self.name().name),
             _ => {
                 let name = self.ident("an expression")?;
                 if self.eat(Punct::LParen) {

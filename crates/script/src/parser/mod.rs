@@ -8,6 +8,7 @@ mod expressions;
 mod items;
 pub(crate) mod literals;
 pub(crate) mod points;
+mod slips;
 mod statements;
 mod types;
 
@@ -211,8 +212,15 @@ impl<'a> Parser<'a> {
                 Reported
             }
             Kind::UnterminatedStr => self.error(span, "unterminated string"),
-            Kind::Unknown => self.error(span, format!("invalid character '{}'", what.escape_default())),
-            _ => self.error(span, format!("syntax error, unexpected {what}, expecting {expected}")),
+            kind => {
+                let text = match kind {
+                    Kind::Unknown => format!("invalid character '{}'", what.escape_default()),
+                    _ => format!("syntax error, unexpected {what}, expecting {expected}"),
+                };
+                let mut error = Diagnostic::error(span, text);
+                error.hints.extend(slips::hint(&self.text[..self.token.start], self.token.kind, what, expected));
+                self.report(error)
+            }
         }
     }
 

@@ -1,7 +1,8 @@
 //! Blocks and statements.
 
 use super::{Parsed, Parser};
-use crate::ast::{BinaryOp, Block, Expr, ExprKind, If, Stmt, StmtKind};
+use crate::Diagnostic;
+use crate::ast::{BinaryOp, Block, Expr, ExprKind, Ident, If, Stmt, StmtKind};
 use crate::lexer::{Kind, Punct};
 
 impl Parser<'_> {
@@ -155,20 +156,14 @@ impl Parser<'_> {
     /// `for ($kv : @m) { ... }`, `for ($i : a..b) { ... }`, with or without parentheses.
     fn for_statement(&mut self) -> Parsed<StmtKind> {
         self.bump();
-        let parens = self.eat(Punct::LParen);
-        if self.token.kind != Kind::Var {
-            return Err(self.unexpected("a variable"));
+        let head = self.for_head();
+        if head.is_err() {
+            // `for (i = 0; i < 9; i++)`: its `;` end no statement.
+            while !matches!(self.token.kind, Kind::Punct(Punct::LBrace | Punct::RBrace) | Kind::Eof) {
+                self.bump();
+            }
         }
-        let var = self.name();
-        self.expect(Punct::Colon)?;
-        let range = self.in_brackets(|parser| {
-            let start = parser.expr()?;
-            let end = if parser.eat(Punct::DotDot) { Some(parser.expr()?) } else { None };
-            Ok((start, end))
-        })?;
-        if parens {
-            self.expect(Punct::RParen)?;
-        }
+        let (var, range) = head?;
         let (start, end) = match range {
             (start, Some(end)) => (start, end),
             (Expr { kind: ExprKind::Map(name), span }, None) => {
@@ -184,6 +179,25 @@ impl Parser<'_> {
         Ok(StmtKind::ForRange { var, start, end, body: self.block()?.into_statements() })
     }
 
+    /// `($kv : @m)`, `($i : a..b)`
+    fn for_head(&mut self) -> Parsed<(Ident, (Expr, Option<Expr>))> {
+        let parens = self.eat(Punct::LParen);
+        if self.token.kind != Kind::Var {
+            return Err(self.unexpected("a variable"));
+        }
+        let var = self.name();
+        self.expect(Punct::Colon)?;
+        let range = self.in_brackets(|parser| {
+            let start = parser.expr()?;
+            let end = if parser.eat(Punct::DotDot) { Some(parser.expr()?) } else { None };
+            Ok((start, end))
+        })?;
+        if parens {
+            self.expect(Punct::RParen)?;
+        }
+        Ok((var, range))
+    }
+
     /// `e`, `target = e`, `target op= e`
     fn expression_statement(&mut self) -> Parsed<StmtKind> {
         let target = self.expr()?;
@@ -194,7 +208,17 @@ impl Parser<'_> {
             ExprKind::Var(_) | ExprKind::Map(_) | ExprKind::MapElement { .. } => target,
             _ => {
                 let span = target.span;
-                self.error(span, "only a variable, a map, a map element or _ can be assigned to");
+                let text = "only a variable, a map, a map element or _ can be assigned to";
+                let mut error = Diagnostic::error(span, text);
+                error.hints.extend(match &target.kind {
+                    ExprKind::Ident(name) => Some(format!("a variable's name begins with `$`: `${name}`")),
+                    ExprKind::Tuple(_) => {
+                        Some("assign the tuple to one variable: `$t.0` is its first element".to_owned())
+                    }
+                    ExprKind::Field { .. } => Some("keep the value in a variable of your own: `$x = ...`".to_owned()),
+                    _ => None,
+                });
+                self.report(error);
                 Expr { kind: ExprKind::Error, span }
             }
         };

@@ -81,7 +81,14 @@ impl Resolver<'_> {
         }
         // A period below a microsecond would leave the machine no time for anything else.
         if matches!(rate, Rate::Period(1..1000)) {
-            return Err(asked.error(format!("{} period is shorter than 1us", asked.provider.name())));
+            let error = asked.error(format!("{} period is shorter than 1us", asked.provider.name()));
+            return Err(Box::new(match *asked.parts {
+                [bare] if bare.bytes().all(|byte| byte.is_ascii_digit()) => {
+                    let word = asked.provider.name();
+                    error.with_hint(format!("a bare number counts nanoseconds: write `{word}:s:{bare}` for seconds"))
+                }
+                _ => *error,
+            }));
         }
         Ok(vec![event_point(
             asked,
@@ -105,8 +112,12 @@ impl Resolver<'_> {
         let event = asked.parts[0];
         let Some((_, _, config, period)) = table.iter().find(|row| row.0 == event || row.1 == event) else {
             let error = asked.error(format!("{event} is not a {} probe", asked.provider.name()));
-            let names = table.iter().flat_map(|row| [row.0, row.1]);
-            return Err(Box::new(super::with_near(*error, event, names)));
+            let names = || table.iter().flat_map(|row| [row.0, row.1]).filter(|name| !name.is_empty());
+            let mut error = super::with_near(*error, event, names());
+            if error.hints.is_empty() {
+                error = error.with_hint(format!("there are: {}", names().collect::<Vec<_>>().join(", ")));
+            }
+            return Err(Box::new(error));
         };
         let period = match asked.parts.get(1) {
             None => *period,

@@ -294,7 +294,8 @@ impl Resolver<'_> {
             let elsewhere = near.iter().find(|(_, it)| it == name).map(|(of, it)| format!("did you mean `{of}:{it}`?"));
             let hint = elsewhere
                 .or_else(|| did_you_mean(&wanted, names.iter().map(String::as_str)))
-                .or_else(|| did_you_mean(name, near.iter().map(|(_, it)| it.as_str())));
+                .or_else(|| did_you_mean(name, near.iter().map(|(_, it)| it.as_str())))
+                .or_else(|| near.is_empty().then(|| "no USDT probes are in the file".to_owned()));
             let shown = asked.parts.join(":");
             self.missing(asked, format!("No matches for usdt probe {shown}"), hint, out);
         }
@@ -328,12 +329,12 @@ impl Resolver<'_> {
         };
         if is_pattern(&name) {
             let (folder, file) = name.rsplit_once('/').unwrap_or((".", &name));
-            if is_pattern(folder) {
-                let error = asked.error(format!("`*` in a folder's name is not supported: {folder}"));
-                return Err(Box::new(error.with_hint("write the folder, and `*` only in the file's name")));
+            let mut files = Vec::new();
+            for folder in self.folders(if folder.is_empty() { "/" } else { folder }) {
+                files.extend(
+                    self.target.list_dir(&folder).map_err(|error| unreadable(&name, &error))?.unwrap_or_default(),
+                );
             }
-            let files = self.target.list_dir(Path::new(if folder.is_empty() { "/" } else { folder }));
-            let files = files.map_err(|error| unreadable(&name, &error))?.unwrap_or_default();
             let is_it = |path: &PathBuf| path.file_name().is_some_and(|it| matches(file, &it.to_string_lossy()));
             return Ok(files.into_iter().filter(is_it).collect());
         }
@@ -345,6 +346,22 @@ impl Resolver<'_> {
                 Ok(Vec::new())
             }
         }
+    }
+
+    /// The folders that a path means, with `*` anywhere in it.
+    fn folders(&self, path: &str) -> Vec<PathBuf> {
+        let mut found = vec![PathBuf::from(if path.starts_with('/') { "/" } else { "" })];
+        for part in path.split('/').filter(|part| !part.is_empty()) {
+            if !is_pattern(part) {
+                found.iter_mut().for_each(|folder| folder.push(part));
+                continue;
+            }
+            let is_it = |path: &PathBuf| path.file_name().is_some_and(|it| matches(part, &it.to_string_lossy()));
+            let here = |folder: PathBuf| if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder };
+            found =
+                found.into_iter().flat_map(|folder| self.target.list_folders(&here(folder))).filter(is_it).collect();
+        }
+        found
     }
 
     /// Executable files in the memory of a process, as `/proc/PID/maps` lists them, sorted.

@@ -331,6 +331,10 @@ impl Target for Kernel {
         Ok((path == Path::new("/lib")).then(|| vec!["/lib/libc.so.6".into(), "/lib/libm.so.6".into()]))
     }
 
+    fn list_folders(&self, path: &Path) -> Vec<PathBuf> {
+        if path == Path::new("/") { vec!["/etc".into(), "/lib".into()] } else { Vec::new() }
+    }
+
     fn possible_cpus(&self) -> u32 {
         4
     }

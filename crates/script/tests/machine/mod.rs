@@ -219,7 +219,7 @@ impl skep_spec::Target for Machine {
 
     fn symbols(&self, names: &[&str]) -> Result<Vec<Option<u64>>, TargetError> {
         // The second says that the kernel has CONFIG_FPROBE.
-        let known = ["avenrun", "register_fprobe"];
+        let known = ["avenrun", "__per_cpu_offset", "runqueues", "register_fprobe"];
         Ok(names.iter().map(|name| known.contains(name).then_some(0xffff_ffff_8200_0000)).collect())
     }
 

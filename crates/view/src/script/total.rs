@@ -27,8 +27,8 @@ pub enum Total {
 }
 
 impl Total {
-    /// Puts together what `bytes` holds: one value for each CPU, each `ty.size()` bytes rounded up to 8; plain types have
-    /// one value only, of which the first counts.
+    /// Puts together what `bytes` holds: one value for each CPU, each `ty.size()` bytes rounded up to 8. Plain integers of
+    /// the CPUs are added up; of other plain values the first that is not all zeroes counts.
     pub fn of(ty: &Type, bytes: &[u8]) -> Total {
         let size = (ty.size() as usize).next_multiple_of(8).max(8);
         let number = |raw: u64, signed: bool| if signed { i128::from(raw as i64) } else { i128::from(raw) };
@@ -57,7 +57,17 @@ impl Total {
             Type::Hist { bits } => Total::buckets(hist_buckets(*bits), size, bytes),
             Type::Lhist(shape) => Total::buckets(shape.buckets(), size, bytes),
             Type::Tseries(shape) => Total::Series(series(*shape, size, bytes)),
-            _ => Total::Plain(bytes[..bytes.len().min(ty.size() as usize)].to_vec()),
+            Type::Int { .. } if bytes.len() > size => {
+                let sum =
+                    bytes.chunks(size).map(|cpu| super::number::read_int(cpu, ty.size() as usize, ty.is_signed()));
+                Total::Plain(low_bytes(sum.sum(), ty.size() as usize))
+            }
+            _ => {
+                let size_used = ty.size() as usize;
+                let cpus = || bytes.chunks(size).map(|cpu| &cpu[..cpu.len().min(size_used)]);
+                let written = cpus().find(|cpu| cpu.iter().any(|byte| *byte != 0));
+                Total::Plain(written.or_else(|| cpus().next()).unwrap_or_default().to_vec())
+            }
         }
     }
 
@@ -92,6 +102,13 @@ impl Total {
             Total::Series(series) => series.is_empty(),
         }
     }
+}
+
+/// The lower `size` bytes of a number, in the machine's order.
+fn low_bytes(number: i128, size: usize) -> Vec<u8> {
+    let bytes = (number as u64).to_ne_bytes();
+    let size = size.min(bytes.len());
+    if cfg!(target_endian = "big") { bytes[bytes.len() - size..].to_vec() } else { bytes[..size].to_vec() }
 }
 
 /// The mean, towards zero; 0 of nothing.
