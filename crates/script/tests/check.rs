@@ -9,13 +9,17 @@ use skep_script::{Options, Sources, parser, render};
 
 /// The checked script, or what is wrong; warnings in front.
 fn checked(text: &str, options: &Options) -> String {
+    checked_for(&Machine::new(), text, options)
+}
+
+fn checked_for(machine: &Machine, text: &str, options: &Options) -> String {
     let mut sources = Sources::default();
     let id = sources.add("stdin", text);
     let (script, diagnostics) = parser::parse(&sources, id);
     if !diagnostics.is_empty() {
         return format!("does not parse\n{}", render::bpftrace(&sources, &diagnostics));
     }
-    let (typed, diagnostics) = check(&script, &sources, options, &Machine::new());
+    let (typed, diagnostics) = check(&script, &sources, options, machine);
     let mut out = render::bpftrace(&sources, &diagnostics);
     if !diagnostics.iter().any(|it| it.severity == skep_script::Severity::Error) {
         out.push_str(&dump(&typed));
@@ -39,7 +43,10 @@ fn maps_have_types_of_keys_and_values() {
 
 #[test]
 fn functions_become_calls_and_actions() {
-    common::check("functions", |_, text| checked(text, &options()));
+    common::check("functions", |file, text| {
+        let machine = if file == "without_override" { Machine::without_override() } else { Machine::new() };
+        checked_for(&machine, text, &options())
+    });
 }
 
 #[test]

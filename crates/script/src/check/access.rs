@@ -188,8 +188,12 @@ impl Checker<'_> {
                 let at = self.wide(at, true);
                 let moved = match (constant, &pointer.kind) {
                     (Some(0), _) => pointer,
-                    // A constant distance is an offset of the read.
-                    (Some(at), _) if at > 0 && at * i128::from(scale) <= i128::from(i32::MAX) => {
+                    // A constant distance is an offset of the read; behind a variable or the context is nothing of theirs.
+                    (Some(at), kind)
+                        if at > 0
+                            && at * i128::from(scale) <= i128::from(i32::MAX)
+                            && !matches!(kind, ExprKind::AddrOfVar(_) | ExprKind::Context) =>
+                    {
                         let read = self.read_pointer(pointer, span)?;
                         let ty = read.ty.clone();
                         let off = (at * i128::from(scale)) as u32;

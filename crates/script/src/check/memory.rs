@@ -2,6 +2,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use skep_insn::helpers;
+
 use super::call::{Call, kind_word};
 use super::infer::{int, pointer};
 use super::{Checker, Elaborated, config};
@@ -483,6 +485,10 @@ impl Checker<'_> {
     pub(super) fn call_override(&mut self, call: &Call<'_>) -> Elaborated {
         if self.provider() != Some(Provider::Kprobe) {
             return self.fail(call.span, "override can only be used with kprobes.");
+        }
+        if !self.target.has_helper(helpers::OVERRIDE_RETURN) {
+            let hint = Some("CONFIG_BPF_KPROBE_OVERRIDE makes one that can".to_owned());
+            return self.fail_with(call.span, "this kernel cannot override what a function returns", hint);
         }
         let value = self.int_arg(call, 0)?;
         let value = self.wide(value, false);

@@ -24,8 +24,11 @@ pub(crate) enum Shared {
     StringDiffers(u32),
     /// As before, for bytes: the result is the difference of the first two that differ.
     BytesDiffer(u32),
-    /// As before: the result is one more than where a text of the second size begins in one of the first.
+    /// A callback over `{ a, b, result, at, differs }`: the result is one more than where a text of the second size begins in
+    /// one of the first.
     Find(u32, u32),
+    /// A callback over the same: whether the second text is something else than what is at `at` in the first.
+    PartDiffers(u32, u32),
     /// `store_stack(value)`: the number of the stack in `value`, which is stored under it in the map if it is new.
     StoreStack(MapId),
     /// `task_of(pid)`: the task with this number, or 0.
@@ -38,6 +41,18 @@ pub(crate) enum Shared {
 
 /// Multiplier of the mix of stacks: odd, and about 2^64 divided by the golden ratio.
 const MIX: i64 = 0x9e37_79b9_7f4a_7c15_u64 as i64;
+/// Offsets in what the callbacks over two values get.
+pub(crate) mod pair {
+    pub(crate) const TEXT: i16 = 0;
+    pub(crate) const PART: i16 = 8;
+    pub(crate) const RESULT: i16 = 16;
+    /// Bytes for those that compare.
+    pub(crate) const COMPARE_SIZE: u32 = 24;
+    pub(super) const AT: i16 = 24;
+    pub(super) const DIFFERS: i16 = 32;
+    /// Bytes for those that search.
+    pub(crate) const SIZE: u32 = 40;
+}
 /// `struct __bpf_usdt_spec` (libbpf's usdt.bpf.h): 12 arguments of 16 bytes, cookie, number of arguments.
 mod usdt {
     pub(super) const SIZE: u32 = 208;
@@ -66,6 +81,7 @@ impl Unit<'_> {
             Shared::StringDiffers(len) => self.compare_callback("string_differs", len, true),
             Shared::BytesDiffer(len) => self.compare_callback("bytes_differ", len, false),
             Shared::Find(text, part) => self.find_callback(text, part),
+            Shared::PartDiffers(text, part) => self.part_callback(text, part),
             Shared::StoreStack(map) => self.store_stack(map),
             Shared::TaskOf => self.task_of(),
             Shared::UsdtArgument => self.usdt_argument(),
@@ -177,7 +193,7 @@ impl Unit<'_> {
         let (inside, stop, differ, next) = (f.block(0), f.block(0), f.block(0), f.block(0));
         f.branch(Cond::Lt, Width::W64, index, len as i32, (inside, &[]), (stop, &[]));
         f.switch_to(inside);
-        let (a, b) = (f.load(8, context, 0), f.load(8, context, 8));
+        let (a, b) = (f.load(8, context, pair::TEXT), f.load(8, context, pair::PART));
         let (a, b) = (f.add(a, index), f.add(b, index));
         let (x, y) = (f.load(1, a, 0), f.load(1, b, 0));
         let same = f.block(0);
@@ -190,7 +206,7 @@ impl Unit<'_> {
         }
         f.switch_to(differ);
         let difference = if text { f.constant(1) } else { f.alu(AluOp::Sub, Width::W64, x, y) };
-        f.store(8, context, 16, difference);
+        f.store(8, context, pair::RESULT, difference);
         f.jump(stop, &[]);
         f.switch_to(stop);
         f.ret(1);
@@ -199,43 +215,68 @@ impl Unit<'_> {
         f
     }
 
-    /// Looks whether the second text begins at byte `i` of the first.
+    /// Looks whether the second text begins at byte `i` of the first. What is compared behind the first byte is a loop of its
+    /// own: the verifier would walk through every round of one in here, and again for every way into it, which is more than it
+    /// follows for long texts.
     fn find_callback(&mut self, text_size: u32, part_size: u32) -> FunctionBuilder {
+        let part_differs = self.shared(Shared::PartDiffers(text_size, part_size));
         let mut f = self.local("find", 2);
         let (index, context) = (f.argument(0), f.argument(1));
         let (inside, stop, found, next) = (f.block(0), f.block(0), f.block(0), f.block(0));
         f.branch(Cond::Lt, Width::W64, index, text_size as i32, (inside, &[]), (stop, &[]));
         f.switch_to(inside);
-        let (text, part) = (f.load(8, context, 0), f.load(8, context, 8));
+        let (text, part) = (f.load(8, context, pair::TEXT), f.load(8, context, pair::PART));
         let start = f.add(text, index);
-        let first = f.load(1, start, 0);
-        let (head, body, compare, read, go, here) =
-            (f.block(1), f.block(0), f.block(0), f.block(0), f.block(0), f.block(0));
-        let zero = f.constant(0);
-        f.jump(head, &[zero]);
-        f.switch_to(head);
-        let at = f.param(head, 0);
-        f.branch(Cond::Lt, Width::W64, at, part_size as i32, (body, &[]), (found, &[]));
-        f.switch_to(body);
-        let wanted = f.add(part, at);
-        let wanted = f.load(1, wanted, 0);
-        f.branch_if(wanted, compare, found);
+        let (first, wanted) = (f.load(1, start, 0), f.load(1, part, 0));
+        let (something, compare, here) = (f.block(0), f.block(0), f.block(0));
+        f.branch_if(wanted, something, found);
+        f.switch_to(something);
+        f.branch(Cond::Eq, Width::W64, first, wanted, (compare, &[]), (here, &[]));
         f.switch_to(compare);
-        let distance = f.add(index, at);
-        f.branch(Cond::Lt, Width::W64, distance, text_size as i32, (read, &[]), (here, &[]));
-        f.switch_to(read);
-        let byte = f.add(text, distance);
-        let byte = f.load(1, byte, 0);
-        f.branch(Cond::Eq, Width::W64, byte, wanted, (go, &[]), (here, &[]));
-        f.switch_to(go);
-        let following = f.add(at, 1);
-        f.jump(head, &[following]);
+        f.store(8, context, pair::AT, index);
+        f.store(8, context, pair::DIFFERS, 0);
+        let (times, callback, flags) = (f.constant(i64::from(part_size)), f.func_addr(part_differs), f.constant(0));
+        f.call(helpers::LOOP, &[times, callback, context, flags]);
+        let differs = f.load(8, context, pair::DIFFERS);
+        f.branch_if(differs, here, found);
         // Not here: on, unless the text ended.
         f.switch_to(here);
         f.branch_if(first, next, stop);
         f.switch_to(found);
         let result = f.add(index, 1);
-        f.store(8, context, 16, result);
+        f.store(8, context, pair::RESULT, result);
+        f.jump(stop, &[]);
+        f.switch_to(stop);
+        f.ret(1);
+        f.switch_to(next);
+        f.ret(0);
+        f
+    }
+
+    /// Compares byte `j` of the second text with the one as far behind `at` in the first; ends the loop when they differ, or
+    /// when the second text ends.
+    fn part_callback(&mut self, text_size: u32, part_size: u32) -> FunctionBuilder {
+        let mut f = self.local("part_differs", 2);
+        let (index, context) = (f.argument(0), f.argument(1));
+        let (inside, compare, read, differ, stop, next) =
+            (f.block(0), f.block(0), f.block(0), f.block(0), f.block(0), f.block(0));
+        f.branch(Cond::Lt, Width::W64, index, part_size as i32, (inside, &[]), (stop, &[]));
+        f.switch_to(inside);
+        let part = f.load(8, context, pair::PART);
+        let wanted = f.add(part, index);
+        let wanted = f.load(1, wanted, 0);
+        f.branch_if(wanted, compare, stop);
+        f.switch_to(compare);
+        let at = f.load(8, context, pair::AT);
+        let distance = f.add(at, index);
+        f.branch(Cond::Lt, Width::W64, distance, text_size as i32, (read, &[]), (differ, &[]));
+        f.switch_to(read);
+        let text = f.load(8, context, pair::TEXT);
+        let byte = f.add(text, distance);
+        let byte = f.load(1, byte, 0);
+        f.branch(Cond::Eq, Width::W64, byte, wanted, (next, &[]), (differ, &[]));
+        f.switch_to(differ);
+        f.store(8, context, pair::DIFFERS, 1);
         f.jump(stop, &[]);
         f.switch_to(stop);
         f.ret(1);

@@ -3,7 +3,7 @@
 use skep_insn::{AluOp, Cond, Width, helpers};
 
 use super::place::{Body, Place};
-use super::shared::Shared;
+use super::shared::{Shared, pair};
 use crate::ir::{Block, Value};
 use crate::typed::{Call, Expr, ExprKind};
 use crate::types::Space;
@@ -132,23 +132,26 @@ impl<'a> Body<'_, 'a> {
     ) {
         let len = a_size.min(b_size).min(limit.unwrap_or(u32::MAX));
         let function = self.unit.shared(Shared::StringDiffers(len));
-        let differs = self.loop_over(function, len, a, b);
+        let differs = self.loop_over(function, len, a, b, pair::COMPARE_SIZE);
         self.f.branch_if(differs, different, equal);
     }
 
-    /// Calls a callback of two pointers at most `times` times; gives what it left as its result, 0 at first.
-    fn loop_over(&mut self, function: crate::ir::FuncRef, times: u32, a: Place, b: Place) -> Value {
+    /// Calls a callback of two pointers at most `times` times; gives what it left as its result, 0 at first. `size` is how
+    /// much the callback keeps.
+    fn loop_over(&mut self, function: crate::ir::FuncRef, times: u32, a: Place, b: Place, size: u32) -> Value {
         let mark = self.mark();
-        let context = self.f.slot(24, 8);
+        let context = self.f.slot(size, 8);
         let (a, b) = (self.addr(a), self.addr(b));
-        self.f.store(8, context, 0, a);
-        self.f.store(8, context, 8, b);
-        self.f.store(8, context, 16, 0);
+        self.f.store(8, context, pair::TEXT, a);
+        self.f.store(8, context, pair::PART, b);
+        for word in (pair::RESULT..size as i16).step_by(8) {
+            self.f.store(8, context, word, 0);
+        }
         let (times, callback) = (self.number(i64::from(times)), self.f.func_addr(function));
         let (address, flags) = (self.f.slot_addr(context, 0), self.number(0));
         self.f.call(helpers::LOOP, &[times, callback, address, flags]);
         self.release(mark);
-        self.f.load(8, context, 16)
+        self.f.load(8, context, pair::RESULT)
     }
 
     /// `strlen(s)`
@@ -172,7 +175,7 @@ impl<'a> Body<'_, 'a> {
         let ((a, a_size), (b, b_size)) = (self.text(a), self.text(b));
         let function = self.unit.shared(Shared::Find(a_size, b_size));
         // One more than the index.
-        let found = self.loop_over(function, a_size, a, b);
+        let found = self.loop_over(function, a_size, a, b, pair::SIZE);
         self.f.add(found, -1)
     }
 
@@ -201,7 +204,7 @@ impl<'a> Body<'_, 'a> {
     pub(crate) fn memcmp(&mut self, a: &'a Expr, b: &'a Expr, n: u32) -> Value {
         let (a, b) = (self.bytes_of(a, n), self.bytes_of(b, n));
         let function = self.unit.shared(Shared::BytesDiffer(n));
-        self.loop_over(function, n, a, b)
+        self.loop_over(function, n, a, b, pair::COMPARE_SIZE)
     }
 
     fn bytes_of(&mut self, e: &'a Expr, n: u32) -> Place {

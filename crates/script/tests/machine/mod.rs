@@ -13,6 +13,8 @@ use crate::common::files::Files;
 pub(crate) struct Machine {
     btf: Btf,
     files: Files,
+    /// Helpers that its kernel lacks.
+    lacks: Vec<u32>,
 }
 
 const SWITCH: &str = "name: sched_switch
@@ -94,7 +96,13 @@ impl Machine {
         let bytes = types().expect("types fit").finish(Endian::Little).expect("types fit");
         let header = "struct from_header { int a; };\n#define FROM_HEADER 7\n";
         let files = Files([(PathBuf::from("/usr/include/some.h"), header.to_owned())].into());
-        Machine { btf: Btf::parse(bytes).expect("whole types"), files }
+        Machine { btf: Btf::parse(bytes).expect("whole types"), files, lacks: Vec::new() }
+    }
+
+    /// One whose kernel cannot override what functions return.
+    #[allow(dead_code, reason = "each test binary uses a part")]
+    pub(crate) fn without_override() -> Machine {
+        Machine { lacks: vec![skep_insn::helpers::OVERRIDE_RETURN], ..Machine::new() }
     }
 }
 
@@ -308,7 +316,7 @@ impl Target for Machine {
         4
     }
 
-    fn has_helper(&self, _: u32) -> bool {
-        true
+    fn has_helper(&self, helper: u32) -> bool {
+        !self.lacks.contains(&helper)
     }
 }
