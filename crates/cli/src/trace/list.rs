@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use skep_engine::Error;
 use skep_kernel::LiveTarget;
-use skep_script::list::{Probe, definition, of_script, probes};
+use skep_script::list::{Probe, definition, of_script, probes, types};
 use skep_script::{Options, Sources};
 
 use super::{Request, show, source};
@@ -17,11 +17,24 @@ pub(crate) fn list(pattern: &str, verbose: bool, request: &Request) -> Result<Ex
     let target = LiveTarget::shared();
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     if ["struct ", "union ", "enum "].iter().any(|word| pattern.starts_with(word)) {
-        let Some(text) = definition(pattern, &target) else {
-            return Err(Error::new(format!("the kernel's types have no `{pattern}`")));
+        let none = || Error::new(format!("the kernel's types have no `{pattern}`"));
+        let text = if pattern.contains('*') {
+            let names = types(pattern, &target);
+            let lines: Vec<String> = match verbose {
+                true => names.iter().filter_map(|name| definition(name, &target)).collect(),
+                false => names,
+            };
+            (!lines.is_empty()).then(|| lines.join("\n"))
+        } else {
+            definition(pattern, &target)
         };
+        let text = text.ok_or_else(none)?;
         writeln!(out, "{text}").and_then(|()| out.flush()).or_else(cannot_write)?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(wrong) = pattern.chars().find(|letter| *letter == '\\' || letter.is_control()) {
+        return Err(Error::new(format!("invalid character '{}'", wrong.escape_default()))
+            .with_hint("`*` stands for any text in the name of a probe"));
     }
     let mut sources = Sources::default();
     let options: &Options = &request.script;

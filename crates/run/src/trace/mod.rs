@@ -7,6 +7,7 @@
 //! - `perform`: what each record asks for
 //! - `maps`: reading, printing and clearing the script's maps
 //! - `names`: what numbers are called on this machine
+//! - `trials`: the probes `test:` and `bench:`, and how they went
 //! - `losses`: records that did not fit, by probe
 //!
 //! # How a run ends
@@ -29,6 +30,7 @@ mod signals;
 mod switch;
 mod syscalls;
 mod time;
+mod trials;
 
 use std::time::Duration;
 
