@@ -178,7 +178,7 @@ pub(crate) struct TraceArgs {
     /// Write the script in its usual form.
     #[arg(long)]
     pub(crate) fmt: bool,
-    /// Show a stage of the compiler: `ast`, `codegen`, `all`.
+    /// Show a stage of the compiler: `ast`, `types`, `ir`, `dis`, `all`.
     #[arg(short, long, value_name = "STAGE")]
     pub(crate) debug: Option<String>,
     /// Write the programs as an object, and run nothing.

@@ -49,6 +49,7 @@ pub mod plan;
 pub mod points;
 #[doc(hidden)]
 pub mod random;
+pub mod regex;
 pub mod render;
 pub mod source;
 pub mod structs;

@@ -39,14 +39,24 @@ pub fn probes(pattern: &str, verbose: bool, options: &Options, target: &dyn Targ
     let points = match Provider::of(parts[0]).filter(|_| !parts[0].is_empty()) {
         // `software:` and `tracepoint:sched` mean all of them.
         Some(provider) => {
-            if let Some(names) = counters(provider) {
+            let timer = matches!(provider, Provider::Profile | Provider::Interval);
+            let whole = timer && parts.get(1).is_some_and(|part| !part.is_empty() && !part.contains('*'));
+            if let Some(names) = counters(provider).filter(|_| !whole) {
                 let wanted = parts.get(1).copied().filter(|part| !part.is_empty()).unwrap_or("*");
-                let found = names.filter(|name| skep_spec::glob::matches(wanted, name));
+                let found = names.into_iter().filter(|name| skep_spec::glob::matches(wanted, name));
                 return (found.map(|name| counter(provider, name)).collect(), diagnostics);
             }
             let (least, _) = provider.parts();
             let mut parts: Vec<String> = parts.iter().map(|part| (*part).to_owned()).collect();
-            parts.retain(|part| !part.is_empty());
+            if provider != Provider::Usdt || parts.last().is_some_and(String::is_empty) {
+                parts.retain(|part| !part.is_empty());
+            }
+            // `uprobe:/bin/sh` means all of its functions.
+            if let (Provider::Uprobe | Provider::Uretprobe | Provider::Usdt, [_, path]) = (provider, parts.as_slice())
+                && path.contains('/')
+            {
+                parts.push("*".to_owned());
+            }
             while parts.len() <= least {
                 parts.push("*".to_owned());
             }
@@ -94,12 +104,13 @@ fn binaries(parts: &[&str], resolver: &Resolver<'_>) -> Vec<Point> {
     found
 }
 
-/// The names of perf's own events; `None` for every other provider.
-fn counters(provider: Provider) -> Option<impl Iterator<Item = &'static str>> {
-    matches!(provider, Provider::Software | Provider::Hardware).then(|| counter_names(provider))
+/// The names of perf's own events, and the units of timers; `None` for every other provider.
+fn counters(provider: Provider) -> Option<Vec<&'static str>> {
+    let perf = matches!(provider, Provider::Software | Provider::Hardware | Provider::Profile | Provider::Interval);
+    perf.then(|| counter_names(provider))
 }
 
-/// Behind the second colon a script may say after how many events its program runs.
+/// Behind the second colon a script may say after how many events its program runs, and has to say a timer's rate.
 fn counter(provider: Provider, name: &str) -> Probe {
     Probe { name: format!("{}:{name}:", provider.name()), args: Vec::new() }
 }
@@ -129,22 +140,18 @@ pub fn of_script(
 
 /// The names of the structs, unions or enums that a pattern such as `struct task_*` matches, sorted.
 pub fn definitions(pattern: &str, target: &dyn Target) -> Vec<String> {
-    let Some((word, pattern)) = pattern.split_once(' ') else { return Vec::new() };
+    let Some((word, name)) = pattern.split_once(' ') else { return Vec::new() };
+    let kinds: &[Kind] = match word {
+        "struct" => &[Kind::STRUCT],
+        "union" => &[Kind::UNION],
+        "enum" => &[Kind::ENUM, Kind::ENUM64],
+        _ => return Vec::new(),
+    };
     let Some(btf) = target.btf().ok().flatten() else { return Vec::new() };
-    let mut found: Vec<String> = btf
-        .types()
-        .filter_map(|(_, ty)| match (word, ty) {
-            ("struct", skep_btf::Type::Struct(composite)) | ("union", skep_btf::Type::Union(composite)) => {
-                Some(composite.name().to_owned())
-            }
-            ("enum", skep_btf::Type::Enum(list) | skep_btf::Type::Enum64(list)) => Some(list.name().to_owned()),
-            _ => None,
-        })
-        .filter(|name| !name.is_empty() && skep_spec::glob::matches(pattern.trim(), name))
-        .collect();
-    found.sort();
-    found.dedup();
-    found.into_iter().map(|name| format!("{word} {name}")).collect()
+    let named = btf.types().filter(|(_, ty)| kinds.contains(&ty.kind())).map(|(_, ty)| ty.name());
+    let wanted = named.filter(|found| !found.is_empty() && skep_spec::glob::matches(name.trim(), found));
+    let found: std::collections::BTreeSet<String> = wanted.map(|found| format!("{word} {found}")).collect();
+    found.into_iter().collect()
 }
 
 /// The definition of `struct name`, `union name` or `enum name` in C; `None` when the machine has none.

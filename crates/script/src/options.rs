@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::points::Provider;
+use crate::regex::Regex;
+
 /// What comes with a script from outside: parameters, settings, filters.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -25,6 +28,8 @@ pub struct Options {
     pub includes: Vec<PathBuf>,
     /// Keep `test:` and `bench:` probes and drop all others, or the reverse.
     pub mode: Mode,
+    /// Keep only probes whose name in full matches (`--probe-filter`).
+    pub probe_filter: Option<Regex>,
     /// Reading a key that is not in its map is reported (`-kk`).
     pub report_absent_keys: bool,
     /// Messages and defaults are bpftrace's to the letter.
@@ -41,4 +46,15 @@ pub enum Mode {
     Test,
     /// `bench:` only.
     Bench,
+}
+
+impl Mode {
+    /// Whether a probe of this kind runs.
+    pub fn runs(self, provider: Provider) -> bool {
+        match provider {
+            Provider::Test => self == Mode::Test,
+            Provider::Bench => self == Mode::Bench,
+            _ => self == Mode::Trace,
+        }
+    }
 }

@@ -215,7 +215,12 @@ impl Resolver<'_> {
     fn resolve_with(&self, provider: Provider, point: &ast::AttachPoint, out: &mut Vec<Diagnostic>) -> Found {
         let parts: Vec<&str> = point.parts.iter().skip(1).map(String::as_str).collect();
         let (least, most) = provider.parts();
-        if parts.len() < least || parts.len() > most || (parts.iter().any(|part| part.is_empty()) && most > 0) {
+        // `usdt::provider:name` leaves the binary to -p or -c, and `usdt:binary::name` leaves the provider open.
+        let named = match provider {
+            Provider::Usdt => parts.last().is_some_and(|part| !part.is_empty()),
+            _ => most == 0 || parts.iter().all(|part| !part.is_empty()),
+        };
+        if parts.len() < least || parts.len() > most || !named {
             return Err(Box::new(wrong_count(provider, point.span, parts.len())));
         }
         let asked = Asked { provider, parts: &parts, span: point.span };

@@ -19,7 +19,7 @@ pub(crate) struct PerfMap {
 }
 
 /// Whose file it has to be, and its name: noted while the process is there.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Credentials {
     /// Real, effective, saved and of files.
     users: Vec<u32>,

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use skep_engine::Error;
 use skep_run::trace::{Buffering, Format, HelperErrors};
 use skep_script::options::Mode;
+use skep_script::regex::Regex;
 use skep_script::{SourceId, Sources};
 
 use super::{Request, info, list, source};
@@ -76,6 +77,8 @@ struct Parsed {
     verbose: bool,
     debug: Option<String>,
     includes: Vec<PathBuf>,
+    /// Where the script goes as an executable.
+    aot: Option<PathBuf>,
     request: Request,
 }
 
@@ -85,7 +88,10 @@ pub(crate) fn main(words: Vec<String>) -> ExitCode {
         Ok(parsed) => parsed,
         Err(message) => {
             report::line(&message);
-            report::line(USAGE);
+            // A value that is wrong needs no list of options.
+            if !message.starts_with("ERROR: ") {
+                report::line(USAGE);
+            }
             return ExitCode::FAILURE;
         }
     };
@@ -152,6 +158,11 @@ fn run(mut parsed: Parsed) -> Result<ExitCode, Error> {
     let (_, named) = source::split_params(parsed.behind);
     parsed.request.script.params = words.collect();
     parsed.request.script.named = named;
+    if let Some(output) = &parsed.aot {
+        // What this shell's environment sets is of this shell.
+        parsed.request.script.config.clear();
+        return super::tool::write(sources, id, &parsed.request, output, false);
+    }
     if let Some(stage) = &parsed.debug {
         return super::debug(sources, id, stage, &parsed.request);
     }
@@ -204,6 +215,9 @@ fn parse(words: Vec<String>) -> Result<Parsed, String> {
         }
     }
     parsed.request.script.includes = std::mem::take(&mut parsed.includes);
+    if parsed.request.command.is_some() && parsed.request.script.pid.is_some() {
+        return Err("ERROR: USAGE: Cannot use both -c and -p.".to_owned());
+    }
     Ok(parsed)
 }
 
@@ -229,7 +243,7 @@ impl Parsed {
                     "line" => Buffering::Line,
                     "full" => Buffering::Full,
                     "none" => Buffering::None,
-                    _ => return Err("USAGE: -B must be either 'line', 'full', or 'none'.".to_owned()),
+                    _ => return Err("ERROR: USAGE: -B must be either 'line', 'full', or 'none'.".to_owned()),
                 };
             }
             ("format", _) => {
@@ -254,7 +268,7 @@ impl Parsed {
                 "bench" => request.script.mode = Mode::Bench,
                 "format" => self.fmt = true,
                 "codegen" | "compiler-bench" => request.dry_run = true,
-                _ => return Err(format!("Invalid mode: {value}")),
+                _ => return Err(format!("ERROR: Invalid mode: {value}")),
             },
             ("debug", _) => {
                 request.dry_run = true;
@@ -277,8 +291,19 @@ impl Parsed {
                 request.script.report_absent_keys = request.helper_errors == HelperErrors::All;
                 request.helper_errors = HelperErrors::All;
             }
-            ("dwarf-pid" | "probe-filter", _) => return Err(format!("--{long} is not there yet")),
-            ("aot" | "emit-llvm", _) => return Err(format!("--{long} needs LLVM, which skep does without")),
+            ("probe-filter", _) => {
+                let filter = Regex::new(&value).map_err(|mistake| {
+                    format!("ERROR: --probe-filter: '{value}' is no regular expression: {mistake}")
+                })?;
+                request.script.probe_filter = Some(filter);
+            }
+            ("aot", _) => self.aot = Some(value.into()),
+            ("dwarf-pid", _) => return Err(format!("--{long} is not there yet")),
+            ("emit-llvm", _) => {
+                return Err(format!(
+                    "ERROR: --{long} needs LLVM, which skep does without: -d ir shows what it has instead"
+                ));
+            }
             // They choose how another compiler does its work, or what is so already.
             _ => {}
         }
@@ -321,11 +346,13 @@ OPTIONS:
     -v             verbose
 
 DEVELOPMENT:
-    -d STAGE       show a stage of the compiler (ast, types, codegen, verifier, all), run nothing
+    -d STAGE       show a stage of the compiler (ast, types, ir, dis, all), run nothing
     --dry-run      load, and attach nothing
     --emit-elf FILE write the programs as an object
     --fmt          write the script in its usual form
+    --aot FILE     write the script as an executable
     --test, --bench run test: or bench: probes
+    --probe-filter REGEX only probes with such names
 
 Everything behind `--` belongs to the script: `-- --name=value`.";
 

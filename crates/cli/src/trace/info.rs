@@ -5,6 +5,7 @@ use std::fmt::Write;
 use skep_insn::helpers;
 use skep_kernel::LiveTarget;
 use skep_script::Target as _;
+use skep_spec::MapType;
 use skep_spec::target::{Feature, Target as _};
 use skep_sys::perf_event::ProbePmu;
 use skep_sys::version::KernelVersion;
@@ -31,7 +32,7 @@ pub(crate) fn info() -> String {
         &mut text,
         "  LLVM: none",
         &[
-            ("libdw (DWARF support)", false),
+            ("libdw (DWARF support)", true),
             ("dwunwind (DWARF stack unwinding)", false),
             ("blazesym (advanced symbolization)", true),
             ("libpath", true),
@@ -47,6 +48,8 @@ pub(crate) fn info() -> String {
             ("get_func_ip", kprobes && helper(helpers::GET_FUNC_IP)),
             ("jiffies64", helper(helpers::JIFFIES64)),
             ("map_lookup_percpu_elem", helper(helpers::MAP_LOOKUP_PERCPU_ELEM)),
+            ("for_each_map_elem", helper(helpers::FOR_EACH_MAP_ELEM)),
+            ("get_ns_current_pid_tgid", helper(helpers::GET_NS_CURRENT_PID_TGID)),
             ("loop", helper(helpers::LOOP)),
             ("dpath", since(5, 10) && btf.is_some()),
             ("skboutput", since(5, 5) && btf.is_some()),
@@ -55,10 +58,13 @@ pub(crate) fn info() -> String {
             ("override_return", kprobes && helper(helpers::OVERRIDE_RETURN)),
         ],
     );
+    // 5.2 raised it for those who may load anything (`BPF_COMPLEXITY_LIMIT_INSNS`, include/linux/bpf.h).
+    let limit = if since(5, 2) { 1_000_000 } else { 4096 };
     section(
         &mut text,
-        "Kernel features",
+        &format!("Kernel features\n  Instruction limit: {limit}"),
         &[
+            ("Loop support", since(5, 3)),
             ("btf", btf.is_some()),
             ("module btf", btf.is_some() && since(5, 11)),
             ("uprobe_multi", target.supports(Feature::UprobeMulti)),
@@ -67,6 +73,21 @@ pub(crate) fn info() -> String {
             ("uprobe refcount (depends on Build:bcc bpf_attach_uprobe refcount)", since(4, 20)),
             ("kernel function calls", kernel_function("bpf_iter_num_new")),
             ("cookies", target.supports(Feature::AttachCookie)),
+        ],
+    );
+    let map = |kind| target.features().map_type(kind).is_ok();
+    section(
+        &mut text,
+        "Map types",
+        &[
+            ("hash", map(MapType::HASH)),
+            ("percpu hash", map(MapType::PERCPU_HASH)),
+            ("lru hash", map(MapType::LRU_HASH)),
+            ("array", map(MapType::ARRAY)),
+            ("percpu array", map(MapType::PERCPU_ARRAY)),
+            ("stack_trace", map(MapType::STACK_TRACE)),
+            ("perf_event_array", map(MapType::PERF_EVENT_ARRAY)),
+            ("ringbuf", map(MapType::RINGBUF)),
         ],
     );
     section(
@@ -80,6 +101,9 @@ pub(crate) fn info() -> String {
             ("kprobe_multi", kprobes && since(5, 18)),
             ("uprobe", ProbePmu::find("uprobe").is_ok()),
             ("iter", kernel_function("bpf_iter_task")),
+            ("iter:task", kernel_function("bpf_iter_task")),
+            ("iter:task_file", kernel_function("bpf_iter_task_file")),
+            ("iter:task_vma", kernel_function("bpf_iter_task_vma")),
             ("rawtracepoint", since(4, 17)),
         ],
     );

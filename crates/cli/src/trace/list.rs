@@ -26,6 +26,10 @@ pub(crate) fn list(pattern: &str, verbose: bool, request: &Request) -> Result<Ex
         writeln!(out, "{text}").and_then(|()| out.flush()).or_else(cannot_write)?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(wrong) = pattern.chars().find(|letter| *letter == '\\' || letter.is_control()) {
+        return Err(Error::new(format!("invalid character '{}'", wrong.escape_default()))
+            .with_hint("`*` stands for any text in the name of a probe"));
+    }
     let mut sources = Sources::default();
     let options: &Options = &request.script;
     let (found, diagnostics) = if Path::new(pattern).is_file() && source::is_script(pattern.as_ref()) {

@@ -83,8 +83,14 @@ fn run_on(mut sources: Sources, id: SourceId, request: &Request, target: &dyn Ta
     let mut stdout;
     let out: &mut dyn Write = match &request.output {
         Some(path) => {
-            let cannot =
-                |cause: std::io::Error| Error::new(format!("cannot write `{}`", path.display())).with_source(cause);
+            let shown = path.display();
+            let cannot = |cause: std::io::Error| {
+                let text = cause.to_string();
+                match (request.bpftrace, text.split(" (os error").next()) {
+                    (true, Some(why)) => Error::new(format!("Failed to open output file: \"{shown}\": {why}")),
+                    _ => Error::new(format!("cannot write `{shown}`")).with_source(cause),
+                }
+            };
             file = std::fs::File::create(path).map_err(cannot)?;
             &mut file
         }
@@ -117,24 +123,42 @@ pub(crate) fn format(sources: &Sources, id: SourceId, request: &Request) -> Resu
 
 /// Shows stages of the compiler.
 pub(crate) fn debug(mut sources: Sources, id: SourceId, stage: &str, request: &Request) -> Result<ExitCode, Error> {
-    const STAGES: [&str; 7] = ["ast", "parse", "types", "codegen", "codegen-opt", "dis", "all"];
-    let mut text = String::new();
-    if !STAGES.contains(&stage) && stage != "verifier" && stage != "libbpf" {
-        return Err(Error::new(format!("there is no stage `{stage}`"))
-            .with_hint(format!("stages are {}, verifier", STAGES.join(", "))));
+    // bpftrace's words for them count, too: its `codegen` is ours before the passes, its `codegen-opt` behind them.
+    const STAGES: [&str; 11] =
+        ["ast", "parse", "types", "codegen", "codegen-opt", "ir", "dis", "insns", "libbpf", "verifier", "all"];
+    if !STAGES.contains(&stage) {
+        return Err(
+            Error::new(format!("there is no stage `{stage}`")).with_hint(format!("stages are {}", STAGES.join(", ")))
+        );
     }
-    if matches!(stage, "ast" | "parse" | "all") {
-        let (script, diagnostics) = skep_script::parser::parse(&sources, id);
-        show(&diagnostics, &sources, request);
+    let wants = |names: &[&str]| stage == "all" || names.contains(&stage);
+    let mut text = String::new();
+    let target = LiveTarget::shared();
+    let compiled = compile(&mut sources, id, &request.script, &target);
+    let failed = show(&compiled.diagnostics, &sources, request);
+    if wants(&["ast", "parse"]) {
+        let (script, _) = skep_script::parser::parse(&sources, id);
         text.push_str(&skep_script::dump::dump(&sources, &script));
     }
-    let mut failed = false;
-    if !matches!(stage, "ast" | "parse") {
-        let compiled = compile(&mut sources, id, &request.script, &LiveTarget::shared());
-        failed = show(&compiled.diagnostics, &sources, request);
-        if !failed {
-            let _ = write!(text, "{}", compiled.spec);
+    if !failed && wants(&["types", "codegen", "codegen-opt", "ir"]) {
+        // Their findings are those of the whole, which were shown.
+        let (script, _) = skep_script::parser::parse(&sources, id);
+        let (script, _) = skep_script::expand::expand(script, &mut sources, &request.script, &target);
+        let (script, _) = skep_script::check::check(&script, &sources, &request.script, &target);
+        if wants(&["types"]) {
+            text.push_str(&skep_script::check::dump(&script));
         }
+        let mut module = skep_script::lower::lower(&script, &target, &request.script).module;
+        if wants(&["codegen"]) {
+            let _ = write!(text, "{module}");
+        }
+        if wants(&["codegen-opt", "ir"]) {
+            skep_script::passes::run(&mut module);
+            let _ = write!(text, "{module}");
+        }
+    }
+    if !failed && wants(&["dis", "insns", "libbpf", "verifier"]) {
+        let _ = write!(text, "{}", compiled.spec);
     }
     std::io::stdout().write_all(text.as_bytes()).or_else(report::cannot_write)?;
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })

@@ -44,7 +44,7 @@ pub(crate) fn build(args: BuildArgs) -> Result<ExitCode, Error> {
             params: args.params,
             named,
             allow_unsafe: args.what.allow_unsafe,
-            config: config.clone(),
+            config,
             include_dirs: args.what.include_dir.clone(),
             includes: args.what.include.clone(),
             ..skep_script::Options::default()
@@ -52,32 +52,47 @@ pub(crate) fn build(args: BuildArgs) -> Result<ExitCode, Error> {
         ..Request::default()
     };
     let mut sources = Sources::default();
-    let id = sources.add(&name, text.clone());
+    let id = sources.add(name, text);
+    write(sources, id, &request, &output, args.elsewhere)
+}
+
+/// Writes a script and what it needs as an executable. One that does not compile here is refused, unless it may be meant for a
+/// machine `elsewhere`.
+pub(super) fn write(
+    mut sources: Sources,
+    id: SourceId,
+    request: &Request,
+    output: &Path,
+    elsewhere: bool,
+) -> Result<ExitCode, Error> {
+    let source = sources.get(id);
+    let (name, text) = (source.name.to_string(), source.text.to_string());
     let (_, mistakes) = skep_script::parser::parse(&sources, id);
     let machine = LiveTarget::shared();
     let target = WithFiles::new(&machine, Default::default());
     let compiled = compile(&mut sources, id, &request.script, &target);
-    let failed = show(&compiled.diagnostics, &sources, &request);
+    let failed = show(&compiled.diagnostics, &sources, request);
     let written_wrong = mistakes.iter().any(|found| found.severity == skep_script::Severity::Error);
-    if failed && (!args.elsewhere || written_wrong) {
+    if failed && (!elsewhere || written_wrong) {
         let error = Error::new(format!("`{name}` does not compile"));
         return Err(match written_wrong {
             true => error,
-            false => error.with_hint("if only this machine lacks something, build it with `--elsewhere`"),
+            false => error.with_hint("if only this machine lacks something, build it with `skep build --elsewhere`"),
         });
     }
+    let script = &request.script;
     let tool = Tool {
         name,
         text,
-        allow_unsafe: args.what.allow_unsafe,
-        config,
-        include_dirs: args.what.include_dir,
-        includes: args.what.include,
+        allow_unsafe: script.allow_unsafe,
+        config: script.config.clone(),
+        include_dirs: script.include_dirs.clone(),
+        includes: script.includes.clone(),
         files: target.into_carried(),
     };
     let skep = File::open(OWN_EXECUTABLE)
         .map_err(|cause| Error::new(format!("cannot read `{OWN_EXECUTABLE}`")).with_source(cause))?;
-    tool.write(&skep, &output)?;
+    tool.write(&skep, output)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -10,6 +10,9 @@
 //! {"type": "value", "data": 1}
 //! ```
 //!
+//! The chapter `bpftrace` runs skep under that name: the script goes behind `-e`, `'one word'` may have blanks, and words such as
+//! `NAME=value` are for the environment.
+//!
 //! A first line with `#` holds more words of the command line; `code 3` as the last line is an exit code other than 0, and lines
 //! of standard error stand behind `!`. A `*` stands for anything, in a line that begins with `~ `. With `SKEP_BLESS=1` what comes
 //! out is written into the files; read the difference.
@@ -24,6 +27,7 @@ use crate::support::{Skep, needs};
 /// The chapters, in the binary: it also runs on machines without these files.
 const CHAPTERS: &[(&str, &str)] = &[
     ("actions", include_str!("../trace/actions.case")),
+    ("bpftrace", include_str!("../trace/bpftrace.case")),
     ("errors", include_str!("../trace/errors.case")),
     ("formats", include_str!("../trace/formats.case")),
     ("language", include_str!("../trace/language.case")),
@@ -50,7 +54,40 @@ fn outcome(input: &str) -> String {
         words.push("--");
         words.extend(behind);
     }
-    let out = call(&words);
+    shown(&call(&words))
+}
+
+/// What skep did under the name of bpftrace.
+fn outcome_as_bpftrace(input: &str) -> String {
+    let (options, script) = match input.strip_prefix("# ") {
+        Some(rest) => rest.split_once('\n').unwrap_or((rest, "")),
+        None => ("", input),
+    };
+    let mut words = vec!["bpftrace"];
+    let (mut params, mut environment) = (Vec::new(), Vec::new());
+    for (index, piece) in options.split('\'').enumerate() {
+        if index % 2 == 1 {
+            words.push(piece);
+            continue;
+        }
+        for word in piece.split_whitespace() {
+            match (word.strip_prefix('$'), word.split_once('=')) {
+                (Some(param), _) => params.push(param),
+                (None, Some((name, value))) if !name.starts_with('-') => environment.push((name, value)),
+                (None, _) => words.push(word),
+            }
+        }
+    }
+    if !script.trim().is_empty() {
+        words.extend(["-e", script.trim_end()]);
+    }
+    words.extend(params);
+    let words: Vec<&std::ffi::OsStr> = words.iter().map(|word| word.as_ref()).collect();
+    let mut command = crate::support::skep::command(&[], &words);
+    shown(&crate::support::skep::finish(command.envs(environment)))
+}
+
+fn shown(out: &crate::support::skep::Outcome) -> String {
     let mut text = out.stdout.clone();
     for line in out.stderr.lines() {
         let _ = writeln!(text, "! {line}");
@@ -97,7 +134,7 @@ fn chapter(name: &str) {
         let (title, rest) = case.split_once('\n').unwrap_or((case, ""));
         let (input, expected) = rest.split_once("\n===").unwrap_or((rest, ""));
         let expected = expected.trim_start_matches('\n').trim_end();
-        let found = outcome(input);
+        let found = if name == "bpftrace" { outcome_as_bpftrace(input) } else { outcome(input) };
         let right = agrees(expected, found.trim_start_matches('\n'));
         let keep = if right { expected } else { found.trim_start_matches('\n') };
         let _ = write!(blessed, "--- {title}\n{}\n===\n{keep}\n\n", input.trim_end());
@@ -116,6 +153,11 @@ fn chapter(name: &str) {
 #[test]
 fn actions() {
     chapter("actions");
+}
+
+#[test]
+fn bpftrace() {
+    chapter("bpftrace");
 }
 
 #[test]
@@ -215,7 +257,17 @@ fn the_name_bpftrace_has_its_command_line() {
     let out = call(&["bpftrace", "-e", "BEGIN { nonsense(); }"]);
     assert_eq!(out.status.code(), Some(1));
     assert!(out.stderr.starts_with("stdin:1:9-"), "{}", out.stderr);
-    assert!(call(&["bpftrace", "--info"]).stdout.contains("  btf: "));
+    let info = call(&["bpftrace", "--info"]).stdout;
+    for feature in
+        ["btf", "uprobe_multi", "get_func_ip", "jiffies64", "loop", "iter", "dpath", "skboutput", "perf_event_array"]
+    {
+        let line = |word: &str| info.lines().any(|line| line == format!("  {feature}: {word}"));
+        assert!(line("yes") || line("no"), "{feature}: {info}");
+    }
+    for built in ["libdw (DWARF support): yes", "blazesym (advanced symbolization): yes", "Instruction limit: 1000000"]
+    {
+        assert!(info.lines().any(|line| line.trim() == built), "{built}: {info}");
+    }
 }
 
 #[test]

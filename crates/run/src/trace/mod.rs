@@ -9,6 +9,7 @@
 //! - `maps`: reading, printing and clearing the script's maps
 //! - `names`: what numbers are called on this machine
 //! - `obstacles`: which probes this machine does not take
+//! - `trials`: the probes `test:` and `bench:`, and how they went
 //! - `losses`: records that did not fit, by probe
 //!
 //! # How a run ends
@@ -34,6 +35,7 @@ mod signals;
 mod switch;
 mod syscalls;
 mod time;
+mod trials;
 
 use std::path::PathBuf;
 use std::time::Duration;

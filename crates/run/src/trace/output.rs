@@ -18,13 +18,15 @@ pub(super) struct Output<'a> {
     pub(super) text: Vec<u8>,
     pub(super) format: Format,
     buffering: Buffering,
+    /// Text is kept for whoever asks for it, and the form that is meant for everything else.
+    kept: Option<Format>,
     /// Failure to write, kept until someone asks.
     broken: Option<io::Error>,
 }
 
 impl<'a> Output<'a> {
     pub(super) fn new(out: &'a mut dyn Write, format: Format, buffering: Buffering) -> Output<'a> {
-        Output { out, text: Vec::with_capacity(2 * FLUSH_BYTES), format, buffering, broken: None }
+        Output { out, text: Vec::with_capacity(2 * FLUSH_BYTES), format, buffering, kept: None, broken: None }
     }
 
     /// A piece of text as it is, or as a line of JSON of this type.
@@ -53,8 +55,25 @@ impl<'a> Output<'a> {
         }
     }
 
+    /// From here on text is kept, and as bare text.
+    pub(super) fn keep(&mut self) {
+        self.flush();
+        self.kept = Some(std::mem::replace(&mut self.format, Format::Text));
+    }
+
+    /// What was kept; from here on text is handed on again.
+    pub(super) fn take_kept(&mut self) -> Vec<u8> {
+        if let Some(format) = self.kept.take() {
+            self.format = format;
+        }
+        std::mem::take(&mut self.text)
+    }
+
     /// Hands on what is there.
     pub(super) fn flush(&mut self) {
+        if self.kept.is_some() {
+            return;
+        }
         if self.broken.is_none() && !self.text.is_empty() {
             self.broken = self.out.write_all(&self.text).and_then(|()| self.out.flush()).err();
         }

@@ -19,7 +19,7 @@ use super::parameters::{self, Known};
 use super::perform::{Flow, Performer, has_user_addresses};
 use super::reader::{Batch, Message, Reader};
 use super::scope::Scope;
-use super::{Notice, Options, Outcome, Script, container, signals, switch};
+use super::{Notice, Options, Outcome, Script, container, signals, switch, trials};
 use crate::Error;
 use crate::command::{cannot_start, hold};
 use crate::leave_out::Process;
@@ -111,6 +111,7 @@ pub fn run(
 
     let mut run = Run { session, plan: &plan, performer, names: &names, told: Told::default(), exit: None };
     run.iterators(&mut reader, options.pid, notice)?;
+    let failed = trials::run(&mut run, &mut reader, notice)?;
     let mut child = held
         .map(HeldChild::release)
         .transpose()
@@ -165,7 +166,7 @@ pub fn run(
     }
     let named = |(index, count): (usize, u64)| (plan.probe_names.get(index).cloned().unwrap_or_default(), count);
     let lost = lost.into_iter().enumerate().filter(|(_, count)| *count > 0).map(named).collect();
-    Ok(Outcome { exit_code: run.exit.unwrap_or(0), lost })
+    Ok(Outcome { exit_code: run.exit.unwrap_or(i32::from(failed)), lost })
 }
 
 /// Leaves out programs that did not load where the script says that missing probes are no error.
@@ -215,14 +216,14 @@ impl Drop for Ending {
     }
 }
 
-struct Run<'a, 'o> {
-    session: &'a dyn Session,
-    plan: &'a Plan,
-    performer: Performer<'a, 'o>,
+pub(super) struct Run<'a, 'o> {
+    pub(super) session: &'a dyn Session,
+    pub(super) plan: &'a Plan,
+    pub(super) performer: Performer<'a, 'o>,
     names: &'a MachineNames<'a>,
     told: Told,
     /// What `exit` was given.
-    exit: Option<i32>,
+    pub(super) exit: Option<i32>,
 }
 
 impl Run<'_, '_> {
@@ -268,7 +269,7 @@ impl Run<'_, '_> {
     }
 
     /// Does what the records ask for that are there now, until there are none or the script ends itself.
-    fn drain(&mut self, reader: &mut Reader, notice: &mut dyn FnMut(Notice<'_>)) -> Result<(), Error> {
+    pub(super) fn drain(&mut self, reader: &mut Reader, notice: &mut dyn FnMut(Notice<'_>)) -> Result<(), Error> {
         let end = Instant::now() + DRAIN;
         while self.exit.is_none() && Instant::now() < end {
             let mut batch = Batch::default();

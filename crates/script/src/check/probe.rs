@@ -110,7 +110,15 @@ impl<'a> Checker<'a> {
                 !self.options.bpftrace && self.config.missing_probes == Missing::Error && probe.points.len() > 1;
             let one_is_there =
                 lists && probe.points.iter().any(|written| !self.resolver.resolve(written, &mut Vec::new()).is_empty());
-            for written in &probe.points {
+            let runs = |written: &&ast::AttachPoint| {
+                let provider = written.parts.first().and_then(|word| Provider::of(word));
+                provider.is_none_or(|provider| self.options.mode.runs(provider))
+            };
+            let written: Vec<&ast::AttachPoint> = probe.points.iter().filter(runs).collect();
+            if written.is_empty() {
+                continue;
+            }
+            for written in written {
                 let mut found = Vec::new();
                 let points = match one_is_there {
                     true => Resolver { config: &lenient, ..self.resolver }.resolve(written, &mut found),
@@ -119,7 +127,13 @@ impl<'a> Checker<'a> {
                 let alone = points.len() == 1;
                 absent &= found.iter().all(|diagnostic| diagnostic.severity == Severity::Warning);
                 found.into_iter().for_each(|diagnostic| self.diagnostics.push(diagnostic));
+                let filter = self.options.probe_filter.as_ref();
                 for point in points {
+                    if !self.options.mode.runs(point.provider)
+                        || filter.is_some_and(|filter| !filter.is_match(&point.place.name))
+                    {
+                        continue;
+                    }
                     // `kprobe:vfs_read,kprobe:vfs_*` names a place twice.
                     if !seen.insert(point.place.name.clone())
                         && !matches!(point.provider, Provider::Begin | Provider::End)

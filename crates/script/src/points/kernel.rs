@@ -16,6 +16,10 @@ use skep_spec::nearest::did_you_mean;
 /// trampolines refuse it.
 const MAX_BY_VALUE: u32 = 16;
 
+/// The kernel takes these locks on the way into a return probe: one there never comes back.
+const NO_KRETPROBE: [&str; 4] =
+    ["_raw_spin_lock", "_raw_spin_lock_irqsave", "_raw_spin_unlock_irqrestore", "queued_spin_lock_slowpath"];
+
 impl Resolver<'_> {
     pub(super) fn kprobe(&self, asked: Asked<'_>, out: &mut Vec<Diagnostic>) -> Found {
         let (module, function) = match *asked.parts {
@@ -32,6 +36,7 @@ impl Resolver<'_> {
             let found: Vec<Point> = all
                 .iter()
                 .filter(|it| matches(function, &it.name) && module.is_none_or(|module| matches(module, &it.module)))
+                .filter(|it| !(returns && NO_KRETPROBE.contains(&it.name.as_str())))
                 .map(|it| kprobe_point(asked.provider, module.map(|_| it.module.as_str()), &it.name, 0))
                 .collect();
             if found.is_empty() {
@@ -55,6 +60,10 @@ impl Resolver<'_> {
             Some(Ok(_)) if returns => return Err(asked.error("Offset not allowed")),
             Some(Ok(off)) => off,
         };
+        if returns && NO_KRETPROBE.contains(&function) {
+            let name = asked.parts.join(":");
+            return Err(asked.error(format!("kretprobe:{name} can't be used as it might lock up your system.")));
+        }
         if !self.has_function(module, function) {
             self.no_function(asked, module, function, out);
             return Ok(Vec::new());

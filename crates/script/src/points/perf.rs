@@ -48,10 +48,13 @@ const HARDWARE: [(&str, &str, u64, u64); 10] = [
     ("ref-cycles", "", 9, 1_000_000),
 ];
 
-/// Names of the events of `software` or `hardware`, without their aliases.
-pub(crate) fn counter_names(provider: Provider) -> impl Iterator<Item = &'static str> {
-    let table: &[(&'static str, &str, u64, u64)] = if provider == Provider::Software { &SOFTWARE } else { &HARDWARE };
-    table.iter().map(|row| row.0)
+/// Names of the events of `software` or `hardware`, without their aliases; for `profile` and `interval` how a rate is given.
+pub(crate) fn counter_names(provider: Provider) -> Vec<&'static str> {
+    match provider {
+        Provider::Software => SOFTWARE.iter().map(|row| row.0).collect(),
+        Provider::Hardware => HARDWARE.iter().map(|row| row.0).collect(),
+        _ => vec!["hz", "s", "ms", "us"],
+    }
 }
 
 impl Resolver<'_> {

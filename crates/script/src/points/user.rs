@@ -271,6 +271,9 @@ impl Resolver<'_> {
             [binary, provider, name] => (Some(binary), Some(provider), name),
             _ => return Err(super::wrong_count(asked.provider, asked.span, asked.parts.len()).into()),
         };
+        let (binary, provider) = (binary.filter(|it| !it.is_empty()), provider.filter(|it| !it.is_empty()));
+        // Without a binary, the process: its libraries have such places, too.
+        let binary = binary.or(self.options.pid.map(|_| "*"));
         let mut found = Vec::new();
         let mut near = Vec::new();
         for path in self.binaries(asked, binary, out)? {
@@ -370,7 +373,9 @@ impl Resolver<'_> {
         let mut files: Vec<PathBuf> = maps.lines().filter_map(mapped_file).collect();
         files.sort_unstable();
         files.dedup();
-        Ok(files)
+        // What the process calls so may be elsewhere for us, or out of reach.
+        let found = |path: PathBuf| self.target.binary(&path.to_string_lossy(), Some(pid)).ok().flatten();
+        Ok(files.into_iter().filter_map(found).collect())
     }
 }
 

@@ -292,6 +292,7 @@ impl Target for Kernel {
         Ok(match (name, pid) {
             ("bash" | "/bin/bash", _) => Some("/bin/bash".into()),
             ("libc" | "/lib/libc.so.6", _) => Some("/lib/libc.so.6".into()),
+            ("/lib/libm.so.6", _) => Some("/lib/libm.so.6".into()),
             ("/proc/7/exe", Some(7)) => Some("/proc/7/root/opt/app".into()),
             _ => None,
         })
