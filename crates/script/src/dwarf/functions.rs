@@ -125,7 +125,8 @@ impl<'a> View<'a> {
 
     /// Whether a unit says that it has code at an address. One that does not say may have.
     pub(super) fn covers(&self, unit: &Rc<Unit<'a>>, address: u64) -> bool {
-        let Ok(mut ranges) = self.dwarf.unit_ranges(unit) else { return true };
+        let root = unit.entry(unit.root_offset()).map_err(Error::from);
+        let Ok(mut ranges) = root.and_then(|root| self.ranges(unit, &root)) else { return true };
         let mut any = false;
         for _ in 0..1 << 20 {
             match ranges.next() {
@@ -149,7 +150,7 @@ impl<'a> View<'a> {
                 Some(value) => self.dwarf.attr_address(unit, value)? == Some(address),
                 // In several pieces: the entry is the first, unless it says so.
                 None if entry.has_attr(gimli::DW_AT_ranges) => {
-                    self.dwarf.die_ranges(unit, entry)?.next()?.is_some_and(|range| range.begin == address)
+                    self.ranges(unit, entry)?.next()?.is_some_and(|range| range.begin == address)
                 }
                 None => false,
             };

@@ -194,7 +194,7 @@ impl<'a> View<'a> {
             if !matches!(entry.tag(), gimli::DW_TAG_subprogram | gimli::DW_TAG_inlined_subroutine) {
                 continue;
             }
-            let Ok(mut ranges) = self.dwarf.die_ranges(unit, entry) else { continue };
+            let Ok(mut ranges) = self.ranges(unit, entry) else { continue };
             let die = super::Die { unit: unit.clone(), entry: entry.clone() };
             let mut name = None;
             while let Ok(Some(range)) = ranges.next() {

@@ -219,6 +219,19 @@ impl<'a> View<'a> {
         Ok(self.signatures.borrow().as_ref().and_then(|all| all.get(&signature)).copied())
     }
 
+    /// The addresses that an entry covers.
+    fn ranges(&self, unit: &Unit<'a>, entry: &Entry<'a>) -> Result<gimli::RangeIter<Slice<'a>>, Error> {
+        // Start and length are added without a look at their sum.
+        if let Some(AttributeValue::Udata(len_bytes)) = entry.attr_value(gimli::DW_AT_high_pc)
+            && let Some(start) = entry.attr_value(gimli::DW_AT_low_pc)
+            && let Some(start) = self.dwarf.attr_address(unit, start)?
+            && start.checked_add(len_bytes).is_none()
+        {
+            return Err(Error("its DWARF is broken: code goes on behind the last address".to_owned()));
+        }
+        Ok(self.dwarf.die_ranges(unit, entry)?)
+    }
+
     /// The value of an attribute that is text.
     fn text(&self, die: &Die<'a>, attribute: gimli::DwAt) -> Option<&'a str> {
         let value = die.entry.attr_value(attribute)?;

@@ -13,6 +13,9 @@ const MAX_TYPES: u32 = 20_000;
 /// How many members or constants one type may have.
 const MAX_MEMBERS: usize = 20_000;
 
+/// How many dimensions an array may have: twice what C asks of compilers (5.2.4.1).
+const MAX_DIMENSIONS: usize = 24;
+
 /// Kinds of types that have a name of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each is the word of C")]
@@ -255,16 +258,12 @@ impl<'v, 'a> Types<'v, 'a> {
     }
 
     fn array(&mut self, die: &Die<'a>, from: usize) -> Result<(), Error> {
-        let mut counts = Vec::new();
-        self.view.children(die, |child| {
-            if matches!(child.entry.tag(), gimli::DW_TAG_subrange_type | gimli::DW_TAG_enumeration_type) {
-                counts.push(length(&child));
-            }
-            Ok(counts.len() < 32)
-        })?;
+        let counts = self.view.dimensions(die)?;
         let element = if from + 1 < counts.len() {
             let key = Source::Dimension(key_of(&die.unit.header), die.entry.offset().0, from + 1);
             self.number(key, Some(die.clone()))
+        } else if self.view.nests(die)? > MAX_DIMENSIONS {
+            TypeId::VOID
         } else {
             self.id_of_type(die)
         };
@@ -342,6 +341,8 @@ impl<'v, 'a> Types<'v, 'a> {
         if members.iter().any(|member| member.bits.is_some()) {
             members.retain(|member| member.bit_offset < 1 << 24);
         }
+        // All of them begin where the union does.
+        members.retain(|member| !is_union || member.bit_offset == 0);
         let defs: Vec<MemberDef<'_>> = members
             .iter()
             .map(|member| MemberDef {
@@ -381,10 +382,10 @@ impl<'v, 'a> Types<'v, 'a> {
             let from_bottom = unit.checked_mul(8)?.checked_sub(from_top.checked_add(u64::from(bits))?)?;
             bit_offset = bit_offset.checked_add(from_bottom)?;
         }
-        if bit_offset >= (u64::from(whole) * 8).max(1)
-            && size_of(&ty) != Some(0)
-            && ty.entry.tag() != gimli::DW_TAG_array_type
-        {
+        // At the very end there is nothing, or an array without a length.
+        let end = u64::from(whole) * 8;
+        let is_nothing = size_of(&ty) == Some(0) || ty.entry.tag() == gimli::DW_TAG_array_type;
+        if bit_offset > end || (bit_offset == end.max(1) && !is_nothing) {
             return None;
         }
         // A struct that holds itself exists only in forged files, and whoever prints it would never end.
@@ -431,6 +432,32 @@ impl<'v, 'a> Types<'v, 'a> {
 }
 
 impl<'a> View<'a> {
+    /// Numbers of elements in each dimension of an array.
+    fn dimensions(&self, die: &Die<'a>) -> Result<Vec<u32>, Error> {
+        let mut counts = Vec::new();
+        self.children(die, |child| {
+            if matches!(child.entry.tag(), gimli::DW_TAG_subrange_type | gimli::DW_TAG_enumeration_type) {
+                counts.push(length(&child));
+            }
+            Ok(counts.len() < MAX_DIMENSIONS)
+        })?;
+        Ok(counts)
+    }
+
+    /// How many dimensions an array has with those of its elements, which are arrays in some languages; a number above
+    /// [`MAX_DIMENSIONS`] when there are too many, as in one that forged files make of itself.
+    fn nests(&self, die: &Die<'a>) -> Result<usize, Error> {
+        let mut at = die.clone();
+        let mut nests = 0;
+        while at.entry.tag() == gimli::DW_TAG_array_type && nests <= MAX_DIMENSIONS {
+            nests += self.dimensions(&at)?.len().max(1);
+            let Some(element) = self.type_of(&at)? else { break };
+            let Some(element) = self.stripped(element)? else { break };
+            at = element;
+        }
+        Ok(nests)
+    }
+
     /// What is behind typedefs and qualifiers; `None` for `void`.
     pub(super) fn stripped(&self, mut die: Die<'a>) -> Result<Option<Die<'a>>, Error> {
         for _ in 0..MAX_HOPS {
@@ -498,6 +525,33 @@ fn constant(expression: gimli::Expression<super::Slice<'_>>, encoding: gimli::En
 mod tests {
     use super::super::forged;
     use super::*;
+
+    /// An array whose elements are the array itself, in a struct.
+    #[test]
+    fn an_array_of_itself_has_an_end() {
+        let mut entries = vec![1, 2, b's', 0, 8, 3, b'm', 0, 0];
+        let array = 11 + entries.len() as u32 + 4 + 1;
+        entries.extend(array.to_le_bytes());
+        entries.extend([0, 4]);
+        entries.extend(array.to_le_bytes());
+        entries.push(0);
+        let dwarf = forged::dwarf(&[
+            (
+                ".debug_abbrev",
+                [
+                    &[1, 0x11, 1, 0, 0, 2, 0x13, 1, 0x03, 0x08, 0x0b, 0x0b, 0, 0][..],
+                    // A member: name, place, type; an array without dimensions: its type.
+                    &[3, 0x0d, 0, 0x03, 0x08, 0x38, 0x0b, 0x49, 0x13, 0, 0],
+                    &[4, 0x01, 0, 0x49, 0x13, 0, 0, 0],
+                ]
+                .concat(),
+            ),
+            (".debug_info", forged::unit(&entries)),
+        ]);
+        let (btf, _) = dwarf.type_named(Tag::Struct, "s").unwrap().expect("it is there");
+        btf.validate().unwrap();
+        assert_eq!(btf.find("s", skep_btf::Kind::STRUCT).map(|id| btf.size_of(id).unwrap()), Some(8));
+    }
 
     /// A bit field of DWARF 2 counts from the end of its storage unit, whose size a forged file may make anything.
     #[test]
