@@ -6,6 +6,7 @@
 
 mod btf;
 mod insn;
+mod machine;
 mod script;
 mod spec;
 
@@ -30,6 +31,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "btf_ext", run: btf::parse_ext, seeds: |object| sections(object, |name| name == ".BTF.ext") },
     Target { name: "spec", run: spec::open, seeds: spec::objects },
     Target { name: "script", run: script::front, seeds: script::scripts },
+    Target { name: "compile", run: script::whole, seeds: script::scripts },
 ];
 
 /// Finds a target by name.
