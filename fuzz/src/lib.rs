@@ -9,6 +9,7 @@ mod dwarf;
 mod insn;
 mod machine;
 mod script;
+mod script_target;
 mod spec;
 mod tool;
 
@@ -40,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     },
     Target { name: "spec", run: spec::open, seeds: spec::objects, seeds_min: 50 },
     Target { name: "script", run: script::front, seeds: script::scripts, seeds_min: 50 },
+    Target { name: "compile", run: script::whole, seeds: script::scripts, seeds_min: 50 },
     Target { name: "cpart", run: script::c_part, seeds: script::c_parts, seeds_min: 20 },
     Target { name: "format", run: script::format, seeds: machine::formats, seeds_min: 4 },
     Target { name: "dwarf", run: dwarf::ask, seeds: dwarf::sections, seeds_min: 12 },

@@ -1,16 +1,15 @@
-//! Scripts: any text has a tree and messages with places; what parses is formatted to the same tree, and expands.
+//! Scripts: any text has a tree and messages with places; what parses is formatted to the same tree, and expands; what has no
+//! errors becomes instructions.
 
-use std::path::{Path, PathBuf};
-use std::rc::Rc;
-
-use skep_btf::Btf;
+use skep_insn::Insn;
 use skep_script::ast::{AttachPoint, Tag};
+use skep_script::compile::compile;
 use skep_script::plan::Config;
 use skep_script::points::Resolver;
 use skep_script::structs::Structs;
-use skep_script::target::{BpfFunction, DebugInfo, KernelFunction, UserFunction, UserSymbol};
 use skep_script::{Diagnostic, Options, SourceId, Sources, Span, dump, expand, format, parser, render};
-use skep_spec::target::{Feature, TargetError};
+
+use crate::script_target::Machine;
 
 /// Each case of a file of cases, or the whole script.
 pub(crate) fn scripts(file: &[u8]) -> Vec<Vec<u8>> {
@@ -39,7 +38,7 @@ pub(crate) fn c_part(data: &[u8]) {
     let id = sources.add("fuzz.bt", text);
     let (script, _) = parser::parse(&sources, id);
     let options = Options::default();
-    let files = Files { own: text, format: None };
+    let files = Machine::new(text);
     let (structs, diagnostics) = Structs::new(&files, &options, &sources, &script.c_parts);
     diagnostics.iter().for_each(|diagnostic| check(&sources, diagnostic));
     // Every word of the text may be the name of something.
@@ -59,7 +58,7 @@ pub(crate) fn c_part(data: &[u8]) {
 pub(crate) fn format(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (options, config, sources) = (Options::default(), Config::default(), Sources::default());
-    let files = Files { own: "", format: Some(text) };
+    let files = Machine::with_format(text);
     let (structs, _) = Structs::new(&files, &options, &sources, &[]);
     let resolver = Resolver { target: &files, structs: &structs, options: &options, config: &config };
     let parts = ["tracepoint", "a", "b"].map(str::to_owned).to_vec();
@@ -91,13 +90,7 @@ pub(crate) fn front(data: &[u8]) {
         // Nothing is promised about a text with mistakes but that this ends.
         let _ = format::format(&sources, id, &script);
     }
-    let options = Options {
-        params: vec!["5".to_owned(), "text".to_owned()],
-        named: vec![("a".to_owned(), None), ("b".to_owned(), Some("7".to_owned()))],
-        ..Options::default()
-    };
-    let files = Files { own: text, format: None };
-    let (script, more) = expand::expand(script, &mut sources, &options, &files);
+    let (script, more) = expand::expand(script, &mut sources, &options(), &Machine::new(text));
     let _ = dump::dump(&sources, &script);
     diagnostics.extend(more);
     for diagnostic in &diagnostics {
@@ -107,6 +100,37 @@ pub(crate) fn front(data: &[u8]) {
     diagnostics.truncate(100);
     let _ = render::bpftrace(&sources, &diagnostics);
     let _ = render::rustlike(&sources, &diagnostics, true);
+}
+
+/// Any text through the whole compiler.
+pub(crate) fn whole(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let mut sources = Sources::default();
+    let id = sources.add("fuzz.bt", text);
+    let compiled = compile(&mut sources, id, &options(), &Machine::new(text));
+    for diagnostic in &compiled.diagnostics {
+        check(&sources, diagnostic);
+        // What the script asks for can be too much, and the hint says so; the rest is a form between that is not whole.
+        let inside = diagnostic.span.is_none() && diagnostic.message.starts_with("function `");
+        assert!(!inside || !diagnostic.hints.is_empty(), "{}", diagnostic.message);
+    }
+    if compiled.has_errors() {
+        return;
+    }
+    for function in &compiled.spec.functions {
+        for insn in Insn::decode_all(&function.insns) {
+            assert!(insn.is_ok(), "{}: {insn:?}", function.name);
+        }
+    }
+}
+
+fn options() -> Options {
+    Options {
+        params: vec!["5".to_owned(), "text".to_owned()],
+        named: vec![("a".to_owned(), None), ("b".to_owned(), Some("7".to_owned()))],
+        allow_unsafe: true,
+        ..Options::default()
+    }
 }
 
 /// A formatted text, parsed and formatted again: its tree and its text.
@@ -124,109 +148,5 @@ fn check(sources: &Sources, diagnostic: &Diagnostic) {
     for span in diagnostic.labels.iter().map(|(span, _)| *span).chain(diagnostic.span) {
         assert!(span.start <= span.end, "{diagnostic:?}");
         assert!(sources.get(span.source).text.get(span.range()).is_some(), "no such place: {diagnostic:?}");
-    }
-}
-
-/// A machine whose every `.bt` and `.h` file is the script itself.
-struct Files<'a> {
-    own: &'a str,
-    /// The format of every tracepoint.
-    format: Option<&'a str>,
-}
-
-impl skep_spec::Target for Files<'_> {
-    fn kernel_version(&self) -> u32 {
-        6 << 16 | 18 << 8
-    }
-
-    fn btf(&self) -> Result<Option<Btf>, TargetError> {
-        Ok(None)
-    }
-
-    fn modules(&self) -> Result<Vec<String>, TargetError> {
-        Ok(Vec::new())
-    }
-
-    fn module_btf(&self, _: &str) -> Result<Option<Btf>, TargetError> {
-        Ok(None)
-    }
-
-    fn symbols(&self, names: &[&str]) -> Result<Vec<Option<u64>>, TargetError> {
-        Ok(vec![None; names.len()])
-    }
-
-    fn kconfig(&self, names: &[&str]) -> Result<Vec<Option<String>>, TargetError> {
-        Ok(vec![None; names.len()])
-    }
-
-    fn supports(&self, _: Feature) -> bool {
-        true
-    }
-}
-
-impl skep_script::Target for Files<'_> {
-    fn tracepoint_format(&self, _: &str, _: &str) -> Result<Option<String>, TargetError> {
-        Ok(self.format.map(str::to_owned))
-    }
-
-    fn tracepoints(&self) -> Result<Vec<String>, TargetError> {
-        Ok(Vec::new())
-    }
-
-    fn kernel_functions(&self) -> Result<Vec<KernelFunction>, TargetError> {
-        Ok(Vec::new())
-    }
-
-    fn user_functions(&self, _: &Path) -> Result<Vec<UserFunction>, TargetError> {
-        Ok(Vec::new())
-    }
-
-    fn usdt_probes(&self, _: &Path) -> Result<Vec<(String, String)>, TargetError> {
-        Ok(Vec::new())
-    }
-
-    fn binary(&self, _: &str, _: Option<u32>) -> Result<Option<PathBuf>, TargetError> {
-        Ok(None)
-    }
-
-    fn user_symbol(&self, _: &Path, _: &str) -> Result<Option<UserSymbol>, TargetError> {
-        Ok(None)
-    }
-
-    fn file_offset(&self, _: &Path, _: u64) -> Result<Option<u64>, TargetError> {
-        Ok(None)
-    }
-
-    fn debug_info(&self, _: &Path) -> Result<Option<Rc<dyn DebugInfo>>, TargetError> {
-        Ok(None)
-    }
-
-    fn bpf_functions(&self) -> Result<Vec<BpfFunction>, TargetError> {
-        Ok(Vec::new())
-    }
-
-    fn bpf_program_btf(&self, _: u32) -> Result<Option<Btf>, TargetError> {
-        Ok(None)
-    }
-
-    fn cgroup_id(&self, _: &Path) -> Result<u64, TargetError> {
-        Err("no cgroups here".into())
-    }
-
-    fn read_file(&self, path: &Path) -> Result<String, TargetError> {
-        if path.as_os_str().len() > 20 { Err("no such file".into()) } else { Ok(self.own.to_owned()) }
-    }
-
-    fn list_dir(&self, path: &Path) -> Result<Option<Vec<PathBuf>>, TargetError> {
-        let names = ["x.bt", "y.h", "z.c"];
-        Ok((path.extension().is_none()).then(|| names.iter().map(|name| path.join(name)).collect()))
-    }
-
-    fn possible_cpus(&self) -> u32 {
-        4
-    }
-
-    fn has_helper(&self, _: u32) -> bool {
-        true
     }
 }

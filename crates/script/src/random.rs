@@ -68,7 +68,7 @@ fn rules(kind: Kind) -> (&'static str, &'static str) {
 }
 
 /// Attach points that most machines have, with numbers and texts of their contexts.
-const POINTS: [(&str, &[&str], &[&str]); 16] = [
+const POINTS: [(&str, &[&str], &[&str]); 19] = [
     ("begin", &["0"], &["comm"]),
     ("end", &["0"], &["comm"]),
     ("interval:s:1", &["0"], &["comm"]),
@@ -87,6 +87,9 @@ const POINTS: [(&str, &[&str], &[&str]); 16] = [
     ("uprobe:/bin/bash:readline", &["arg0", "arg1", "reg(\"ip\")"], &["str(arg0)", "func", "str(arg1, 8)"]),
     ("uretprobe:/bin/bash:readline", &["retval", "(int8)retval"], &["str(retval)", "func"]),
     ("uprobe:/bin/bash:main,uprobe:/bin/bash:readline", &["arg0", "(uint16)arg0"], &["func", "str(uptr(arg0))"]),
+    ("kprobe:vfs_read", &["arg0", "arg2", "(int8)arg1"], &["func", "str(arg1, 9)", "comm"]),
+    ("kprobe:tcp_connect,kprobe:tcp_close", &["arg0"], &["func", "probe"]),
+    ("kretprobe:vfs_read", &["retval", "(uint8)retval"], &["func"]),
     ("iter:task", &["ctx.task.pid", "(uint64)ctx->task"], &["ctx->task->comm"]),
     ("software:cpu-clock:1000000", &["0"], &["comm"]),
 ];

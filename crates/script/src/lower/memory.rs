@@ -101,15 +101,18 @@ impl<'a> Body<'_, 'a> {
         self.f.set_span(span);
     }
 
-    fn make_at(&mut self, e: &'a Expr, to: Place, clean: bool) {
+    fn make_at(&mut self, e: &'a Expr, to: Place, asked: bool) {
         if e.ty.is_scalar() {
             let value = self.operand(e);
             return self.store(to, 0, e.ty.size(), value);
         }
+        // On the stack everything is written: a comparison may look behind the end of a text for all the verifier knows, and
+        // there it would find nothing (refused before 6.3), or half of a pointer that was kept there before.
+        let clean = asked || to.stack;
         match &e.kind {
             ExprKind::Bytes(bytes) => self.constant_into(bytes, &e.ty, to, clean),
             ExprKind::Const(_) => self.zero(to, 0, e.ty.size()),
-            ExprKind::Tuple(elems) => self.tuple_into(elems, &e.ty, to, clean),
+            ExprKind::Tuple(elems) => self.tuple_into(elems, &e.ty, to, asked),
             ExprKind::MapGet { map, key } if self.value_type(*map).is_aggregation() => {
                 // An aggregation that is more than a number: its value on this CPU is all that a program can copy.
                 self.get_into(*map, key.as_deref(), &e.ty, to);
@@ -117,14 +120,14 @@ impl<'a> Body<'_, 'a> {
             ExprKind::MapGet { map, key } => self.get_into(*map, key.as_deref(), &e.ty, to),
             ExprKind::Block(stmts, value) => {
                 self.statements(stmts);
-                self.into(value, to, clean);
+                self.into(value, to, asked);
             }
             ExprKind::Ternary(cond, yes, no) => {
                 let (then, otherwise, done) = (self.f.block(0), self.f.block(0), self.f.block(0));
                 self.branch(cond, then, otherwise);
                 for (block, value) in [(then, yes), (otherwise, no)] {
                     self.f.switch_to(block);
-                    self.into(value, to, clean);
+                    self.into(value, to, asked);
                     self.f.jump(done, &[]);
                 }
                 self.f.switch_to(done);
@@ -140,8 +143,9 @@ impl<'a> Body<'_, 'a> {
                 self.call_into(call, args, e, to, clean);
             }
             _ => {
+                // What is copied whole is as whole as its source.
                 let from = self.place_of(e);
-                if clean && let Type::String { size } = e.ty {
+                if asked && let Type::String { size } = e.ty {
                     self.copy_string(from, size, to, size, true);
                 } else {
                     self.copy(from, to, e.ty.size());

@@ -242,7 +242,9 @@ impl<'u, 'a> Body<'u, 'a> {
             let place = self.var_place(VarRef(at as u32));
             match &var.ty {
                 ty if ty.is_scalar() => self.store(place, 0, 8, 0),
-                Type::String { .. } | Type::Buffer { .. } if var.ty.size() > 64 => self.zero(place, 0, 8),
+                Type::String { .. } | Type::Buffer { .. } if var.ty.size() > 64 && !place.stack => {
+                    self.zero(place, 0, 8);
+                }
                 ty => self.zero(place, 0, ty.size()),
             }
         }

@@ -309,15 +309,24 @@ pub(super) struct Ahead<'a> {
 impl Ahead<'_> {
     pub(super) fn next(&mut self) -> Token {
         if self.left == 0 {
-            return Token { kind: Kind::Eof, start: self.lexer.at(), end: self.lexer.at() };
+            return self.end();
         }
         self.left -= 1;
         self.lexer.token()
     }
 
+    /// What [`Ahead::next`] gives, not yet taken. Behind the bound it sees the end, too: whoever takes what he sees would
+    /// see it for ever.
     pub(super) fn peek(&self) -> Token {
+        if self.left == 0 {
+            return self.end();
+        }
         let mut lexer = self.lexer;
         lexer.token()
+    }
+
+    fn end(&self) -> Token {
+        Token { kind: Kind::Eof, start: self.lexer.at(), end: self.lexer.at() }
     }
 
     /// Skips `open ... close`.
