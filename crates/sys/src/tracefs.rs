@@ -64,8 +64,16 @@ impl Tracefs {
 
     /// The whole text of a file below the root. Bytes that are not UTF-8 are replaced.
     pub fn read(&self, path: &str) -> Result<String> {
-        let mut bytes = Vec::new();
-        self.open_file(path)?.read_to_end(&mut bytes)?;
+        // These files tell no size. Most of them fit into one piece, which lies on the stack: memory of this size that is asked
+        // for and let go again is a mapping each time under musl.
+        let mut file = self.open_file(path)?;
+        let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+        loop {
+            match file.read(&mut piece)? {
+                0 => break,
+                len => bytes.extend_from_slice(&piece[..len]),
+            }
+        }
         Ok(match String::from_utf8(bytes) {
             Ok(text) => text,
             Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),

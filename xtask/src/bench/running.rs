@@ -51,6 +51,11 @@ impl Running {
         Ok(Running { child, stderr, stdout, attached_after })
     }
 
+    /// Its number.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Processor time of its main thread so far, user and system: the loop of a run has no other.
     pub(super) fn cpu(&self) -> Result<Duration> {
         let file = format!("/proc/{}/schedstat", self.child.id());

@@ -3,6 +3,9 @@
 //! A thread waits for records, signals, the command's end and the deadline, copies what is there, and hands it over in
 //! batches. A burst thus waits in our memory and not in the ring, up to a bound; behind that the ring fills, and programs
 //! count what they lose. Batches go round: no memory is asked for while records come.
+//!
+//! A reader that has caught up is woken by the very next record, with an interrupt of the traced program each time. So after
+//! some came, more are left to gather for a moment: at a million records a second that is one wakeup for hundreds of them.
 
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,6 +24,8 @@ use crate::Error;
 const BATCH_BYTES: usize = 256 << 10;
 /// How many batches may wait.
 const WAITING: usize = 64;
+/// How long records gather: 4 million of 64 bytes a second are 64 kB in this time, a quarter of the smallest ring buffer.
+const GATHER: Duration = Duration::from_micros(250);
 /// How often the caller gets a chance to look at losses.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -123,6 +128,7 @@ impl Reader {
                 return self;
             }
             // Under load there is always one more batch: signals are looked at between two.
+            let mut some = false;
             while !self.has_signal() {
                 let mut batch = empty.try_recv().unwrap_or_default();
                 batch.0.clear();
@@ -135,6 +141,10 @@ impl Reader {
                 if full.send(message).is_err() || failed {
                     return self;
                 }
+                some = true;
+            }
+            if some {
+                self.gather(stop);
             }
             if let Some(signal) = self.signals.take()
                 && full.send(Message::Signal(signal)).is_err()
@@ -169,6 +179,14 @@ impl Reader {
             Err(rustix::io::Errno::INTR) => Ok(false),
             Err(error) => Err(Error::new("cannot wait for records").with_source(std::io::Error::from(error))),
         }
+    }
+
+    /// Waits a moment for anything but records; what came is found by the next look at it.
+    fn gather(&self, stop: &OwnedFd) {
+        let mut fds = [PollFd::new(stop, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
+        let moment = rustix::time::Timespec { tv_sec: 0, tv_nsec: i64::from(GATHER.subsec_nanos()) };
+        // A signal ends the wait early, which is as good.
+        let _ = poll(&mut fds, Some(&moment));
     }
 
     fn has_signal(&self) -> bool {

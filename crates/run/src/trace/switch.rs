@@ -6,7 +6,8 @@
 
 use skep_engine::{MapId, Session};
 use skep_insn::build::{branch, exit, load, load_imm64, mov, slots};
-use skep_insn::{Cond, InsnIdx, Reg, Size};
+use skep_insn::consts::{BPF_CALL, BPF_JMP, BPF_ST, BPF_STX};
+use skep_insn::{Cond, InsnIdx, RawInsn, Reg, Size};
 use skep_script::plan::{Attach, Plan};
 use skep_spec::function::{RefTarget, Reference};
 use skep_spec::map::BPF_F_MMAPABLE;
@@ -33,6 +34,9 @@ pub(super) fn add(spec: &mut Spec, plan: &Plan) -> Switch {
             continue;
         }
         done.push(entry);
+        if !has_effect(&spec.functions[entry.0 as usize].insns) {
+            continue;
+        }
         // r1 holds the context; r0 and r2 are not defined yet.
         let code = slots(&[
             load_imm64(Reg::R2, 0),
@@ -47,6 +51,13 @@ pub(super) fn add(spec: &mut Spec, plan: &Plan) -> Switch {
     Switch(map)
 }
 
+/// Whether a program does anything that could be noticed: it calls or stores. An empty one need not be ended.
+fn has_effect(insns: &[RawInsn]) -> bool {
+    let effect = |insn: &RawInsn| matches!(insn.class(), BPF_ST | BPF_STX) || insn.code == (BPF_JMP | BPF_CALL);
+    // The second slot of a wide constant has code 0, which is a load.
+    insns.iter().any(effect)
+}
+
 impl Switch {
     /// Ends every program.
     pub(super) fn off(self, session: &dyn Session) {
@@ -54,5 +65,22 @@ impl Switch {
             // Without the flag the programs end when they are detached.
             let _ = map.update(&0u32.to_ne_bytes(), &1u32.to_ne_bytes(), 0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use skep_insn::build::{call, store};
+
+    use super::*;
+
+    #[test]
+    fn only_calls_and_stores_have_an_effect() {
+        let ends = [mov(Reg::R0, 0), exit()];
+        let loads = [load_imm64(Reg::R2, 0), load(Size::W, Reg::R0, Reg::R2, 0), exit()];
+        let calls = [call(14), mov(Reg::R0, 0), exit()];
+        let stores = [store(Size::W, Reg::R10, -4, Reg::R0), exit()];
+        assert_eq!([has_effect(&slots(&ends)), has_effect(&slots(&loads))], [false, false]);
+        assert_eq!([has_effect(&slots(&calls)), has_effect(&slots(&stores))], [true, true]);
     }
 }

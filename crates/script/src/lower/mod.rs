@@ -132,6 +132,8 @@ pub(crate) struct Unit<'a> {
     /// Bytes of scratch that the hungriest function needs, and the map once something needs it.
     scratch: u32,
     scratch_map: Option<MapId>,
+    /// Whether a program sends records of its own, not only errors of helpers.
+    sends: bool,
     usdt: Option<MapId>,
     /// Sites that were made, to share those of one place and helper.
     sites: HashMap<(String, Span, Option<u32>, u32), u32>,
@@ -178,6 +180,7 @@ impl<'a> Unit<'a> {
             data: Data::default(),
             scratch: 0,
             scratch_map: None,
+            sends: false,
             usdt: None,
             sites: HashMap::new(),
             strings: HashMap::new(),

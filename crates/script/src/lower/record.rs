@@ -162,6 +162,7 @@ impl<'a> Body<'_, 'a> {
     /// Reserves a record, lets `fill` write its values, and submits it; counts a loss when there is no room.
     fn reserve(&mut self, action: u32, size: u32, fill: impl FnOnce(&mut Self, Place)) {
         let events = self.unit.events();
+        self.unit.sends = true;
         let (map, size, flags) = (self.f.map(events), self.number(i64::from(size.next_multiple_of(8))), self.number(0));
         let record = self.f.call(helpers::RINGBUF_RESERVE, &[map, size, flags]);
         let (there, lost, done) = (self.f.block(0), self.f.block(0), self.f.block(0));
@@ -184,6 +185,7 @@ impl<'a> Body<'_, 'a> {
     /// Copies a record of `len` bytes into the ring buffer.
     fn output(&mut self, record: Place, len: Value) -> Value {
         let events = self.unit.events();
+        self.unit.sends = true;
         let (map, data, flags) = (self.f.map(events), self.addr(record), self.number(0));
         let result = self.f.call(helpers::RINGBUF_OUTPUT, &[map, data, len, flags]);
         let (lost, done) = (self.f.block(0), self.f.block(0));

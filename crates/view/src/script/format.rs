@@ -3,7 +3,7 @@
 use skep_script::Type;
 use skep_script::plan::{Conversion, Format, Part, Value};
 
-use super::number::{read_int, sign_extend, write_radix};
+use super::number::{append, read_int, sign_extend, write_radix};
 use super::text::{buffer, write_escaped};
 use super::{ScriptView, read_u32, read_u64, slice};
 
@@ -13,7 +13,7 @@ impl ScriptView<'_> {
         let mut args = args.iter();
         for part in &format.parts {
             match part {
-                Part::Text(text) => out.extend_from_slice(text),
+                Part::Text(text) => append(text, out),
                 Part::Conversion(conversion) => {
                     let Some(value) = args.next() else { continue };
                     let bytes = slice(record, value.off as usize, value.ty.size() as usize);
@@ -85,8 +85,8 @@ impl ScriptView<'_> {
                 (raw, 16)
             }
         };
-        out.extend_from_slice(sign);
-        out.extend_from_slice(prefix);
+        append(sign, out);
+        append(prefix, out);
         let digits = out.len();
         if !(magnitude == 0 && conversion.precision == Some(0)) {
             write_radix(magnitude, radix, conversion.letter == 'X', out);

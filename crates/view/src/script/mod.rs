@@ -65,8 +65,11 @@ impl std::fmt::Debug for ScriptView<'_> {
 
 /// `N` bytes at `off`; what lies behind the end of `bytes` is zero.
 fn read<const N: usize>(bytes: &[u8], off: usize) -> [u8; N] {
-    let mut value = [0; N];
     let there = bytes.get(off..).unwrap_or_default();
+    if let Some(whole) = there.first_chunk() {
+        return *whole;
+    }
+    let mut value = [0; N];
     let len = there.len().min(N);
     value[..len].copy_from_slice(&there[..len]);
     value

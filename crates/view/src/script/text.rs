@@ -7,7 +7,7 @@ use skep_script::Type;
 use skep_script::typed::{Bits, Struct};
 use skep_script::types::{Clock, Enum, Stack};
 
-use super::number::{read_int, write_decimal, write_hex};
+use super::number::{append, read_int, write_decimal, write_hex};
 use super::{ScriptView, read, read_u32, read_u64, slice};
 
 /// Spaces before each frame of a stack that is a value of its own.
@@ -95,7 +95,7 @@ impl ScriptView<'_> {
     /// Text up to its NUL. A string that fills the space that `max_strlen` gives was cut, and says so.
     fn string(&self, size: u32, bytes: &[u8], out: &mut Vec<u8>) {
         let (text, cut) = self.string_bytes(size, bytes);
-        out.extend_from_slice(text);
+        append(text, out);
         if cut {
             out.extend_from_slice(self.plan.config.str_trunc_trailer.as_bytes());
         }

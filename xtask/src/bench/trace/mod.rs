@@ -34,3 +34,8 @@ pub(super) fn bench() -> Result<bool> {
     good &= output::bench(&tracers)?;
     Ok(good)
 }
+
+/// What stands behind a figure and its limit.
+fn verdict(holds: bool) -> &'static str {
+    if holds { "holds" } else { "BEYOND" }
+}

@@ -1,42 +1,76 @@
 //! Lines of printf to a pipe, and a burst of 2,000,000 events.
 
 use std::io::BufRead;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::tracer::{Script, Tracer};
-use crate::{paths, sh};
+use super::{events, verdict};
+use crate::sh;
 
+/// Events of a burst. bpftrace 0.17 wakes for each one, which takes 35 us: it gets a tenth.
 const EVENTS: u64 = 2_000_000;
 /// In a second of one core.
 const LINES_PER_SECOND: f64 = 2e6;
+/// How often each burst is made; the fastest is judged, since what others do only takes time.
+const ROUNDS: usize = 3;
+
+/// A tracer and the size of its buffer.
+struct Row {
+    name: &'static str,
+    tracer: usize,
+    /// Pages for each processor; none for what the tracer takes by itself.
+    pages: Option<u32>,
+}
+
+const ROWS: &[Row] = &[
+    Row { name: "bpftrace", tracer: 0, pages: None },
+    Row { name: "skep, 4 MiB", tracer: 1, pages: None },
+    Row { name: "skep, 8 MiB a core", tracer: 1, pages: Some(2 << 10) },
+    Row { name: "skep, 256 MiB a core", tracer: 1, pages: Some(64 << 10) },
+];
 
 pub(super) fn bench(tracers: &[Tracer; 2]) -> Result<bool> {
-    let load = paths::build_cache().join("oracle/syscalls");
+    let load = events::load()?;
     let mut good = true;
-    println!("printf of three fields: {EVENTS} events in a burst");
+    println!("printf of three fields to a pipe, a burst of events");
     println!(
-        "{:18} {:>9} {:>9} {:>9} {:>10} {:>16}",
-        "tracer, buffer", "offered", "lines", "lost", "CPU", "lines a second"
+        "{:20} {:>9} {:>9} {:>9} {:7} {:>8} {:>16} {:7}",
+        "tracer, buffer", "offered", "lines", "lost", "", "CPU", "lines a second", ""
     );
-    for (tracer, pages) in [(&tracers[0], 64), (&tracers[1], 4096), (&tracers[1], 64 << 10)] {
-        let outcome = once(tracer, &load, pages)?;
-        let rate = outcome.lines as f64 / outcome.cpu.as_secs_f64();
-        println!(
-            "{:18} {EVENTS:>9} {:>9} {:>9} {:>10.1?} {rate:>16.0}",
-            format!("{}, {} MiB", tracer.name, pages / 256),
-            outcome.lines,
-            outcome.lost,
-            outcome.cpu
-        );
-        if tracer.name == "skep" {
-            good &= outcome.lines + outcome.lost == EVENTS;
-            good &= pages < 64 << 10 || rate >= LINES_PER_SECOND;
+    for row in ROWS {
+        let (tracer, ours) = (&tracers[row.tracer], row.tracer == 1);
+        let (offered, rounds) = if ours { (EVENTS, ROUNDS) } else { (EVENTS / 10, 1) };
+        let mut best: Option<Outcome> = None;
+        let mut exact = true;
+        for _ in 0..rounds {
+            let outcome = once(tracer, &load, row.pages, offered)?;
+            exact &= outcome.lines + outcome.lost == offered;
+            if best.as_ref().is_none_or(|best| outcome.rate() > best.rate()) {
+                best = Some(outcome);
+            }
         }
+        let best = best.context("there were rounds")?;
+        let fast = best.rate() >= LINES_PER_SECOND;
+        println!(
+            "{:20} {offered:>9} {:>9} {:>9} {:7} {:>5.0} ms {:>16.0} {:7}",
+            row.name,
+            best.lines,
+            best.lost,
+            if ours { verdict(exact) } else { "" },
+            best.cpu.as_secs_f64() * 1e3,
+            best.rate(),
+            if ours { verdict(fast) } else { "" },
+        );
+        good &= !ours || exact && fast;
     }
-    println!("limits for skep: lines and lost make up what was offered; {LINES_PER_SECOND:.0} lines a second");
+    println!(
+        "the fastest of {ROUNDS} bursts; limits: lines and lost make up what was offered in each; \
+         {LINES_PER_SECOND:.0} lines in a second of one core"
+    );
     Ok(good)
 }
 
@@ -46,12 +80,19 @@ struct Outcome {
     cpu: Duration,
 }
 
-fn once(tracer: &Tracer, load: &std::path::Path, pages: u32) -> Result<Outcome> {
+impl Outcome {
+    /// Lines in a second of one core.
+    fn rate(&self) -> f64 {
+        self.lines as f64 / self.cpu.as_secs_f64()
+    }
+}
+
+fn once(tracer: &Tracer, load: &Path, pages: Option<u32>, offered: u64) -> Result<Outcome> {
     let script = Script::Text(
         "tracepoint:syscalls:sys_enter_getppid /comm == \"syscalls\"/ { printf(\"event %d %s %d\\n\", pid, comm, cpu); }",
     );
     let mut command = tracer.command(&script);
-    command.env("BPFTRACE_PERF_RB_PAGES", pages.to_string());
+    command.envs(pages.map(|pages| ("BPFTRACE_PERF_RB_PAGES", pages.to_string())));
     let mut tracing = tracer.start_command(command)?;
     let before = tracing.cpu()?;
     let mut said = String::new();
@@ -59,7 +100,7 @@ fn once(tracer: &Tracer, load: &std::path::Path, pages: u32) -> Result<Outcome> 
     let cpu = std::thread::scope(|scope| -> Result<Duration> {
         let reader = tracing.take_output();
         let counting = scope.spawn(|| count(reader));
-        sh::run(Command::new(load).arg(EVENTS.to_string()).stdout(Stdio::null()))?;
+        sh::run(Command::new(load).arg(offered.to_string()).stdout(Stdio::null()))?;
         let mut cpu = tracing.cpu()?;
         loop {
             std::thread::sleep(Duration::from_millis(300));

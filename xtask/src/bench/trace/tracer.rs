@@ -1,6 +1,6 @@
 //! A tracer that is measured from outside.
 
-use std::io::{BufRead, BufReader, PipeReader, Read};
+use std::io::{BufRead, BufReader, PipeReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -107,6 +107,11 @@ impl Tracing {
         line.split_ascii_whitespace().next().and_then(|word| word.parse().ok()).context("VmHWM is a number")
     }
 
+    /// Its number.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it prints from now on, once.
     pub(super) fn take_output(&mut self) -> Option<BufReader<PipeReader>> {
         self.output.take()
@@ -124,15 +129,70 @@ impl Tracing {
         Ok(())
     }
 
-    /// Ctrl-C; gives back what it printed since it was attached, and how long its exit took.
-    pub(super) fn stop(mut self) -> Result<(String, Duration)> {
-        let start = Instant::now();
-        self.interrupt()?;
-        let mut said = Vec::new();
-        if let Some(mut output) = self.output.take() {
-            output.read_to_end(&mut said)?;
+    /// Ctrl-C, and the end of it.
+    ///
+    /// bpftrace 0.17 loses a signal that comes between its last look at the flag and its wait for events, and then waits for ever;
+    /// so it gets the signal again until it is gone.
+    pub(super) fn stop(mut self) -> Result<()> {
+        // Nobody reads any more: a tracer that prints its maps must not wait for room in the pipe.
+        self.output = None;
+        loop {
+            self.interrupt()?;
+            let again = Instant::now() + Duration::from_millis(500);
+            while Instant::now() < again {
+                if self.child.try_wait()?.is_some() {
+                    return Ok(());
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
         }
-        self.child.wait()?;
-        Ok((String::from_utf8_lossy(&said).into_owned(), start.elapsed()))
+    }
+}
+
+/// A program in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Program {
+    pub(super) id: u64,
+    pub(super) run_ns: u64,
+    pub(super) runs: u64,
+}
+
+impl Program {
+    /// The program among those that a process holds that ran most often while the kernel counted.
+    pub(super) fn busiest(pid: u32) -> Result<Program> {
+        let folder = format!("/proc/{pid}/fdinfo");
+        let mut busiest: Option<Program> = None;
+        for entry in std::fs::read_dir(&folder).with_context(|| format!("cannot read {folder}"))? {
+            // A descriptor may be closed in the meantime.
+            let text = std::fs::read_to_string(entry?.path()).unwrap_or_default();
+            if let Some(program) = Program::parse(&text)
+                && busiest.is_none_or(|other| program.runs > other.runs)
+            {
+                busiest = Some(program);
+            }
+        }
+        busiest.context("the tracer holds no program")
+    }
+
+    /// From what `/proc/PID/fdinfo` tells of a descriptor; `None` if that is not of a program.
+    fn parse(text: &str) -> Option<Program> {
+        let number = |name: &str| {
+            let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            value.and_then(|value| value.trim().parse().ok())
+        };
+        Some(Program { id: number("prog_id")?, run_ns: number("run_time_ns")?, runs: number("run_cnt")? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_told_from_other_descriptors() {
+        let text = "pos:\t0\nprog_type:\t5\nprog_id:\t42\nrun_time_ns:\t900\nrun_cnt:\t3\n";
+        assert_eq!(Program::parse(text), Some(Program { id: 42, run_ns: 900, runs: 3 }));
+        // A link names its program, too.
+        assert_eq!(Program::parse("pos:\t0\nlink_type:\tperf\nlink_id:\t7\nprog_id:\t42\n"), None);
     }
 }
