@@ -20,3 +20,4 @@ mod tools;
 mod trace;
 mod tracepoints;
 mod uprobes;
+mod vm;
