@@ -29,6 +29,9 @@ pub(crate) enum Command {
     Load(LoadArgs),
     /// Say what this machine can do, and what to do about the rest.
     Doctor(DoctorArgs),
+    /// The machine that runs programs in user space, by itself.
+    #[command(hide = true)]
+    Vm(VmArgs),
 }
 
 /// Globals declared `const volatile` are set by name: `--min_us 100`.
@@ -337,6 +340,28 @@ pub(crate) struct DoctorArgs {
     /// One JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct VmArgs {
+    #[command(subcommand)]
+    pub(crate) command: VmCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VmCommand {
+    /// Run one program, given as hex digits on standard input, and write its r0 in hex: a plugin for the public conformance suite.
+    Conformance(ConformanceArgs),
+}
+
+/// Helper 5 gives back its first argument.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ConformanceArgs {
+    /// Input memory as hex digits: r1 is its address and r2 its length. Without it both are 0.
+    pub(crate) mem: Option<String>,
+    /// Use the interpreter.
+    #[arg(long)]
+    pub(crate) interpret: bool,
 }
 
 /// A number that counts something.

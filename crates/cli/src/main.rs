@@ -19,6 +19,7 @@ mod names;
 mod report;
 mod run;
 mod trace;
+mod vm;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Command::List(args) => trace::command::list(args),
         Command::Load(args) => load::load(&args),
         Command::Doctor(args) => doctor::doctor(&args),
+        Command::Vm(args) => vm::vm(&args),
     };
     match result {
         Ok(code) => code,

@@ -22,3 +22,4 @@ mod trace;
 mod trace_end;
 mod tracepoints;
 mod uprobes;
+mod vm;

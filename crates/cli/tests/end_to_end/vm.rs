@@ -1,0 +1,65 @@
+//! `skep vm conformance`: the calls of the public suite's runner.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+fn conformance(args: &[&str], program: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_skep"))
+        .args(["vm", "conformance"])
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("skep starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(program.as_bytes()).expect("skep reads all of it");
+    drop(stdin);
+    child.wait_with_output().expect("skep ends")
+}
+
+fn result(args: &[&str], program: &str) -> String {
+    let output = conformance(args, program);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn r0_is_written_in_hex() {
+    // r0 = -2; exit
+    assert_eq!(result(&[], "b7 00 00 00 fe ff ff ff 95 00 00 00 00 00 00 00"), "fffffffffffffffe\n");
+}
+
+#[test]
+fn the_input_is_at_r1_and_its_length_in_r2() {
+    // r0 = *(u16 *)(r1 + 1); r0 += r2; exit
+    let program = "69100100000000000f20000000000000 9500000000000000";
+    assert_eq!(result(&["aa 01 02 bb", "--interpret"], program), "205\n");
+    // r0 = r1; r0 |= r2; exit
+    assert_eq!(result(&[], "bf100000000000004f200000000000009500000000000000"), "0\n");
+}
+
+#[test]
+fn helper_5_gives_back_its_first_argument() {
+    // r1 = 7; call 5; exit
+    assert_eq!(result(&[], "b70100000700000085000000050000009500000000000000"), "7\n");
+}
+
+#[test]
+fn what_is_refused_and_what_stops_are_messages_and_a_status() {
+    let failure = |args: &[&str], program: &str| {
+        let output = conformance(args, program);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+        String::from_utf8(output.stderr).expect("text")
+    };
+    // exit with an offset
+    let message = failure(&[], "9500010000000000");
+    assert!(message.contains("instruction 0: off is 1, but opcode 0x95 does not use it"), "{message}");
+    // r0 = *(u8 *)(r1 + 0) without an input
+    let message = failure(&[], "71100000000000009500000000000000");
+    assert!(message.contains("instruction 0: read of 1 byte(s) through a null pointer"), "{message}");
+    let message = failure(&[], "9500");
+    assert!(message.contains("2 byte(s) that are no whole instruction"), "{message}");
+    let message = failure(&["xy"], "9500000000000000");
+    assert!(message.contains("the input memory: `x` is no hex digit"), "{message}");
+}

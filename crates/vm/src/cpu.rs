@@ -1,0 +1,279 @@
+//! A processor: what running programs need beside their own registers, and the frames of their functions.
+//!
+//! # Frames
+//!
+//! A processor has one [`Block`] of [`MAX_FRAMES`] times [`STACK_BYTES`] for stacks. The frame of the entry function is at its upper
+//! end, and each function that is called inside of another has the next [`STACK_BYTES`] below: r10 of depth `d` (the entry has 1) is
+//! `end - (d - 1) * STACK_BYTES`. A function may use the addresses of its callers' frames, which are above its own; the block's window
+//! follows the depth, so the frames of functions that have returned are out of bounds. A frame is cleared as its function starts,
+//! as far as the function may touch it (`stack_bytes`), so no program sees what another one left there.
+//!
+//! What a call has to keep (r6 to r9, where to go on, in which program) is not in the programs' memory.
+//!
+//! # Fuel
+//!
+//! Time is metered where code can repeat: a jump back over `n` slots costs `n`, entering a function (by a call, a callback, a tail
+//! call, or as the entry) costs its length. Everything else is free, and yet no program runs more instructions than it has fuel:
+//! in one activation of a function every instruction moves forward by a slot at least, or back by a jump that is paid; so
+//! the number of instructions is at most the slots that jumps went back, plus the length of the function. The costs are
+//! constants of the code, which a compiler can put into an immediate.
+
+use std::sync::Arc;
+
+use skep_insn::InsnIdx;
+
+use crate::program::Program;
+use crate::{Block, Machine, Space, SpaceError, Stop, Trap, TrapKind, interpreter};
+
+/// Functions inside of each other, the entry included (`MAX_CALL_FRAMES`).
+pub const MAX_FRAMES: usize = 8;
+/// Bytes of a function's stack (`MAX_BPF_STACK`).
+pub const STACK_BYTES: u32 = 512;
+/// Tail calls in one run (`MAX_TAIL_CALL_CNT`).
+pub const MAX_TAIL_CALLS: u32 = 33;
+/// How often `may_goto` falls through in one activation of a function (`BPF_MAX_LOOPS`).
+pub const MAX_MAY_GOTO: u32 = 8 << 20;
+/// Fuel for one run, unless it is set: some seconds of interpreting.
+pub const DEFAULT_FUEL: u64 = 1 << 30;
+
+/// Runs programs of one [`Machine`], one at a time. Several processors may run at once, in a thread each.
+#[derive(Debug)]
+pub struct Cpu {
+    machine: Arc<Machine>,
+    stack: Block,
+    fuel: u64,
+    pub(crate) fuel_left: u64,
+    /// Programs of this run: the first one and those that tail calls brought.
+    pub(crate) programs: Vec<Arc<Program>>,
+    frames: [Frame; MAX_FRAMES],
+    /// Frames in use.
+    depth: usize,
+    tail_calls: u32,
+    tail: Option<Arc<Program>>,
+    packet: Option<Packet>,
+}
+
+/// An activation of a function.
+#[derive(Clone, Copy, Debug, Default)]
+struct Frame {
+    /// Index of its program.
+    program: usize,
+    /// How often `may_goto` will still fall through.
+    may_goto: u32,
+    /// What the caller wants back.
+    caller: Caller,
+}
+
+/// What a call keeps of the calling function.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Caller {
+    /// r6 to r9.
+    pub(crate) saved: [u64; 4],
+    /// Where it goes on.
+    pub(crate) pc: usize,
+}
+
+/// The packet behind legacy packet loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Address of its data.
+    pub addr: u64,
+    /// Bytes of data.
+    pub len: u32,
+    /// Where the network header is, in bytes from the data.
+    pub network_off: i32,
+    /// Where the link layer's header is, in bytes from the data; negative when it was taken off.
+    pub mac_off: i32,
+}
+
+impl Cpu {
+    /// A processor.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory for its stacks.
+    pub fn new(machine: &Arc<Machine>) -> Result<Cpu, SpaceError> {
+        let stack = machine.space().allocate(MAX_FRAMES as u64 * u64::from(STACK_BYTES), true)?;
+        stack.set_window(0, 0);
+        Ok(Cpu {
+            machine: machine.clone(),
+            stack,
+            fuel: DEFAULT_FUEL,
+            fuel_left: 0,
+            programs: Vec::new(),
+            frames: [Frame::default(); MAX_FRAMES],
+            depth: 0,
+            tail_calls: 0,
+            tail: None,
+            packet: None,
+        })
+    }
+
+    /// The machine that it belongs to.
+    pub fn machine(&self) -> &Arc<Machine> {
+        &self.machine
+    }
+
+    /// The memory of its programs.
+    pub fn space(&self) -> &Arc<Space> {
+        self.machine.space()
+    }
+
+    /// How many instructions a run may take, about; see the module's text for what is counted.
+    pub fn set_fuel(&mut self, fuel: u64) {
+        self.fuel = fuel;
+    }
+
+    /// What was left of the fuel when the last run ended.
+    pub fn fuel_left(&self) -> u64 {
+        self.fuel_left
+    }
+
+    /// The packet for legacy loads of the runs to come.
+    pub fn set_packet(&mut self, packet: Option<Packet>) {
+        self.packet = packet;
+    }
+
+    /// The packet for legacy loads.
+    pub fn packet(&self) -> Option<Packet> {
+        self.packet
+    }
+
+    /// Interprets a program with `args` in r1 and r2, and gives its r0.
+    ///
+    /// # Errors
+    ///
+    /// What stopped it, where. Whatever it wrote by then stays written.
+    pub fn run(&mut self, program: &Arc<Program>, args: [u64; 2]) -> Result<u64, Box<Trap>> {
+        self.programs.clear();
+        self.programs.push(program.clone());
+        self.fuel_left = self.fuel;
+        self.depth = 0;
+        self.tail_calls = 0;
+        self.tail = None;
+        let result = interpreter::run(self, 0, 0, &args);
+        self.depth = 0;
+        self.stack.set_window(0, 0);
+        result
+    }
+
+    /// For a helper: calls a function of the running program by its address, and gives its r0.
+    ///
+    /// # Errors
+    ///
+    /// When `function` is none, or the call stops the program.
+    pub fn call(&mut self, function: u64, args: &[u64]) -> Result<u64, Stop> {
+        let current = self.current();
+        let start = Program::slot_of(function);
+        let index = start.and_then(|start| self.programs[current].function_at(start));
+        let index = index.ok_or(TrapKind::BadCallee { value: function })?;
+        Ok(interpreter::run(self, current, index, args)?)
+    }
+
+    /// For a helper: goes on with another program in place of the running one, as soon as the helper has returned. `false` when
+    /// there were too many such calls in this run; the program then goes on itself.
+    pub fn tail_call(&mut self, program: Arc<Program>) -> bool {
+        let allowed = self.tail_calls < MAX_TAIL_CALLS;
+        if allowed {
+            self.tail_calls += 1;
+            self.tail = Some(program);
+        }
+        allowed
+    }
+
+    /// Pays.
+    #[inline(always)]
+    pub(crate) fn burn(&mut self, cost: u64) -> Result<(), TrapKind> {
+        match self.fuel_left.checked_sub(cost) {
+            Some(left) => {
+                self.fuel_left = left;
+                Ok(())
+            }
+            None => Err(TrapKind::FuelExhausted { fuel: self.fuel }),
+        }
+    }
+
+    /// Frames in use.
+    pub(crate) fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Index of the program that the innermost function belongs to.
+    pub(crate) fn current(&self) -> usize {
+        self.depth.checked_sub(1).map_or(0, |top| self.frames[top].program)
+    }
+
+    /// r10 of the innermost function.
+    pub(crate) fn frame_pointer(&self) -> u64 {
+        self.stack.addr() + self.stack.len() - self.depth.saturating_sub(1) as u64 * u64::from(STACK_BYTES)
+    }
+
+    /// Starts a function in a frame of its own.
+    pub(crate) fn enter(&mut self, program: usize, function: usize, caller: Caller) -> Result<(), TrapKind> {
+        let frame = self.frames.get_mut(self.depth).ok_or(TrapKind::CallDepth)?;
+        *frame = Frame { program, may_goto: MAX_MAY_GOTO, caller };
+        self.depth += 1;
+        self.open_window();
+        self.start(program, function)
+    }
+
+    /// Ends the innermost function.
+    pub(crate) fn leave(&mut self) -> Caller {
+        let Some(top) = self.depth.checked_sub(1) else { return Caller::default() };
+        self.depth = top;
+        self.open_window();
+        self.frames[top].caller
+    }
+
+    /// Starts the program that a helper asked for in the innermost frame; `false` when none did.
+    pub(crate) fn take_tail_call(&mut self) -> Result<bool, TrapKind> {
+        let (Some(next), Some(top)) = (self.tail.take(), self.depth.checked_sub(1)) else { return Ok(false) };
+        let program = self.programs.len();
+        self.programs.push(next);
+        self.frames[top].program = program;
+        self.frames[top].may_goto = MAX_MAY_GOTO;
+        self.start(program, 0)?;
+        Ok(true)
+    }
+
+    /// Whether `may_goto` of the innermost function falls through once more.
+    #[inline(always)]
+    pub(crate) fn may_go_on(&mut self) -> bool {
+        let Some(frame) = self.frames.get_mut(self.depth.wrapping_sub(1)) else { return false };
+        let goes_on = frame.may_goto != 0;
+        frame.may_goto -= u32::from(goes_on);
+        goes_on
+    }
+
+    /// Pays for a function and clears what it may touch of its frame.
+    fn start(&mut self, program: usize, function: usize) -> Result<(), TrapKind> {
+        let function = self.programs[program].functions[function];
+        let below =
+            self.depth as u64 * u64::from(STACK_BYTES) - u64::from(STACK_BYTES) + u64::from(function.stack_bytes);
+        let cleared = self.stack.zero(self.stack.len() - below, function.stack_bytes as usize);
+        debug_assert!(cleared.is_some(), "frames lie in the block");
+        self.burn(u64::from(function.end - function.start))
+    }
+
+    fn open_window(&self) {
+        let len = self.stack.len();
+        self.stack.set_window(len - self.depth as u64 * u64::from(STACK_BYTES), len);
+    }
+
+    /// What stopped a program, with the place.
+    pub(crate) fn trap(&self, program: usize, pc: usize, stop: Stop) -> Box<Trap> {
+        let kind = match stop {
+            Stop::Here(kind) => kind,
+            Stop::Inside(trap) => return trap,
+        };
+        let program = &self.programs[program];
+        let at = InsnIdx(pc as u32);
+        Box::new(Trap {
+            program: program.name.clone(),
+            at,
+            insn: program.insns.get(pc).copied().unwrap_or_default(),
+            line: program.line(at).cloned(),
+            kind,
+        })
+    }
+}
