@@ -68,6 +68,7 @@ mod candidates;
 mod compat;
 mod fault;
 mod matching;
+mod minimal;
 mod patch;
 mod value;
 
@@ -75,6 +76,7 @@ pub use access::{Access, Step};
 pub use candidates::{Candidate, Resolution, Resolver};
 pub use compat::{compatible, matches};
 pub use fault::Fault;
+pub use minimal::Minimal;
 pub use patch::{POISON, Patched, patch};
 pub use value::Answer;
 

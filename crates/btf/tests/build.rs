@@ -5,7 +5,7 @@
 mod common;
 
 use common::*;
-use skep_btf::{Btf, BtfExt, Builder, Endian, Error, Kind, SecVar, Type, TypeId};
+use skep_btf::{Btf, BtfExt, Builder, Endian, Error, IntEncoding, Kind, MemberDef, SecVar, Type, TypeDef, TypeId};
 
 #[test]
 fn what_is_parsed_and_written_again_is_the_same() {
@@ -114,4 +114,29 @@ fn a_split_btf_goes_on_after_its_base() {
     assert_eq!(Builder::from_btf(&btf).finish(Endian::Little).unwrap(), bytes);
     let big = Btf::parse(Builder::from_btf(&base).finish(Endian::Big).unwrap()).unwrap();
     assert_eq!(Btf::parse_split(bytes, &big).unwrap_err(), Error::MixedEndian);
+}
+
+#[test]
+fn types_in_another_order_mean_the_same() {
+    let mut builder = Builder::new();
+    let int = builder.add(TypeDef::Int { name: "int", size: 4, bits: 32, encoding: IntEncoding::SIGNED }).unwrap();
+    let pointer = builder.add(TypeDef::Ptr(int)).unwrap();
+    let members = [MemberDef { name: "at", type_id: pointer, bit_offset: 0, bitfield_size: None }];
+    let point = builder.add(TypeDef::Struct { name: "point", size: 8, members: &members }).unwrap();
+    let before = builder.finish(Endian::NATIVE).unwrap();
+    builder.permute(&[point, int, pointer]).unwrap();
+    let btf = Btf::parse(builder.finish(Endian::NATIVE).unwrap()).unwrap();
+    let Type::Struct(it) = btf.type_by_id(TypeId(1)).unwrap() else { panic!("not the struct") };
+    let member = it.members().next().unwrap();
+    assert_eq!((it.name(), member.type_id()), ("point", TypeId(3)));
+    assert_eq!(btf.type_by_id(TypeId(3)).unwrap().target(), Some(TypeId(2)));
+    // And back again.
+    builder.permute(&[TypeId(2), TypeId(3), TypeId(1)]).unwrap();
+    assert_eq!(builder.finish(Endian::NATIVE).unwrap(), before);
+    for (order, what) in [(&[int, pointer, int][..], "twice"), (&[int, pointer], "missing"), (&[TypeId(9)], "no type")]
+    {
+        let text = builder.permute(order).unwrap_err().to_string();
+        assert!(text.contains(what), "{text}");
+    }
+    assert_eq!(builder.finish(Endian::NATIVE).unwrap(), before);
 }

@@ -14,7 +14,7 @@
 use std::fmt;
 
 use skep_btf::{Btf, Func, Param, Type, TypeId, VarLinkage};
-use skep_spec::function::{Function, Linkage};
+use skep_spec::function::Function;
 use skep_spec::{Program, Spec};
 
 use crate::events::variables;
@@ -92,7 +92,7 @@ fn is_number(btf: &Btf, id: TypeId) -> bool {
 
 fn extra_parameters(btf: &Btf, spec: &Spec, program: &Program) -> Option<Warning> {
     let function = spec.function(program.entry);
-    if function.linkage == Linkage::Static {
+    if function.is_static() {
         return None;
     }
     let Ok(Type::Func(func)) = btf.type_by_id(function.btf_func?) else { return None };

@@ -21,7 +21,7 @@ pub(crate) enum Command {
     Run(Box<RunArgs>),
     /// Run a tracing script: `skep trace 'tracepoint:syscalls:sys_enter_openat { @[comm] = count(); }'`.
     Trace(Box<TraceArgs>),
-    /// Make a tool of a tracing script: one executable that needs nothing else.
+    /// Make one file of several: a tool of a tracing script, which needs nothing else, or an object of C files and objects.
     Build(BuildArgs),
     /// List what scripts can trace.
     List(ListArgs),
@@ -40,6 +40,12 @@ pub(crate) enum Command {
 pub(crate) struct RunArgs {
     /// C source or object; the content decides.
     pub(crate) file: PathBuf,
+    /// More of them, to be linked to it.
+    #[arg(value_name = "FILE")]
+    pub(crate) linked: Vec<PathBuf>,
+    /// Types of the kernel (BTF) from this file, for CO-RE on a kernel that was built without.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) btf: Option<PathBuf>,
     /// Network interface for xdp and tc programs.
     #[arg(long, short, value_name = "IF")]
     pub(crate) iface: Option<String>,
@@ -250,19 +256,28 @@ pub(crate) struct HowArgs {
     pub(crate) dry_run: bool,
 }
 
-/// The tool is skep itself with the script behind it: it needs nothing else, and fits the kernel that it is started on.
+/// A script becomes a tool: skep itself with the script behind it, which needs nothing else and fits the kernel that it is started on.
+/// C files are compiled, and linked with each other and with objects to one object.
 #[derive(Debug, clap::Args)]
 pub(crate) struct BuildArgs {
-    /// The script.
-    pub(crate) script: PathBuf,
-    /// Parameters `$1`, `$2` ... to try it with; the tool takes its own.
-    pub(crate) params: Vec<String>,
-    /// Behind `--`: options to try it with, as `--name=value`.
+    /// A script, a C file or an object.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Behind a script: parameters `$1`, `$2` ... to try it with; the tool takes its own. Behind C or an object: more of them.
+    #[arg(value_name = "FILE|PARAM")]
+    pub(crate) more: Vec<String>,
+    /// Behind `--`: options to try a script with, as `--name=value`.
     #[arg(last = true)]
     pub(crate) options: Vec<String>,
-    /// Where the tool is written to; the script's name without `.bt` when not given.
+    /// Where it is written to. When not given: a script's name without `.bt`, a single C file's with `.o`.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+    /// Macro for the compiler.
+    #[arg(short = 'D', value_name = "NAME[=VALUE]")]
+    pub(crate) define: Vec<String>,
+    /// Write no object, but the part of this kernel's types (BTF) that C files and objects need, for `skep run --btf`.
+    #[arg(long, value_name = "KERNEL_BTF", requires = "output")]
+    pub(crate) min_btf: Option<PathBuf>,
     /// For another machine: build although this one lacks a probe or a type.
     #[arg(long)]
     pub(crate) elsewhere: bool,
@@ -327,6 +342,12 @@ pub(crate) struct LoadArgs {
     /// Try every program with only itself switched on.
     #[arg(long)]
     pub(crate) each: bool,
+    /// Link them to one object first.
+    #[arg(long)]
+    pub(crate) link: bool,
+    /// Types of the kernel (BTF) from this file, for CO-RE on a kernel that was built without.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) btf: Option<PathBuf>,
     /// Give maps without a size the one that an application would set.
     #[arg(long)]
     pub(crate) fix_sizes: bool,

@@ -1,12 +1,13 @@
 //! `skep load`.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::json;
 use skep_engine::Error;
-use skep_kernel::{KernelEngine, LiveTarget, errno_of};
-use skep_run::trial::{TrialOptions, Verdict, open, trial};
+use skep_kernel::{KernelEngine, errno_of};
+use skep_run::trial::{TrialOptions, Verdict, open_linked, trial};
 use skep_sys::Errno;
 
 use crate::args::LoadArgs;
@@ -15,12 +16,14 @@ use crate::report::{self, cannot_write};
 /// Tries every object; the exit code is 1 when any program did not load.
 pub(crate) fn load(args: &LoadArgs) -> Result<ExitCode, Error> {
     let options = TrialOptions { each: args.each, fix_sizes: args.fix_sizes };
-    let (engine, target) = (KernelEngine::new(), LiveTarget::shared());
+    let target = crate::build::target(args.btf.as_deref())?;
+    let engine = KernelEngine::with_target(target.clone());
     let mut all = true;
     let mut out = std::io::stdout().lock();
-    for file in &args.files {
-        let object = file.display().to_string();
-        let spec = match open(file) {
+    let groups: Vec<&[PathBuf]> = if args.link { vec![&args.files] } else { args.files.chunks(1).collect() };
+    for files in groups {
+        let object = files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join("+");
+        let spec = match open_linked(files) {
             Ok(spec) => spec,
             Err(error) => {
                 all = false;

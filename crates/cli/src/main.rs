@@ -12,6 +12,7 @@
 //! Under the name `bpftrace` (a link to this file, or `skep bpftrace`) command line, messages and codes are that program's.
 
 mod args;
+mod build;
 mod doctor;
 mod globals;
 mod load;
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
     let result = match args.command {
         Command::Run(args) => run::run(*args, globals),
         Command::Trace(args) => trace::command::trace(*args),
-        Command::Build(args) => trace::tool::build(args),
+        Command::Build(args) => build::build(args),
         Command::List(args) => trace::command::list(args),
         Command::Load(args) => load::load(&args),
         Command::Doctor(args) => doctor::doctor(&args),

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use skep_engine::{AttachOptions, Error, LoadOptions};
-use skep_kernel::{KernelEngine, LiveTarget};
+use skep_kernel::KernelEngine;
 use skep_run::options::{Format, MapsAtEnd, Options};
 use skep_run::{Notice, Summary, prepare};
 
@@ -13,12 +13,13 @@ use crate::report;
 
 pub(crate) fn run(args: RunArgs, globals: Vec<Global>) -> Result<ExitCode, Error> {
     let verbose = args.verbose;
+    let target = crate::build::target(args.btf.as_deref())?;
     let options = meant(args, globals);
-    let target = LiveTarget::shared();
     let prepared = prepare(&options, &target, &mut |notice| tell(notice, verbose))?;
     let mut out = std::io::stdout();
-    let summary =
-        skep_run::run(prepared, &options, &KernelEngine::new(), &mut out, &mut |notice| tell(notice, verbose))?;
+    let summary = skep_run::run(prepared, &options, &KernelEngine::with_target(target), &mut out, &mut |notice| {
+        tell(notice, verbose)
+    })?;
     sum_up(&summary);
     Ok(ExitCode::SUCCESS)
 }
@@ -33,6 +34,7 @@ fn meant(args: RunArgs, mut globals: Vec<Global>) -> Options {
     Options {
         clang_flags: includes.chain(defines).collect(),
         file: args.file,
+        linked: args.linked,
         attach: AttachOptions {
             interface: args.iface,
             xdp_mode: match args.xdp_mode {
@@ -67,7 +69,7 @@ fn meant(args: RunArgs, mut globals: Vec<Global>) -> Options {
     }
 }
 
-fn tell(notice: Notice<'_>, verbose: bool) {
+pub(crate) fn tell(notice: Notice<'_>, verbose: bool) {
     match notice {
         Notice::Warning { message, hint } => report::warning(&message, hint.as_deref()),
         Notice::CompilerText { text } => report::line(text.trim_end()),

@@ -18,8 +18,8 @@ mod session;
 
 pub use error::{Error, ErrorKind};
 pub use link::{
-    AttachOptions, Link, NetfilterFamily, NetfilterHook, NetfilterStage, PerfEvent, SampleRate, Spot, TcDirection,
-    Watch, XdpMode,
+    AttachOptions, Link, NetfilterFamily, NetfilterHook, NetfilterStage, PerfEvent, Position, SampleRate, Spot,
+    TcDirection, Watch, XdpMode,
 };
 pub use map::{Entry, MapFacts, MapHandle};
 pub use record::{Record, RecordSource, Source};

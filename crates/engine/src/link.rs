@@ -98,9 +98,25 @@ pub struct AttachOptions {
     /// Place of a netfilter program among the others at its hook, or of a tc filter where there is no tcx (before kernel
     /// 6.6): lower numbers run first. 0 leaves the choice to the engine.
     pub priority: i32,
+    /// Place among the programs at the same tcx or netkit hook (kernel 6.6), or at the same cgroup (6.16).
+    pub position: Position,
     /// Name of the object's map whose sockets an sk_skb or sk_msg program is for, or that an iterator walks; `None` means
     /// the only one of the right type.
     pub map: Option<String>,
+}
+
+/// A place in the list of programs at a hook.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Position {
+    /// Behind those that are there.
+    #[default]
+    Last,
+    /// Before those that are there.
+    First,
+    /// Before the program of this id.
+    Before(u32),
+    /// Behind the program of this id.
+    After(u32),
 }
 
 /// One of several places that one link reaches.

@@ -69,6 +69,26 @@ pub trait MapHandle {
         Err(unsupported(&self.facts(), "frozen"))
     }
 
+    /// Some bytes of the map's memory: the values of an array one after the other, or an arena.
+    ///
+    /// # Errors
+    ///
+    /// When the map was not made for it (`BPF_F_MMAPABLE`, kernel 5.5; data sections with a global variable are), or the range lies outside.
+    fn read_memory(&self, off_bytes: usize, out: &mut [u8]) -> Result<(), Error> {
+        let _ = (off_bytes, out);
+        Err(unsupported(&self.facts(), "read as memory"))
+    }
+
+    /// Changes some bytes of the map's memory and leaves the others to the programs.
+    ///
+    /// # Errors
+    ///
+    /// As [`MapHandle::read_memory`], and when the map is frozen.
+    fn write_memory(&self, off_bytes: usize, bytes: &[u8]) -> Result<(), Error> {
+        let _ = (off_bytes, bytes);
+        Err(unsupported(&self.facts(), "written as memory"))
+    }
+
     /// Gives it a name in a bpffs, where it outlives this process.
     ///
     /// # Errors

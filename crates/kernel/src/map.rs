@@ -222,6 +222,14 @@ impl MapHandle for KernelMap {
         }
     }
 
+    fn read_memory(&self, off_bytes: usize, out: &mut [u8]) -> Result<(), Error> {
+        self.memory()?.read(off_bytes, out).map_err(|errno| self.failed("read the memory of", errno))
+    }
+
+    fn write_memory(&self, off_bytes: usize, bytes: &[u8]) -> Result<(), Error> {
+        self.memory()?.write(off_bytes, bytes).map_err(|errno| self.failed("write the memory of", errno))
+    }
+
     fn update(&self, key: &[u8], value: &[u8], elem_flags: u64) -> Result<(), Error> {
         self.check_key(key)?;
         self.check_value(value)?;

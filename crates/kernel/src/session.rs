@@ -206,6 +206,10 @@ impl Session for KernelSession {
         let fd = match slot {
             Slot::Map(inner) => self.made(inner)?.as_fd(),
             Slot::Program(program) => self.program(program)?.as_fd(),
+            Slot::Extern(_) => {
+                let name = &self.spec.map(id).name;
+                return Err(Error::new(format!("slot {index} of map `{name}` cannot hold what is not linked in")));
+            }
         };
         map.update(&index.to_ne_bytes(), &(fd.as_raw_fd() as u32).to_ne_bytes(), flags::ANY)
     }

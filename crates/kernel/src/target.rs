@@ -32,7 +32,7 @@ pub struct LiveTarget(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    /// Types to use instead of the kernel's own.
+    /// Types for CO-RE in place of the kernel's own.
     custom: Option<Btf>,
     btf: OnceLock<Result<Option<Btf>, String>>,
     kconfig: OnceLock<Result<Kconfig, String>>,
@@ -63,7 +63,7 @@ impl LiveTarget {
         SHARED.get_or_init(LiveTarget::default).clone()
     }
 
-    /// The live kernel with types from elsewhere, for kernels that were built without them.
+    /// The live kernel with types for CO-RE from elsewhere, for kernels that were built without them.
     pub fn with_btf(btf: Btf) -> LiveTarget {
         LiveTarget(Arc::new(Inner { custom: Some(btf), ..Inner::default() }))
     }
@@ -93,9 +93,6 @@ impl LiveTarget {
 
     /// Reads and parses the kernel's types with `parse`.
     fn read_btf(&self, parse: impl FnOnce(Vmlinux) -> Result<Btf, skep_btf::Error>) -> Result<Option<Btf>, String> {
-        if let Some(custom) = &self.0.custom {
-            return Ok(Some(custom.clone()));
-        }
         let data = match FileMap::vmlinux_btf() {
             Ok(map) => Vmlinux::Mapped(map),
             Err(Errno::ENOENT) => return Ok(None),
@@ -128,6 +125,10 @@ impl LiveTarget {
 impl Target for LiveTarget {
     fn kernel_version(&self) -> u32 {
         KernelVersion::running().code()
+    }
+
+    fn core_btf(&self) -> Option<Btf> {
+        self.0.custom.clone()
     }
 
     fn btf(&self) -> Result<Option<Btf>, TargetError> {

@@ -155,7 +155,8 @@ fn constants_are_frozen_and_known_to_the_verifier() {
     let map = &mut spec.maps[data.0 as usize];
     map.flags = flags::F_RDONLY_PROG;
     map.contents = MapContents::Data(vec![3, 0, 0, 0, 0, 0, 0, 0]);
-    map.origin = MapOrigin::Data(DataSection { kind: DataKind::Rodata, datasec: None, variables: Vec::new() });
+    map.origin =
+        MapOrigin::Data(DataSection { kind: DataKind::Rodata, align_bytes: 8, datasec: None, variables: Vec::new() });
     // Reads a constant and jumps into nonsense unless it is 3: only a verifier that knows the value takes it.
     let code = "r1 = map[id:0][0]+0\nr1 = *(u32 *)(r1 +0)\nif r1 == 3 goto +1\nr0 = *(u64 *)(r1 +0)\nr0 = 5\nexit";
     let id = add_program(&mut spec, "known", CLS, code);

@@ -76,6 +76,25 @@ pub(crate) fn identify(path: &Path) -> Result<Input, Error> {
         .with_hint("give skep a `.bpf.c` or a `.bpf.o` file"))
 }
 
+/// As [`identify`], for one file of several: C that holds no program of its own is known by its suffix.
+pub(crate) fn identify_part(path: &Path) -> Result<Input, Error> {
+    if path.extension().is_some_and(|extension| extension == "c") && path.is_file() {
+        return Ok(Input::C { path: path.to_owned() });
+    }
+    identify(path)
+}
+
+/// Whether `path` is something that becomes an object: C or an object itself. What cannot be read is not.
+pub fn is_c_or_object(path: &Path) -> bool {
+    if path.extension().is_some_and(|extension| extension == "bt") {
+        return false;
+    }
+    path.extension().is_some_and(|extension| extension == "c")
+        || read(path).is_ok_and(|bytes| {
+            bytes.starts_with(b"\x7fELF") || std::str::from_utf8(&bytes).is_ok_and(|text| text.contains("SEC("))
+        })
+}
+
 /// Reads a file that fits.
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
     let shown = path.display();

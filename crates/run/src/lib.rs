@@ -44,7 +44,8 @@ mod run;
 mod unused;
 mod writer;
 
+pub use input::is_c_or_object;
 pub use notice::{Notice, Summary};
-pub use prepare::{Prepared, prepare};
+pub use prepare::{Prepared, link, prepare};
 pub use run::run;
 pub use skep_engine::{Error, ErrorKind};

@@ -10,6 +10,8 @@ use skep_engine::{AttachOptions, LoadOptions};
 pub struct Options {
     /// C source or object.
     pub file: PathBuf,
+    /// More of them, to be linked to it.
+    pub linked: Vec<PathBuf>,
     /// Where to attach what the sections leave open. A process id here also limits observing programs to that process.
     pub attach: AttachOptions,
     /// Where programs go whose sections leave that open, such as `SEC("kprobe")`.

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use skep_clang::{Clang, EventTypes, Request, Vmlinux, event_types, lint};
+use skep_spec::merge::{Input as Part, merge};
 use skep_spec::{Spec, Target};
 
-use crate::input::{Input, identify, object_name};
+use crate::input::{Input, identify, identify_part, object_name};
 use crate::options::Options;
 use crate::{Error, Notice};
 
@@ -27,12 +28,9 @@ pub struct Prepared {
 ///
 /// When the file cannot be read or compiled, is not an object, or has no such global or program.
 pub fn prepare(options: &Options, target: &dyn Target, notice: &mut dyn FnMut(Notice<'_>)) -> Result<Prepared, Error> {
-    let (name, bytes) = match identify(&options.file)? {
-        Input::Object { name, bytes } => (name, bytes),
-        Input::C { path } => (object_name(&path), compile(options, target, notice)?),
-    };
     let shown = options.file.display();
-    let mut spec = open(&options.file, &name, &bytes)?;
+    let identify = if options.linked.is_empty() { identify } else { identify_part };
+    let mut spec = gather(options, identify, target, notice)?;
     for warning in &spec.warnings {
         let message = format!("{shown}: `{}`: {}", warning.subject, warning.message);
         notice(Notice::Warning { message, hint: warning.hint.clone() });
@@ -56,14 +54,68 @@ pub fn prepare(options: &Options, target: &dyn Target, notice: &mut dyn FnMut(No
     Ok(Prepared { spec, hints })
 }
 
-fn compile(options: &Options, target: &dyn Target, notice: &mut dyn FnMut(Notice<'_>)) -> Result<Vec<u8>, Error> {
+/// Reads the files, compiles those that are C, and links them when there are several. C without a program of its own is known by its
+/// suffix.
+///
+/// # Errors
+///
+/// When a file cannot be read or compiled or is not an object, or when they do not fit together: then every reason.
+pub fn link(options: &Options, target: &dyn Target, notice: &mut dyn FnMut(Notice<'_>)) -> Result<Spec, Error> {
+    gather(options, identify_part, target, notice)
+}
+
+fn gather(
+    options: &Options,
+    identify: fn(&Path) -> Result<Input, Error>,
+    target: &dyn Target,
+    notice: &mut dyn FnMut(Notice<'_>),
+) -> Result<Spec, Error> {
+    let mut specs = Vec::new();
+    for file in std::iter::once(&options.file).chain(&options.linked) {
+        let (name, bytes) = match identify(file)? {
+            Input::Object { name, bytes } => (name, bytes),
+            Input::C { path } => (object_name(&path), compile(&path, options, target, notice)?),
+        };
+        specs.push((file.display().to_string(), open(file, &name, &bytes)?));
+    }
+    merge_all(specs)
+}
+
+/// One object of several, called as the first is.
+pub(crate) fn merge_all(mut specs: Vec<(String, Spec)>) -> Result<Spec, Error> {
+    if specs.len() == 1
+        && let Some((_, only)) = specs.pop()
+    {
+        return Ok(only);
+    }
+    let name = specs.first().map(|(_, spec)| spec.name.clone()).unwrap_or_default();
+    let inputs: Vec<Part<'_>> = specs.iter().map(|(file, spec)| Part { file, spec }).collect();
+    merge(&name, &inputs).map_err(|problems| {
+        let mut lines = problems.iter().map(ToString::to_string);
+        let first = lines.next().unwrap_or_default();
+        let text =
+            lines.fold(format!("the files do not fit together: {first}"), |text, line| format!("{text}\n  and {line}"));
+        let error = Error::new(text);
+        match problems.into_iter().find_map(|problem| problem.hint) {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
+    })
+}
+
+fn compile(
+    file: &Path,
+    options: &Options,
+    target: &dyn Target,
+    notice: &mut dyn FnMut(Notice<'_>),
+) -> Result<Vec<u8>, Error> {
     let start = Instant::now();
     let btf = target.btf().ok().flatten();
     let request = Request {
         vmlinux: btf.as_ref().map(Vmlinux::from),
         args: options.clang_flags.iter().map(OsString::from).collect(),
         color: std::io::stderr().is_terminal(),
-        ..Request::new(&options.file)
+        ..Request::new(file)
     };
     let object = Clang::find().and_then(|clang| clang.compile(&request)).map_err(|cause| {
         let error = Error::new(cause.to_string());

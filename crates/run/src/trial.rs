@@ -1,6 +1,6 @@
 //! Whether the programs of an object load here, with nothing attached: the yardstick for comparing loaders and kernels.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use skep_engine::{Engine, Error, LoadOptions};
 use skep_spec::resolved::ResolvedProgram;
@@ -43,6 +43,16 @@ pub fn open(path: &Path) -> Result<Spec, Error> {
         crate::input::Input::C { .. } => Err(Error::new(format!("`{}` is C source", path.display()))
             .with_hint("give `skep load` compiled objects; `skep run` takes C")),
     }
+}
+
+/// Links several objects for a trial, as [`open`] reads them.
+///
+/// # Errors
+///
+/// When a file cannot be read, is not an object, or they do not fit together.
+pub fn open_linked(paths: &[PathBuf]) -> Result<Spec, Error> {
+    let specs = paths.iter().map(|path| Ok((path.display().to_string(), open(path)?)));
+    crate::prepare::merge_all(specs.collect::<Result<_, Error>>()?)
 }
 
 /// Loads the programs of `spec` and lets them go.

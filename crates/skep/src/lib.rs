@@ -56,7 +56,7 @@ pub use object::Object;
 pub use program::Program;
 
 pub use skep_engine::{
-    AttachOptions, Error, ErrorKind, Link, LoadOptions, Record, TestRun, TestRunOutput, Token, XdpMode,
+    AttachOptions, Error, ErrorKind, Link, LoadOptions, Position, Record, TestRun, TestRunOutput, Token, XdpMode,
 };
 pub use skep_kernel::program::{ProgramStats, Statistics};
 pub use skep_spec as spec;

@@ -3,6 +3,8 @@
 use skep_engine::{MapId, Session};
 use skep_spec::{AttachPoint, MapType};
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 use crate::{AttachOptions, Error, Events, Link, Map, Program};
 
 /// An object whose maps exist and whose programs are loaded. Dropping it takes away everything that is not pinned; links
@@ -46,6 +48,51 @@ impl Loaded {
         Program::new(&*self.session, id)
     }
 
+    /// The value that a global variable has now. Programs may be writing it: variables of 8 bytes are read in one piece, larger ones may
+    /// be torn.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), skep::Error> {
+    /// let loaded = skep::Object::open("count.bpf.o")?.load()?;
+    /// let _links = loaded.attach_all()?;
+    /// std::thread::sleep(std::time::Duration::from_secs(1));
+    /// println!("{} calls", loaded.global::<u64>("calls")?);
+    /// loaded.set_global("calls", &0u64)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When there is no such variable, its size is not that of `T`, or the kernel is older than 5.5.
+    pub fn global<T: FromBytes>(&self, name: &str) -> Result<T, Error> {
+        let (map, off, size) = self.place_of(name)?;
+        let mut bytes = vec![0; size];
+        map.handle().read_memory(off, &mut bytes)?;
+        let wrong = |_| wrong_size(name, size, size_of::<T>());
+        T::read_from_bytes(&bytes).map_err(wrong)
+    }
+
+    /// Sets a global variable while programs run; those beside it stay as they are. Constants (`.rodata`) are set before the load, by
+    /// [`Object::set_global`](crate::Object::set_global).
+    ///
+    /// # Errors
+    ///
+    /// As [`Loaded::global`], and when the variable is a constant.
+    pub fn set_global<T: IntoBytes + Immutable + ?Sized>(&self, name: &str, value: &T) -> Result<(), Error> {
+        let (map, off, size) = self.place_of(name)?;
+        let bytes = value.as_bytes();
+        if bytes.len() != size {
+            return Err(wrong_size(name, size, bytes.len()));
+        }
+        map.handle().write_memory(off, bytes)
+    }
+
+    fn place_of(&self, name: &str) -> Result<(Map<'_>, usize, usize), Error> {
+        let (id, variable) = self.session.spec().variable(name)?;
+        Ok((Map::new(&*self.session, id)?, variable.off_bytes as usize, variable.size_bytes as usize))
+    }
+
     /// Attaches every program whose section says where, and registers every struct_ops map.
     ///
     /// # Errors
@@ -79,4 +126,8 @@ impl Loaded {
     fn map_id(&self, name: &str) -> Result<MapId, Error> {
         Ok(self.session.spec().find_map(name)?)
     }
+}
+
+fn wrong_size(name: &str, size: usize, given: usize) -> Error {
+    Error::new(format!("variable `{name}` has {size} bytes, not {given}"))
 }

@@ -90,7 +90,7 @@ impl<'a> Map<'a> {
         self.handle().facts()
     }
 
-    fn handle(&self) -> &dyn MapHandle {
+    pub(crate) fn handle(&self) -> &dyn MapHandle {
         match &self.place {
             Place::Session(_, _, handle) => *handle,
             Place::Kernel(map) => &**map,

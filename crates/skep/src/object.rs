@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
+use skep_btf::Btf;
 use skep_engine::{Engine, LoadOptions};
-use skep_kernel::KernelEngine;
+use skep_kernel::{KernelEngine, LiveTarget};
+use skep_spec::merge::{Input, merge};
+use skep_spec::section::SectionTable;
 use skep_spec::{MAX_OBJECT_BYTES, Spec, elf, map, program};
 use skep_sys::file;
 use zerocopy::{Immutable, IntoBytes};
@@ -39,6 +42,63 @@ impl Object {
         let spec = Spec::parse(bytes, name)
             .map_err(|cause| Error::from(cause).about(format_args!("cannot open object `{name}`")))?;
         Ok(Object { spec })
+    }
+
+    /// As [`Object::from_bytes`], with meanings of one's own for `SEC("...")`, which go before the built-in ones: the hook for sections that
+    /// an application invents.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), skep::Error> {
+    /// use skep::spec::ProgType;
+    /// use skep::spec::section::{Place, SectionDef, SectionTable};
+    ///
+    /// // `SEC("my_filter")` and `SEC("my_filter/anything")` are socket filters, which this application attaches itself.
+    /// let mut sections = SectionTable::new();
+    /// sections.define(SectionDef {
+    ///     pattern: "my_filter+".into(),
+    ///     prog_type: ProgType::SOCKET_FILTER,
+    ///     attach_type: None,
+    ///     attach_type_required: false,
+    ///     flags: 0,
+    ///     place: Place::None,
+    /// });
+    /// let object = skep::Object::from_bytes_with("mine", &std::fs::read("mine.bpf.o").unwrap(), sections)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Object::from_bytes`].
+    pub fn from_bytes_with(name: &str, bytes: &[u8], sections: SectionTable) -> Result<Object, Error> {
+        let spec = Spec::parse_with(bytes, name, &elf::Options { sections })
+            .map_err(|cause| Error::from(cause).about(format_args!("cannot open object `{name}`")))?;
+        Ok(Object { spec })
+    }
+
+    /// Links several objects to one called `name`, each with what messages call it: externs find their definitions, data sections of one
+    /// name become one.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), skep::Error> {
+    /// use skep::Object;
+    /// let (main, library) = (Object::open("main.bpf.o")?, Object::open("library.bpf.o")?);
+    /// let both = Object::link("both", &[("main.bpf.o", &main), ("library.bpf.o", &library)])?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When they do not fit together: the first reason, which names the symbol and both files.
+    pub fn link(name: &str, objects: &[(&str, &Object)]) -> Result<Object, Error> {
+        let inputs: Vec<Input<'_>> = objects.iter().map(|(file, object)| Input { file, spec: &object.spec }).collect();
+        match merge(name, &inputs) {
+            Ok(spec) => Ok(Object { spec }),
+            Err(problems) => {
+                Err(problems.into_iter().next().map_or_else(|| Error::new("nothing to link"), Error::from))
+            }
+        }
     }
 
     /// Compiles a C file with the clang of this machine and opens the result. Headers are brought along, and an object that
@@ -106,6 +166,27 @@ impl Object {
     /// that do load, use [`Object::load_with`].
     pub fn load(self) -> Result<Loaded, Error> {
         let loaded = self.load_with(&KernelEngine::new(), &LoadOptions::default())?;
+        match loaded.session().programs().iter().find_map(|program| program.result.as_ref().err()) {
+            Some(error) => Err(error.clone()),
+            None => Ok(loaded),
+        }
+    }
+
+    /// Loads it into the running kernel, with CO-RE answered from the types (BTF) in a file: for kernels that were built without their own.
+    /// `skep build --min-btf` makes small ones.
+    ///
+    /// # Errors
+    ///
+    /// As [`Object::load`], and when the file cannot be read or holds no types.
+    pub fn load_with_types(self, btf: impl AsRef<Path>) -> Result<Loaded, Error> {
+        let path = btf.as_ref();
+        let shown = path.display();
+        let bytes = std::fs::read(path)
+            .map_err(|cause| Error::new(format!("cannot read `{shown}`: {cause}")).with_source(cause))?;
+        let types =
+            Btf::parse(bytes).map_err(|cause| Error::new(format!("`{shown}` holds no types (BTF): {cause}")))?;
+        let engine = KernelEngine::with_target(LiveTarget::with_btf(types));
+        let loaded = self.load_with(&engine, &LoadOptions::default())?;
         match loaded.session().programs().iter().find_map(|program| program.result.as_ref().err()) {
             Some(error) => Err(error.clone()),
             None => Ok(loaded),

@@ -7,10 +7,13 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use skep::spec::function::{RefTarget, Reference};
-use skep::spec::map::MapOrigin;
-use skep::spec::section::SectionTable;
-use skep::spec::{FuncId, Function, Map as MapSpec, MapId, MapType, Program as ProgramSpec, Spec};
+use skep::spec::function::{Linkage, RefTarget, Reference};
+use skep::spec::map::{BPF_F_MMAPABLE, DataKind, DataSection, MapContents, MapOrigin, Variable};
+use skep::spec::section::{Place, SectionDef, SectionTable};
+use skep::spec::{
+    Extern, ExternId, ExternKind, FuncId, Function, Map as MapSpec, MapId, MapType, ProgType, Program as ProgramSpec,
+    Spec,
+};
 use skep::{AttachOptions, Loaded, Map, Object, Program, Record, Statistics, TestRun};
 use skep_insn::{InsnIdx, text};
 use skep_sys::bpffs::Bpffs;
@@ -58,6 +61,79 @@ impl Recipe {
     fn load(self) -> Loaded {
         Object::from_spec(self.0).load().unwrap_or_else(|error| panic!("{error}"))
     }
+}
+
+/// Two variables of 8 bytes.
+fn data() -> MapSpec {
+    let variable = |name: &str, off_bytes| Variable {
+        name: name.into(),
+        off_bytes,
+        size_bytes: 8,
+        type_id: None,
+        global: true,
+        linkage: Linkage::Global,
+    };
+    let variables = vec![variable("first", 0), variable("second", 8)];
+    MapSpec {
+        flags: BPF_F_MMAPABLE,
+        contents: MapContents::Data([7u64.to_ne_bytes(), 8u64.to_ne_bytes()].concat()),
+        origin: MapOrigin::Data(DataSection { kind: DataKind::Data, align_bytes: 8, datasec: None, variables }),
+        ..MapSpec::new(".data", MapType::ARRAY, 4, 16, 1)
+    }
+}
+
+#[test]
+fn globals_are_read_and_set_while_loaded() {
+    if !may_load() {
+        return;
+    }
+    let mut recipe = Recipe::new();
+    recipe.0.maps.push(data());
+    let loaded = recipe.load();
+    assert_eq!((loaded.global::<u64>("first").unwrap(), loaded.global::<u64>("second").unwrap()), (7, 8));
+    loaded.set_global("first", &70u64).unwrap();
+    assert_eq!(loaded.map(".data").unwrap().get::<u32, [u64; 2]>(&0).unwrap(), Some([70, 8]));
+    let wrong = loaded.global::<u32>("first").unwrap_err().to_string();
+    assert_eq!(wrong, "variable `first` has 8 bytes, not 4");
+    assert!(loaded.set_global("frist", &1u64).unwrap_err().hint().is_some_and(|hint| hint.contains("`first`")));
+}
+
+#[test]
+fn objects_are_linked_and_sections_may_be_ones_own() {
+    let mut main = Recipe::new().program("main", "my_filter/one", "r1 = 3\ncall 0\nexit");
+    main.0.externs.push(Extern {
+        name: "scaled".into(),
+        weak: false,
+        btf_id: None,
+        kind: ExternKind::Function { proto: Default::default() },
+    });
+    main.0.functions[0].references = vec![Reference { insn: InsnIdx(1), target: RefTarget::ExternCall(ExternId(0)) }];
+    let written = skep::spec::elf::write(&main.0).unwrap();
+    let mut sections = SectionTable::new();
+    sections.define(SectionDef {
+        pattern: "my_filter+".into(),
+        prog_type: ProgType::SOCKET_FILTER,
+        attach_type: None,
+        attach_type_required: false,
+        flags: 0,
+        place: Place::None,
+    });
+    let read = Object::from_bytes_with("main", &written, sections).unwrap();
+    assert_eq!(read.spec().programs[0].prog_type, ProgType::SOCKET_FILTER);
+    let mut main = main.0;
+    main.programs[0].prog_type = ProgType::SOCKET_FILTER;
+    let mut library = Spec::new("library");
+    let insns = text::assemble("r0 = r1\nr0 *= 14\nexit").unwrap().code;
+    library.functions.push(Function::new("scaled", ".text", insns));
+    let (main, library) = (Object::from_spec(main), Object::from_spec(library));
+    let both = Object::link("both", &[("main.o", &main), ("library.o", &library)]).unwrap();
+    assert!(Object::link("twice", &[("a.o", &library), ("b.o", &library)]).unwrap_err().to_string().contains("`b.o`"));
+    if !may_load() {
+        return;
+    }
+    let alone = main.load().unwrap_err().to_string();
+    assert!(alone.contains("extern `scaled`: no object defines this function"), "{alone}");
+    assert_eq!(verdict(&both.load().unwrap().program("main").unwrap()), 42);
 }
 
 /// A bpffs that nobody else sees, and which ends with the test.

@@ -26,13 +26,17 @@ mod struct_ops;
 pub(crate) mod types;
 mod write;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use skep_btf::Btf;
 
+pub(crate) use self::btf_maps::number_of;
+pub(crate) use self::data::ARENA_SECTION;
+pub(crate) use self::externs::{arrange, kconfig_map};
 use self::file::ElfFile;
 pub use self::needed::{read_needed, without_dwarf};
 pub use self::write::write;
+use crate::function::Linkage;
 use crate::section::SectionTable;
 use crate::{Diagnostic, Error, ExternId, FuncId, Map, MapId, ProgId, Spec};
 
@@ -103,8 +107,6 @@ struct Reader<'e, 'a> {
     aliases: Vec<(FuncId, FuncId)>,
     /// Section of each function.
     section_of: Vec<usize>,
-    /// Functions that are global, but hidden.
-    hidden: HashSet<FuncId>,
     /// Programs by their function.
     program_of: HashMap<FuncId, ProgId>,
     /// Map definitions by section and offset.
@@ -113,8 +115,8 @@ struct Reader<'e, 'a> {
     map_of_section: HashMap<usize, MapId>,
     /// Externs by symbol.
     extern_of_symbol: HashMap<usize, ExternId>,
-    /// Maps that another object should define.
-    extern_maps: HashSet<String>,
+    /// Who may see the shared symbols of a section, by place and name, once asked for.
+    symbol_at: HashMap<usize, HashMap<(u64, &'e str), Linkage>>,
     /// Jump tables by function, and place and size in `.jumptables`.
     jump_tables: HashMap<(FuncId, u64, u64), MapId>,
     /// Sizes of jump tables by place, from their symbols, once asked for.
@@ -136,12 +138,11 @@ impl<'e, 'a> Reader<'e, 'a> {
             functions_in: HashMap::new(),
             aliases: Vec::new(),
             section_of: Vec::new(),
-            hidden: HashSet::new(),
             program_of: HashMap::new(),
             map_at: HashMap::new(),
             map_of_section: HashMap::new(),
             extern_of_symbol: HashMap::new(),
-            extern_maps: HashSet::new(),
+            symbol_at: HashMap::new(),
             jump_tables: HashMap::new(),
             table_sizes: None,
             slotted: Vec::new(),
@@ -230,6 +231,12 @@ pub fn fuzz(bytes: &[u8]) {
         let target = crate::resolve::Mirror(&spec);
         let resolved = crate::resolve::resolve(&spec, &target);
         let _ = resolved.btf_for_load(&spec);
+        let input = crate::merge::Input { file: "fuzz.bpf.o", spec: &spec };
+        if let Ok(merged) = crate::merge::merge("fuzz", &[input]) {
+            let _ = format!("{merged}");
+            let _ = merged.btf_for_load();
+        }
+        let _ = crate::merge::merge("fuzz", &[input, input]);
         for (id, map) in spec.maps() {
             let _ = spec.kernel_map_name(id);
             // Zero-filled sections may claim any size: the sizes are the file's word, the bytes are not made.

@@ -43,6 +43,40 @@ pub enum ExternKind {
         /// Its `FUNC_PROTO`.
         proto: TypeId,
     },
+    /// A function of another object (`extern int f(int);`), for a linker to find ([`merge`](crate::merge)).
+    Function {
+        /// Its `FUNC_PROTO`.
+        proto: TypeId,
+    },
+    /// A variable of another object.
+    Variable {
+        /// Declared type (not the `VAR`).
+        type_id: TypeId,
+    },
+    /// A map of another object (`extern struct {...} m SEC(".maps");`).
+    Map {
+        /// The struct that defines it.
+        type_id: TypeId,
+    },
+}
+
+impl ExternKind {
+    /// Whether another object should define it, and not the kernel.
+    pub fn is_of_object(self) -> bool {
+        matches!(self, ExternKind::Function { .. } | ExternKind::Variable { .. } | ExternKind::Map { .. })
+    }
+
+    /// What it is, for messages.
+    pub(crate) fn noun(self) -> &'static str {
+        match self {
+            ExternKind::Kconfig { .. } => "configuration value",
+            ExternKind::TypedKsym { .. } | ExternKind::TypelessKsym => "kernel symbol",
+            ExternKind::Kfunc { .. } => "kernel function",
+            ExternKind::Function { .. } => "function",
+            ExternKind::Variable { .. } => "variable",
+            ExternKind::Map { .. } => "map",
+        }
+    }
 }
 
 /// Kind of a kconfig variable.

@@ -22,6 +22,8 @@ pub struct Function {
     pub section_off_bytes: u64,
     /// Who may see it.
     pub linkage: Linkage,
+    /// Seen by the objects that it is linked with and by nobody else, though it is global or weak (`__hidden`).
+    pub hidden: bool,
     /// The instructions. Immediates that a [`Reference`] names hold what the object held.
     pub insns: Vec<RawInsn>,
     /// Its `BTF_KIND_FUNC`, from `.BTF.ext`'s func_info; `None` without one.
@@ -44,6 +46,7 @@ impl Function {
             section: section.to_owned(),
             section_off_bytes: 0,
             linkage: Linkage::Global,
+            hidden: false,
             insns,
             btf_func: None,
             references: Vec::new(),
@@ -51,6 +54,12 @@ impl Function {
             lines: Vec::new(),
             faults: Vec::new(),
         }
+    }
+
+    /// Whether it is verified with each of its callers instead of on its own: hidden global functions count as static, as in
+    /// libbpf.
+    pub fn is_static(&self) -> bool {
+        self.hidden || self.linkage == Linkage::Static
     }
 }
 
@@ -63,15 +72,14 @@ pub struct Fault {
     pub message: String,
 }
 
-/// Binding and visibility of a function.
+/// Who may see a function, a variable or a map when objects are linked ([`merge`](crate::merge)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Linkage {
-    /// Seen in its own object only; verified together with each caller. Hidden global functions count as static, as in
-    /// libbpf.
+    /// Its own object.
     Static,
-    /// Verified once on its own.
+    /// All objects; a second definition is a mistake.
     Global,
-    /// Global, and another definition may replace it when linking.
+    /// All objects, and another definition may take its place.
     Weak,
 }
 

@@ -32,6 +32,7 @@ pub mod function;
 pub mod glob;
 pub mod insert;
 pub mod map;
+pub mod merge;
 pub mod nearest;
 pub mod program;
 pub mod resolve;

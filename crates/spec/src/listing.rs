@@ -41,6 +41,7 @@ impl fmt::Display for Spec {
                 ExternKind::TypedKsym { type_id } => write!(f, " ksym type {type_id}")?,
                 ExternKind::TypelessKsym => f.write_str(" ksym")?,
                 ExternKind::Kfunc { .. } => f.write_str(" kfunc")?,
+                kind => write!(f, " {} of another object", kind.noun())?,
             }
             writeln!(f, "{}", if external.weak { " weak" } else { "" })?;
         }
@@ -74,8 +75,9 @@ impl Spec {
         };
         writeln!(
             f,
-            "function {} {linkage} in {:?} +{} insns {} lines {} core {}{}",
+            "function {} {}{linkage} in {:?} +{} insns {} lines {} core {}{}",
             function.name,
+            if function.hidden { "hidden " } else { "" },
             function.section,
             function.section_off_bytes,
             function.insns.len(),
@@ -148,6 +150,9 @@ impl Spec {
             MapOrigin::Made => f.write_str(" made")?,
             _ => {}
         }
+        if map.linkage == Linkage::Weak {
+            f.write_str(" weak")?;
+        }
         if !map.autocreate {
             f.write_str(" off")?;
         }
@@ -161,6 +166,7 @@ impl Spec {
                     match slot {
                         Slot::Map(id) => writeln!(f, "  [{index}] map {}", self.map(*id).name)?,
                         Slot::Program(id) => writeln!(f, "  [{index}] program {}", self.program(*id).name)?,
+                        Slot::Extern(id) => writeln!(f, "  [{index}] extern {}", self.external(*id).name)?,
                     }
                 }
             }
@@ -181,7 +187,14 @@ impl Spec {
                 Some(type_id) => write!(f, " type {type_id}")?,
                 None => f.write_str(" untyped")?,
             }
-            writeln!(f, "{}", if variable.global { "" } else { " static" })?;
+            let visible = match (variable.global, variable.linkage) {
+                (true, Linkage::Weak) => " weak",
+                (true, _) => "",
+                (false, Linkage::Static) => " static",
+                (false, Linkage::Global) => " hidden",
+                (false, Linkage::Weak) => " hidden weak",
+            };
+            writeln!(f, "{visible}")?;
         }
         Ok(())
     }

@@ -6,6 +6,8 @@
 //! - externs become variables that look allocated: the kernel knows no extern data. In `.ksyms` each is an `int`, and
 //!   functions are stood in for by one dummy variable;
 //! - functions that are global but hidden, and so are verified with their callers, are marked static;
+//! - what another object should have defined, but was not linked in, looks defined: programs that need it do not load, and the
+//!   others need types;
 //! - `.kconfig` gets the offsets that its map has;
 //! - data sections that were resized get their new size.
 //!
@@ -16,7 +18,6 @@ use std::collections::HashMap;
 use skep_btf::{Btf, Edit, FuncLinkage, Kind, SecVar, Type, TypeId, VarLinkage};
 
 use crate::external::ExternKind;
-use crate::function::Linkage;
 use crate::map::{MapOrigin, Variable};
 use crate::{Resolved, Spec};
 
@@ -44,8 +45,9 @@ impl Spec {
         self.fit_data_sections(&mut edit);
         self.fit_kconfig(&mut edit);
         self.fit_ksyms(&mut edit);
+        self.fit_unlinked(&mut edit);
         for function in &self.functions {
-            if function.linkage == Linkage::Static
+            if function.is_static()
                 && let Some(id) = function.btf_func
                 && let Ok(Type::Func(func)) = btf.type_by_id(id)
                 && func.linkage() != FuncLinkage::STATIC
@@ -150,6 +152,41 @@ impl Spec {
             off = off.saturating_add(4);
         }
         edit.set_size(id, off);
+    }
+}
+
+impl Spec {
+    fn fit_unlinked(&self, edit: &mut Edit<'_>) {
+        let mut unlinked = self.externs.iter().filter(|it| it.kind.is_of_object()).peekable();
+        if unlinked.peek().is_none() {
+            return;
+        }
+        let name = edit.add_string("unlinked");
+        for external in unlinked {
+            let Some(id) = external.btf_id else { continue };
+            edit.set_var_linkage(id, VarLinkage::GLOBAL);
+            edit.set_func_linkage(id, FuncLinkage::GLOBAL);
+            if let ExternKind::Function { proto } = external.kind {
+                name_params(edit, proto, name);
+            }
+        }
+        // Maps of other objects have no place in the section: they go behind those that have.
+        let Some(id) = edit.btf().find(".maps", Kind::DATASEC) else { return };
+        let Ok(Type::Datasec(datasec)) = edit.btf().type_by_id(id) else { return };
+        let is_extern =
+            |id| matches!(edit.btf().type_by_id(id), Ok(Type::Var(var)) if var.linkage() == VarLinkage::EXTERN);
+        let (behind, mut entries): (Vec<SecVar>, Vec<SecVar>) =
+            datasec.vars().partition(|entry| is_extern(entry.type_id));
+        entries.sort_by_key(|entry| entry.offset);
+        let mut end = entries.last().map_or(0, |last| last.offset.saturating_add(last.size)).max(datasec.size());
+        for entry in behind {
+            entries.push(SecVar { offset: end, ..entry });
+            end = end.saturating_add(entry.size);
+        }
+        for (index, entry) in entries.into_iter().enumerate() {
+            edit.set_section_var(id, index, entry);
+        }
+        edit.set_size(id, end);
     }
 }
 

@@ -3,7 +3,8 @@
 use skep_btf::TypeId;
 use skep_insn::InsnIdx;
 
-use crate::{FuncId, ProgId};
+use crate::function::Linkage;
+use crate::{ExternId, FuncId, ProgId};
 
 /// Position in [`Spec::maps`](crate::Spec::maps).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,6 +116,8 @@ pub struct Map {
     pub contents: MapContents,
     /// Where the object declares it.
     pub origin: MapOrigin,
+    /// Who may see it.
+    pub linkage: Linkage,
     /// Created when the object is loaded; switch off to leave it out.
     pub autocreate: bool,
 }
@@ -144,6 +147,7 @@ impl Map {
             inner: None,
             contents: MapContents::Empty,
             origin: MapOrigin::Made,
+            linkage: Linkage::Global,
             autocreate: true,
         }
     }
@@ -215,6 +219,8 @@ pub enum MapOrigin {
 pub struct DataSection {
     /// What the program may do with it.
     pub kind: DataKind,
+    /// What its first variable's address must be a multiple of, when sections are put behind each other.
+    pub align_bytes: u32,
     /// Its `DATASEC` in the object's BTF.
     pub datasec: Option<TypeId>,
     /// Its variables, by offset.
@@ -245,8 +251,10 @@ pub struct Variable {
     pub size_bytes: u32,
     /// Type (not the `VAR`); `None` when the object has no BTF for it.
     pub type_id: Option<TypeId>,
-    /// Whether other objects may see it; statics are not part of a skeleton.
+    /// Whether users of the loaded object may see it; statics and hidden ones are not part of a skeleton.
     pub global: bool,
+    /// Whether objects that it is linked with may see it.
+    pub linkage: Linkage,
 }
 
 /// What a map holds from the start.
@@ -277,6 +285,8 @@ pub enum Slot {
     Map(MapId),
     /// A program.
     Program(ProgId),
+    /// A map or a program of another object, which is not linked in.
+    Extern(ExternId),
 }
 
 /// A struct_ops variable: bytes in the layout of the object's own type, and the programs that its members name.

@@ -15,6 +15,12 @@ pub trait Target {
     /// The kernel's own types.
     fn btf(&self) -> Result<Option<Btf>, TargetError>;
 
+    /// Types to answer CO-RE records from in place of the kernel's own and its modules': those of a file, for a kernel that was built without.
+    /// What is attached to or called is looked up in [`Target::btf`] all the same, since its numbers must be the kernel's.
+    fn core_btf(&self) -> Option<Btf> {
+        None
+    }
+
     /// The kernel's own types, and for each of the names the types that [`Btf::find_all`] finds. A machine whose types were not
     /// read before may look for the names while it reads them ([`Btf::parse_and_find`]).
     fn btf_with(&self, names: &NeededNames) -> Result<Option<FoundTypes>, TargetError> {

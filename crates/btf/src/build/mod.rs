@@ -268,6 +268,41 @@ impl Builder {
         Ok(appended)
     }
 
+    /// Puts the own types into another order, in which `order` names each of them once: the first of it gets the first own number, and so
+    /// on. References follow.
+    ///
+    /// Fails, and changes nothing, when a type is missing in the order or stands twice in it, and on kinds that this crate does not know.
+    #[doc(alias = "btf__permute")]
+    pub fn permute(&mut self, order: &[TypeId]) -> Result<(), Error> {
+        let mut places: Vec<Option<TypeId>> = vec![None; self.words.len()];
+        for (place, &id) in (self.first_id..).map(TypeId).zip(order) {
+            if places[self.own(id)?].replace(place).is_some() {
+                return Err(Error::BadType { id, what: "it stands twice in the order" });
+            }
+        }
+        if let Some(missing) = places.iter().position(Option::is_none) {
+            let id = TypeId(self.first_id + missing as u32);
+            return Err(Error::BadType { id, what: "it is missing in the order" });
+        }
+        let mut ordered = Words::default();
+        for &id in order {
+            let index = self.own(id)?;
+            if self.words.kind(index).layout().is_none() {
+                return Err(Error::BadType { id, what: "it has an unknown kind and cannot be given another number" });
+            }
+            let mut words = self.words.get(index).to_vec();
+            for at in record::types(&words) {
+                let own = words[at].checked_sub(self.first_id).and_then(|index| places.get(index as usize));
+                if let Some(Some(place)) = own {
+                    words[at] = place.0;
+                }
+            }
+            ordered.push(&words);
+        }
+        self.words = ordered;
+        Ok(())
+    }
+
     /// The bytes, in the byte order asked for.
     pub fn finish(&self, endian: Endian) -> Result<Vec<u8>, Error> {
         let type_len = self.words.byte_len();

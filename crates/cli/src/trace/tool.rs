@@ -27,12 +27,18 @@ type Named = (String, Option<String>);
 
 /// Makes a tool of a script.
 pub(crate) fn build(args: BuildArgs) -> Result<ExitCode, Error> {
-    let (name, text) = source::file(&args.script)?;
+    if !args.define.is_empty() || args.min_btf.is_some() {
+        return Err(Error::new(format!(
+            "`{}` is a script; `-D` and `--min-btf` are for C files and objects",
+            args.file.display()
+        )));
+    }
+    let (name, text) = source::file(&args.file)?;
     let output = match args.output {
         Some(path) => path,
-        None => args.script.file_stem().map(PathBuf::from).unwrap_or_default(),
+        None => args.file.file_stem().map(PathBuf::from).unwrap_or_default(),
     };
-    if same_file(&output, &args.script) {
+    if same_file(&output, &args.file) {
         return Err(Error::new(format!("`{}` is the script itself", output.display()))
             .with_hint("name the tool with `-o FILE`"));
     }
@@ -41,7 +47,7 @@ pub(crate) fn build(args: BuildArgs) -> Result<ExitCode, Error> {
     let config = command::typed_settings(&args.what.config)?;
     let request = Request {
         script: skep_script::Options {
-            params: args.params,
+            params: args.more,
             named,
             allow_unsafe: args.what.allow_unsafe,
             config,

@@ -11,6 +11,7 @@ mod buffers;
 mod docs;
 mod doctor;
 mod kprobes;
+mod link;
 mod load;
 mod maps;
 mod network;

@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
 use skep_engine::{AttachOptions, NetfilterFamily, NetfilterHook, NetfilterStage, Spot, TcDirection, XdpMode};
-pub use skep_engine::{PerfEvent as PerfSample, SampleRate as Rate};
+pub use skep_engine::{PerfEvent as PerfSample, Position, SampleRate as Rate};
 use skep_sys::bpf::MapFd;
 
 use super::UsdtIds;
@@ -80,6 +80,7 @@ impl<'a> Options<'a> {
             places: &options.places,
             sample,
             netfilter: options.netfilter.map(numbers),
+            position: options.position,
             ..Options::default()
         }
     }
@@ -99,20 +100,6 @@ fn numbers(at: NetfilterHook) -> (u32, u32) {
         NetfilterStage::Postrouting => 4,
     };
     (family, hook)
-}
-
-/// A place in a hook's list.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Position {
-    /// Behind those that are there.
-    #[default]
-    Last,
-    /// Before those that are there.
-    First,
-    /// Before the program of this id.
-    Before(u32),
-    /// Behind the program of this id.
-    After(u32),
 }
 
 /// The two maps of `usdt.bpf.h`, and which of their places are taken.

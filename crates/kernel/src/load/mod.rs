@@ -198,10 +198,11 @@ fn fill_slots(spec: &Spec, objects: &mut Objects) {
                     objects.programs.get(program.0 as usize).and_then(Option::as_ref).map(AsFd::as_fd),
                     format!("program `{}`", spec.program(*program).name),
                 ),
+                Slot::Extern(id) => (None, format!("`{}` of another object", spec.external(*id).name)),
             };
             let Some(fd) = fd else {
-                problems
-                    .push(Error::new(format!("slot {index} of map `{}` stays empty: {what} is not loaded", map.name)));
+                let why = if matches!(slot, Slot::Extern(_)) { "is not linked in" } else { "is not loaded" };
+                problems.push(Error::new(format!("slot {index} of map `{}` stays empty: {what} {why}", map.name)));
                 continue;
             };
             let value = (fd.as_raw_fd() as u32).to_ne_bytes();

@@ -168,7 +168,9 @@ mod tests {
 
     #[test]
     fn names_are_cut_as_libbpf_cuts_them() {
-        let data = || MapOrigin::Data(DataSection { kind: DataKind::Data, datasec: None, variables: Vec::new() });
+        let data = || {
+            MapOrigin::Data(DataSection { kind: DataKind::Data, align_bytes: 8, datasec: None, variables: Vec::new() })
+        };
         assert_eq!(kernel_name("bootstrap_bpf", &map(".rodata", data())), "bootstra.rodata");
         assert_eq!(kernel_name("bootstrap_bpf", &map(".bss", data())), "bootstra.bss");
         assert_eq!(kernel_name("bootstrap_bpf", &map(".data.counters", data())), ".data.counters");

@@ -226,7 +226,7 @@ impl<'a> Unit<'a> {
         if let Some(map) = data.map {
             return map;
         }
-        let section = DataSection { kind, datasec: None, variables: Vec::new() };
+        let section = DataSection { kind, align_bytes: 8, datasec: None, variables: Vec::new() };
         let flags = if kind == DataKind::Rodata { BPF_F_RDONLY_PROG } else { 0 };
         let map =
             self.add_map(Map { flags, origin: MapOrigin::Data(section), ..Map::new(name, MapType::ARRAY, 4, 0, 1) });

@@ -16,7 +16,7 @@ use skep_btf::{Btf, FuncLinkage, Type, TypeId, VarLinkage};
 use super::Reader;
 use super::file::MAX_NAME_BYTES;
 use crate::map::{Map, MapContents, MapOrigin, MapType, Pinning, Slot};
-use crate::{FuncId, MapId};
+use crate::{Extern, ExternId, ExternKind, FuncId, MapId};
 
 /// More members than any definition has. One damaged struct may stand behind every map.
 const MAX_MEMBERS: usize = 64;
@@ -61,12 +61,7 @@ impl Reader<'_, '_> {
             }
             let name = var.name().to_owned();
             if var.linkage() == VarLinkage::EXTERN {
-                self.extern_maps.insert(name.clone());
-                self.warn_with(
-                    name,
-                    "the map is declared extern, but no definition is linked in",
-                    Some("link the objects first, with `bpftool gen object`".to_owned()),
-                );
+                // It has no bytes here: an extern, if an instruction or a slot refers to it.
                 continue;
             }
             let (off, end) = (u64::from(entry.offset), u64::from(entry.offset) + u64::from(entry.size));
@@ -77,7 +72,8 @@ impl Reader<'_, '_> {
                 );
                 continue;
             }
-            let (map, values_off) = self.define(&btf, &name, var.type_id(), false);
+            let (mut map, values_off) = self.define(&btf, &name, var.type_id(), false);
+            map.linkage = self.linkage_at(section, off, &name);
             let slotted = values_off.map(|values| (off + u64::from(values), end));
             let id = self.add_map(map);
             self.map_at.insert((section, off), id);
@@ -227,12 +223,14 @@ impl Reader<'_, '_> {
             let addend =
                 reloc.addend.or_else(|| self.word64(section, reloc.offset).map(|word| word as i64)).unwrap_or(0);
             let place = symbol.section.zip(symbol.value.checked_add_signed(addend));
+            let external = self.extern_of_symbol.get(&reloc.symbol).copied();
+            let external = external.or_else(|| self.untyped_extern(reloc.symbol, self.spec.map(id).map_type));
             let slot = match place {
+                None => external.filter(|it| self.spec.external(*it).kind.is_of_object()).map(Slot::Extern),
                 Some(place) if self.spec.map(id).map_type == MapType::PROG_ARRAY => {
                     self.program_at(place).map(Slot::Program)
                 }
                 Some(place) => self.map_at.get(&place).copied().map(Slot::Map),
-                None => None,
             };
             let name = symbol.name.clone();
             let map = &mut self.spec.maps[id.0 as usize];
@@ -257,6 +255,24 @@ impl Reader<'_, '_> {
                 }
             }
         }
+    }
+
+    /// An extern for a slot that names something of another object. Compilers before LLVM 18 or so describe functions only when code calls
+    /// them.
+    fn untyped_extern(&mut self, index: usize, of: MapType) -> Option<ExternId> {
+        let symbol = &self.elf.symbols[index];
+        if !symbol.undefined || symbol.is_local() || symbol.name.is_empty() {
+            return None;
+        }
+        let kind = match of {
+            MapType::PROG_ARRAY => ExternKind::Function { proto: TypeId::VOID },
+            _ => ExternKind::Map { type_id: TypeId::VOID },
+        };
+        let id = ExternId(self.spec.externs.len() as u32);
+        let name = symbol.name.clone().into_owned();
+        self.spec.externs.push(Extern { name, weak: symbol.is_weak(), btf_id: None, kind });
+        self.extern_of_symbol.insert(index, id);
+        Some(id)
     }
 
     pub(super) fn program_at(&self, place: (usize, u64)) -> Option<crate::ProgId> {
@@ -289,7 +305,7 @@ pub(super) fn settle_sizes(map: &mut Map) {
 }
 
 /// The number of a `__uint` or `__ulong` member.
-fn number_of(btf: &Btf, member: TypeId) -> Option<u64> {
+pub(crate) fn number_of(btf: &Btf, member: TypeId) -> Option<u64> {
     match btf.resolve(member).ok()?.1 {
         Type::Ptr(ptr) => match btf.resolve(ptr.type_id()).ok()?.1 {
             Type::Array(array) => Some(u64::from(array.len())),

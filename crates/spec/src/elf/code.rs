@@ -95,12 +95,10 @@ impl Reader<'_, '_> {
             self.spec.functions.push(Function {
                 section_off_bytes: symbol.value,
                 linkage: linkage(symbol),
+                hidden: !symbol.is_local() && symbol.is_hidden(),
                 ..Function::new(&symbol.name, &code.name, insns)
             });
             self.section_of.push(section);
-            if !symbol.is_local() && symbol.is_hidden() {
-                self.hidden.insert(id);
-            }
             match self.function_at.entry((section, symbol.value)) {
                 Entry::Vacant(place) => {
                     place.insert(id);
@@ -117,12 +115,11 @@ impl Reader<'_, '_> {
         for index in 0..self.spec.functions.len() {
             let function = &self.spec.functions[index];
             let text = function.section == ".text";
+            // A hidden global function outside `.text` is still meant to be entered; it counts as static only when called.
             let entry = match function.linkage {
                 Linkage::Static => false,
-                Linkage::Global | Linkage::Weak => !text || lone,
+                Linkage::Global | Linkage::Weak => !text || lone && !function.hidden,
             };
-            // A hidden global function outside `.text` is still meant to be entered; it counts as static only when called.
-            let entry = entry || (!text && self.hidden.contains(&FuncId(index as u32)));
             if !entry {
                 continue;
             }
@@ -184,8 +181,8 @@ impl Reader<'_, '_> {
     }
 }
 
-fn linkage(symbol: &Symbol<'_>) -> Linkage {
-    if symbol.is_local() || symbol.is_hidden() {
+pub(super) fn linkage(symbol: &Symbol<'_>) -> Linkage {
+    if symbol.is_local() {
         Linkage::Static
     } else if symbol.is_weak() {
         Linkage::Weak

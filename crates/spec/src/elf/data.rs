@@ -4,8 +4,10 @@
 use skep_btf::{Type, VarLinkage};
 
 use super::Reader;
+use super::code::linkage;
 use super::file::MAX_NAME_BYTES;
 use super::file::{SHT_NOBITS, SHT_PROGBITS, STT_NOTYPE, STT_OBJECT};
+use crate::function::Linkage;
 use crate::map::{
     BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, DataKind, DataSection, Map, MapContents, MapOrigin, MapType, Variable,
 };
@@ -23,7 +25,8 @@ impl Reader<'_, '_> {
                 continue;
             };
             let variables = self.variables(index);
-            let data = DataSection { kind, datasec: self.datasec_of(index), variables };
+            let align_bytes = section.align.clamp(1, MAX_ALIGN_BYTES) as u32;
+            let data = DataSection { kind, align_bytes, datasec: self.datasec_of(index), variables };
             let contents =
                 if section.kind == SHT_NOBITS { MapContents::Empty } else { MapContents::Data(section.data.to_vec()) };
             for reloc in section.relocs.iter().take(1) {
@@ -61,7 +64,17 @@ impl Reader<'_, '_> {
     fn fill_arena(&mut self, section: usize, data: DataSection, contents: MapContents) {
         let arena = self.spec.maps().find(|(_, map)| map.map_type == MapType::ARENA).map(|(id, _)| id);
         let Some(id) = arena else {
-            self.warn(".addr_space.1", "holds globals of an arena, but the object has no map of type arena");
+            self.warn(ARENA_SECTION, "holds globals of an arena, but the object has no map of type arena");
+            // It may be linked with one that has.
+            let map = Map {
+                contents,
+                origin: MapOrigin::Arena(data),
+                linkage: Linkage::Static,
+                autocreate: false,
+                ..Map::new(ARENA_SECTION, MapType::ARENA, 0, 0, 0)
+            };
+            let id = self.add_map(map);
+            self.map_of_section.insert(section, id);
             return;
         };
         let map = &mut self.spec.maps[id.0 as usize];
@@ -71,8 +84,8 @@ impl Reader<'_, '_> {
     }
 
     /// The variables of a data section: from the types when they describe it, else from the symbols.
-    fn variables(&self, section: usize) -> Vec<Variable> {
-        let mut variables: Vec<Variable> = match (&self.spec.btf, self.datasec_of(section)) {
+    fn variables(&mut self, section: usize) -> Vec<Variable> {
+        let mut variables: Vec<Variable> = match (self.btf(), self.datasec_of(section)) {
             (Some(btf), Some(datasec)) => {
                 let Ok(Type::Datasec(datasec)) = btf.type_by_id(datasec) else { return Vec::new() };
                 datasec
@@ -84,6 +97,7 @@ impl Reader<'_, '_> {
                             size_bytes: entry.size,
                             type_id: Some(var.type_id()),
                             global: var.linkage() != VarLinkage::STATIC,
+                            linkage: self.linkage_at(section, entry.offset.into(), var.name()),
                         }),
                         _ => None,
                     })
@@ -102,6 +116,7 @@ impl Reader<'_, '_> {
                         size_bytes: u32::try_from(symbol.size).ok()?,
                         type_id: None,
                         global: !symbol.is_local() && !symbol.is_hidden(),
+                        linkage: linkage(symbol),
                     })
                 })
                 .collect(),
@@ -109,7 +124,23 @@ impl Reader<'_, '_> {
         variables.sort_by_key(|variable| variable.off_bytes);
         variables
     }
+
+    /// Who may see the variable `name` at `off` of a section, which the file's symbols say and the types only half.
+    pub(super) fn linkage_at(&mut self, section: usize, off: u64, name: &str) -> Linkage {
+        let elf = self.elf;
+        let symbols = self.symbol_at.entry(section).or_insert_with(|| {
+            let shared = elf.symbols_in(section).filter(|symbol| !symbol.is_local());
+            shared.map(|symbol| ((symbol.value, symbol.name.as_ref()), linkage(symbol))).collect()
+        });
+        symbols.get(&(off, name)).copied().unwrap_or(Linkage::Static)
+    }
 }
+
+/// Where globals of an arena stand, and the name of the map that stands for an arena of another object.
+pub(crate) const ARENA_SECTION: &str = ".addr_space.1";
+
+/// A page, the most that any kernel gives a map's value; damaged files say more.
+const MAX_ALIGN_BYTES: u64 = 4096;
 
 fn kind_of(name: &str) -> Option<DataKind> {
     let is = |stem: &str| name.strip_prefix(stem).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
@@ -119,7 +150,7 @@ fn kind_of(name: &str) -> Option<DataKind> {
         Some(DataKind::Data)
     } else if is(".bss") {
         Some(DataKind::Bss)
-    } else if name == ".addr_space.1" {
+    } else if name == ARENA_SECTION {
         Some(DataKind::Arena)
     } else {
         None

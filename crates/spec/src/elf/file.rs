@@ -79,6 +79,8 @@ pub(crate) struct Section<'a> {
     pub(crate) flags: u64,
     /// Size in bytes, which for a section without bytes (`SHT_NOBITS`) may be anything.
     pub(crate) size: u64,
+    /// What its address must be a multiple of; 0 and 1 are the same.
+    pub(crate) align: u64,
     /// Its bytes; empty for a section without bytes.
     pub(crate) data: &'a [u8],
     /// Relocations that apply to it, by offset.
@@ -167,6 +169,7 @@ impl<'a> ElfFile<'a> {
                 kind: header.sh_type(endianness).0,
                 flags: header.sh_flags(endianness).0,
                 size: header.sh_size(endianness),
+                align: header.sh_addralign(endianness),
                 data,
                 relocs: Vec::new(),
             });

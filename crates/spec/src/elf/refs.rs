@@ -78,12 +78,12 @@ impl Reader<'_, '_> {
         if raw.code == CALL {
             if let Some(&external) = self.extern_of_symbol.get(&reloc.symbol) {
                 return match self.spec.external(external).kind {
-                    ExternKind::Kfunc { .. } => Ok(RefTarget::ExternCall(external)),
+                    ExternKind::Kfunc { .. } | ExternKind::Function { .. } => Ok(RefTarget::ExternCall(external)),
                     _ => Err("it is called, but declared as a variable".to_owned()),
                 };
             }
             let Some(target) = symbol.section else {
-                return Err(self.undefined(symbol));
+                return Err(Self::undefined(symbol));
             };
             if reloc.addend.is_none() && raw.src_reg != BPF_PSEUDO_CALL {
                 return Err("the call is not one of a function".to_owned());
@@ -108,7 +108,7 @@ impl Reader<'_, '_> {
             return Ok(RefTarget::Extern(external));
         }
         let Some(target) = symbol.section else {
-            return Err(self.undefined(symbol));
+            return Err(Self::undefined(symbol));
         };
         let off = symbol.value.checked_add_signed(addend);
         let place = &elf.sections[target];
@@ -204,11 +204,9 @@ impl Reader<'_, '_> {
     }
 
     /// Why a symbol that is defined nowhere cannot be used.
-    fn undefined(&self, symbol: &Symbol<'_>) -> String {
+    fn undefined(symbol: &Symbol<'_>) -> String {
         if !symbol.undefined {
             "it is defined in no section".to_owned()
-        } else if self.extern_maps.contains(symbol.name.as_ref()) {
-            "it is a map of another object, which is not linked in".to_owned()
         } else {
             "it is undefined, and nothing in the object's types says what it is".to_owned()
         }

@@ -25,6 +25,7 @@ use object::{
 use skep_btf::{Btf, Builder};
 use skep_insn::{Endian, RawInsn, slots_to_bytes};
 
+use super::data::ARENA_SECTION;
 use super::file::reloc_type::{R_BPF_64_32, R_BPF_64_64, R_BPF_64_ABS64};
 use crate::function::{Linkage, RefTarget};
 use crate::map::{DataKind, MapContents, MapOrigin, Slot};
@@ -43,11 +44,11 @@ pub fn write(spec: &Spec) -> Result<Vec<u8>, Error> {
     let mut writer = Writer::new(spec)?;
     writer.place_functions();
     writer.write_license_and_version()?;
+    writer.write_externs();
     writer.write_data_sections()?;
     writer.write_maps()?;
     writer.write_struct_ops()?;
     writer.write_jump_tables()?;
-    writer.write_externs();
     writer.write_code()?;
     writer.write_types()?;
     writer.object.write().map_err(|err| Error::new(format!("the object cannot be written: {err}")))
@@ -178,8 +179,7 @@ impl<'s> Writer<'s> {
             let section = self.section(&name, SectionKind::Text);
             let scope = match function.linkage {
                 Linkage::Static if entries[index] => SymbolScope::Linkage,
-                Linkage::Static => SymbolScope::Compilation,
-                Linkage::Global | Linkage::Weak => SymbolScope::Dynamic,
+                linkage => scope(linkage, function.hidden),
             };
             let size = function.insns.len() as u64 * 8;
             let symbol = self.symbol(&function.name, SymbolKind::Text, scope, section, off, size);
@@ -210,7 +210,8 @@ impl<'s> Writer<'s> {
         for (id, map) in self.spec.maps() {
             let Some(data) = map.data_section() else { continue };
             let arena = data.kind == DataKind::Arena;
-            let name = if arena { ".addr_space.1" } else { &map.name };
+            let name = if arena { ARENA_SECTION } else { &map.name };
+            let align = u64::from(data.align_bytes).max(1).next_power_of_two();
             let size = if arena {
                 let end = data.variables.iter().map(|it| u64::from(it.off_bytes) + u64::from(it.size_bytes)).max();
                 end.unwrap_or(0)
@@ -226,14 +227,15 @@ impl<'s> Writer<'s> {
             if let MapContents::Data(bytes) = &map.contents {
                 let mut bytes = bytes.clone();
                 bytes.resize(usize::try_from(size).unwrap_or(bytes.len()).max(bytes.len()), 0);
-                self.object.append_section_data(section, &bytes, 8);
+                self.object.append_section_data(section, &bytes, align);
             } else {
-                self.object.append_section_bss(section, size, 8);
+                self.object.append_section_bss(section, size, align);
             }
             for variable in &data.variables {
-                let scope = if variable.global { SymbolScope::Dynamic } else { SymbolScope::Compilation };
+                let scope = scope(variable.linkage, !variable.global);
                 let (off, size) = (u64::from(variable.off_bytes), u64::from(variable.size_bytes));
-                self.symbol(&variable.name, SymbolKind::Data, scope, section, off, size);
+                let symbol = self.symbol(&variable.name, SymbolKind::Data, scope, section, off, size);
+                self.object.symbol_mut(symbol).weak = variable.linkage == Linkage::Weak;
             }
             let symbol = self.object.section_symbol(section);
             self.data_symbols.insert(id, symbol);
@@ -341,6 +343,7 @@ impl<'s> Writer<'s> {
         let MapContents::Slots(slots) = &map.contents else { return Ok(()) };
         for (index, slot) in slots {
             let symbol = match slot {
+                Slot::Extern(id) => self.extern_symbols.get(id.0 as usize).copied(),
                 Slot::Map(id) => self.map_symbols.get(id).copied(),
                 Slot::Program(id) => self
                     .spec
@@ -364,7 +367,20 @@ impl<'s> Writer<'s> {
 
 /// Whether a map is a variable of `.maps`.
 fn is_variable(map: &Map) -> bool {
+    // An arena of another object has only its globals here.
+    if matches!(map.origin, MapOrigin::Arena(_)) && map.name == ARENA_SECTION {
+        return false;
+    }
     matches!(map.origin, MapOrigin::Btf | MapOrigin::Legacy | MapOrigin::Made | MapOrigin::Arena(_))
+}
+
+/// Who sees a symbol.
+fn scope(linkage: Linkage, hidden: bool) -> SymbolScope {
+    match linkage {
+        Linkage::Static => SymbolScope::Compilation,
+        Linkage::Global | Linkage::Weak if hidden => SymbolScope::Linkage,
+        Linkage::Global | Linkage::Weak => SymbolScope::Dynamic,
+    }
 }
 
 fn nowhere(name: &str) -> Error {

@@ -9,7 +9,6 @@
 
 use skep_btf::{Btf, Builder, FuncLinkage, Kind, Type, TypeDef, TypeId};
 
-use crate::function::Linkage;
 use crate::resolved::FuncInfo;
 use crate::target::Feature;
 use crate::{ProgType, Spec, Target};
@@ -101,7 +100,7 @@ impl<'a> ArgCtx<'a> {
 
 /// Whether a function that looks global will be marked static when the types are uploaded.
 fn verified_with_callers(spec: &Spec, func: TypeId) -> bool {
-    spec.functions.iter().any(|it| it.btf_func == Some(func) && it.linkage == Linkage::Static)
+    spec.functions.iter().any(|it| it.btf_func == Some(func) && it.is_static())
 }
 
 /// Whether an argument of this type is not yet what the kernel looks for, but may stand for a context.

@@ -9,6 +9,7 @@ use super::needs::Needs;
 use super::types::Types;
 use super::{Problem, kconfig, kconfig_map};
 use crate::map::MapContents;
+use crate::nearest::did_you_mean;
 use crate::resolved::AttachBtf;
 use crate::target::Feature;
 use crate::{Extern, ExternId, ExternKind, MapId, Spec, Target};
@@ -65,6 +66,9 @@ pub(super) fn resolve(spec: &Spec, needs: &Needs, target: &dyn Target, types: &m
             ExternKind::TypedKsym { type_id } => variable(spec, external, type_id, types),
             ExternKind::TypelessKsym => address(external, &symbols),
             ExternKind::Kfunc { proto } => function(spec, external, proto, types),
+            ExternKind::Function { .. } | ExternKind::Variable { .. } | ExternKind::Map { .. } => {
+                unlinked(spec, external)
+            }
         };
         values[id.0 as usize] = Some(value.unwrap_or_else(Value::Missing));
     }
@@ -80,6 +84,26 @@ fn initial(spec: &Spec, map: MapId) -> Vec<u8> {
 
 fn missing(external: &Extern, why: &str) -> Problem {
     Problem::new(format!("extern `{}`: {why}", external.name))
+}
+
+/// What another object should have defined.
+fn unlinked(spec: &Spec, external: &Extern) -> Result<Value, Problem> {
+    if external.weak {
+        return Ok(Value::Absent);
+    }
+    let near = match external.kind {
+        ExternKind::Function { .. } => {
+            did_you_mean(&external.name, spec.functions.iter().map(|function| function.name.as_str()))
+        }
+        ExternKind::Map { .. } => did_you_mean(&external.name, spec.maps.iter().map(|map| map.name.as_str())),
+        _ => did_you_mean(&external.name, spec.variables().map(|(_, variable)| variable.name.as_str())),
+    };
+    let name = &external.name;
+    let hint = near.unwrap_or_else(|| match external.kind {
+        ExternKind::Function { .. } => format!("link the object that defines it, or declare a function of the kernel with `__ksym`: `extern ... {name}(...) __ksym;`"),
+        _ => "link the object that defines it: `skep build A.bpf.c B.bpf.c -o BOTH.bpf.o`".to_owned(),
+    });
+    Err(missing(external, &format!("no object defines this {}", external.kind.noun())).hint(hint))
 }
 
 /// Answers to one question for many names, or why there are none.

@@ -197,16 +197,15 @@ impl<'a> Linker<'a> {
 
     fn explain(&mut self, at: InsnIdx, external: ExternId, place: Option<String>) {
         let found = self.spec.external(external);
-        let what = match found.kind {
-            ExternKind::Kconfig { .. } => "configuration value",
-            ExternKind::Kfunc { .. } => "kernel function",
-            ExternKind::TypedKsym { .. } | ExternKind::TypelessKsym => "kernel symbol",
-        };
         let outcome = match place {
             Some(place) => Outcome::Found { external, place },
             None => Outcome::Absent { external },
         };
-        self.out.explanations.push(Explanation { insn: at, asked: format!("{what} {}", found.name), outcome });
+        self.out.explanations.push(Explanation {
+            insn: at,
+            asked: format!("{} {}", found.kind.noun(), found.name),
+            outcome,
+        });
     }
 
     /// A load of an extern variable, or of the address of an extern function.

@@ -60,7 +60,7 @@ impl Needs {
             match external.kind {
                 ExternKind::TypedKsym { .. } => types.declare(&external.name),
                 ExternKind::Kfunc { .. } => types.declare(essential_name(&external.name)),
-                ExternKind::Kconfig { .. } | ExternKind::TypelessKsym => {}
+                _ => {}
             }
         }
         for &id in &self.programs {

@@ -52,6 +52,10 @@ pub(super) fn relocate(
 }
 
 fn offer(resolver: &mut Resolver<'_>, types: &mut Types<'_>) -> Result<(), Problem> {
+    if let Some(core) = types.core() {
+        resolver.offer(&core.btf, &core.found);
+        return Ok(());
+    }
     let kernel = types.kernel()?;
     resolver.offer(&kernel.btf, &kernel.found);
     if resolver.needs_modules()

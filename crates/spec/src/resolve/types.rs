@@ -58,11 +58,19 @@ impl<'t> Types<'t> {
     pub(super) fn kernel(&mut self) -> Result<&Scanned, Problem> {
         let kernel = self.kernel.get_or_insert_with(|| match self.target.btf_with(&self.names) {
             Ok(Some((btf, found))) => Ok(Scanned { btf, found }),
-            Ok(None) => Err(Problem::new("this kernel has no type information (BTF), which the program needs")
-                .hint("use a kernel built with CONFIG_DEBUG_INFO_BTF=y".to_string())),
+            Ok(None) => Err(Problem::new("this kernel has no type information (BTF), which the program needs").hint(
+                "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, or give its types with `--btf FILE`".to_string(),
+            )),
             Err(err) => Err(Problem::new(format!("the kernel's type information (BTF) cannot be read: {err}"))),
         });
         kernel.as_ref().map_err(Clone::clone)
+    }
+
+    /// Types from elsewhere for CO-RE, and the needed names in them.
+    pub(super) fn core(&self) -> Option<Scanned> {
+        let btf = self.target.core_btf()?;
+        let found = btf.find_all(&self.names);
+        Some(Scanned { btf, found })
     }
 
     /// The types of all modules. The first call reads and scans them.

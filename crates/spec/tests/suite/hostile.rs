@@ -2,7 +2,7 @@
 //!
 //! The changes are made by a fixed rule, so a failure can be repeated: its number is in the message.
 
-use crate::support;
+use crate::support::{self, Dice};
 use skep_spec::{Spec, elf};
 
 fn objects() -> Vec<(String, Vec<u8>)> {
@@ -14,18 +14,6 @@ fn objects() -> Vec<(String, Vec<u8>)> {
         }
     }
     objects
-}
-
-/// xorshift64*: good enough to choose places, and the same everywhere.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % sides
-    }
 }
 
 #[test]
@@ -44,7 +32,7 @@ fn changed_bytes_never_bring_the_reader_down() {
     const VALUES: [u8; 8] = [0, 1, 0x7f, 0x80, 0xff, 4, 8, 0x40];
     let mut opened = 0;
     for (name, bytes) in objects() {
-        let mut dice = Dice(0x5eed);
+        let mut dice = Dice::new();
         for round in 0..3000 {
             let mut changed = bytes.clone();
             for _ in 0..=dice.roll(4) {

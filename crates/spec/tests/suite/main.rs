@@ -5,6 +5,8 @@ mod edit;
 mod elf;
 mod hostile;
 mod libbpf;
+mod merge;
+mod minimal;
 mod resolve;
 mod support;
 mod write;

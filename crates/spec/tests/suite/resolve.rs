@@ -19,12 +19,12 @@ use crate::support::{self, compile};
 
 /// A machine of facts.
 #[derive(Default)]
-struct Machine {
-    btf: Option<Btf>,
-    modules: Vec<(String, Btf)>,
-    symbols: HashMap<String, u64>,
-    config: HashMap<String, String>,
-    lacks: Vec<Feature>,
+pub(crate) struct Machine {
+    pub(crate) btf: Option<Btf>,
+    pub(crate) modules: Vec<(String, Btf)>,
+    pub(crate) symbols: HashMap<String, u64>,
+    pub(crate) config: HashMap<String, String>,
+    pub(crate) lacks: Vec<Feature>,
 }
 
 impl Target for Machine {

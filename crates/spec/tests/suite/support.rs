@@ -99,3 +99,20 @@ pub(crate) fn corpus() -> Vec<PathBuf> {
     objects.sort();
     objects
 }
+
+/// xorshift64*: good enough to choose places, and the same everywhere.
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new() -> Dice {
+        Dice(0x5eed)
+    }
+
+    /// A number from 0 to `sides` - 1.
+    pub(crate) fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % sides
+    }
+}

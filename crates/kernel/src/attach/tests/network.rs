@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use skep_engine::{Link, TcDirection, XdpMode};
+use skep_engine::{AttachOptions, Link, TcDirection, XdpMode};
 use skep_spec::{AttachPoint, AttachType, ProgType};
 use skep_sys::Errno;
 use skep_sys::bpf::{LinkKind, MapCreate};
@@ -221,9 +221,15 @@ fn tcx_programs_stand_in_the_order_that_was_asked_for() {
     let sandbox = Sandbox::new();
     let [a, b, c] = [(); 3].map(|()| tc_program(None));
     let id = |counter: &Counter| counter.fd.info().unwrap().id;
+    let first = AttachOptions {
+        interface: Some("sk1".into()),
+        net_namespace: Some(sandbox.path.clone()),
+        position: Position::First,
+        ..AttachOptions::default()
+    };
     let held = [
         a.attached(&sandbox.options("sk1")),
-        b.attached(&Options { position: Position::First, ..sandbox.options("sk1") }),
+        b.attached(&Options::from_engine(&first)),
         c.attached(&Options { position: Position::Before(id(&a).0), ..sandbox.options("sk1") }),
     ];
     let index = sandbox.interface("sk1").index;

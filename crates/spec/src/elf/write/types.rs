@@ -4,8 +4,9 @@ use object::write::SectionId;
 use object::{SectionKind, SymbolKind, SymbolScope};
 use skep_btf::{Builder, IntEncoding, Kind, MemberDef, SecVar, Type, TypeDef, TypeId, VarLinkage};
 
-use super::{Writer, is_variable, nowhere};
+use super::{Writer, is_variable, nowhere, scope};
 use crate::elf::file::reloc_type::R_BPF_64_ABS64;
+use crate::function::Linkage;
 use crate::map::{MapContents, MapType, Pinning};
 use crate::{Error, Map};
 
@@ -42,9 +43,11 @@ impl Writer<'_> {
             };
             let total = size as usize + n_slots * 8;
             let off = self.object.append_section_data(section, &vec![0; total], 8);
-            let symbol = self.symbol(&map.name, SymbolKind::Data, SymbolScope::Dynamic, section, off, total as u64);
+            let scope = scope(map.linkage, false);
+            let symbol = self.symbol(&map.name, SymbolKind::Data, scope, section, off, total as u64);
+            self.object.symbol_mut(symbol).weak = map.linkage == Linkage::Weak;
             self.map_symbols.insert(id, symbol);
-            let type_id = self.variable(&map.name, type_id)?;
+            let type_id = self.variable(".maps", &map.name, type_id)?;
             entries.push(SecVar { type_id, offset: off as u32, size: total as u32 });
             slots.push((map, off + u64::from(size)));
         }
@@ -52,7 +55,18 @@ impl Writer<'_> {
             self.relocate_slots(section, off, map)?;
         }
         let end = entries.last().map_or(0, |entry| entry.offset + entry.size);
+        entries.extend(self.extern_maps());
         self.set_datasec(".maps", end, &entries)
+    }
+
+    /// The maps of other objects, which have no place yet.
+    fn extern_maps(&self) -> Vec<SecVar> {
+        let Some(btf) = &self.btf else { return Vec::new() };
+        let Some(Ok(Type::Datasec(datasec))) = btf.find(".maps", Kind::DATASEC).map(|id| btf.type_by_id(id)) else {
+            return Vec::new();
+        };
+        let is_extern = |id| matches!(btf.type_by_id(id), Ok(Type::Var(var)) if var.linkage() == VarLinkage::EXTERN);
+        datasec.vars().filter(|entry| is_extern(entry.type_id)).map(|entry| SecVar { offset: 0, ..entry }).collect()
     }
 
     pub(super) fn write_struct_ops(&mut self) -> Result<(), Error> {
@@ -86,7 +100,7 @@ impl Writer<'_> {
                         .ok_or_else(|| nowhere(&map.name))?;
                     self.relocate(section, at + u64::from(*off), symbol, R_BPF_64_ABS64)?;
                 }
-                let type_id = self.variable(&map.name, ops.type_id)?;
+                let type_id = self.variable(name, &map.name, ops.type_id)?;
                 entries.push(SecVar { type_id, offset: at as u32, size: bytes.len() as u32 });
             }
             let known = self.btf.as_ref().is_some_and(|btf| btf.find(name, Kind::DATASEC).is_some());
@@ -98,9 +112,15 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// The `VAR` called `name`, made to have type `type_id`.
-    fn variable(&mut self, name: &str, type_id: TypeId) -> Result<TypeId, Error> {
-        let known = self.btf.as_ref().and_then(|btf| btf.find(name, Kind::VAR));
+    /// The `VAR` called `name` of a section, made to have type `type_id`.
+    fn variable(&mut self, section: &str, name: &str, type_id: TypeId) -> Result<TypeId, Error> {
+        // Variables of other sections may have the same name.
+        let known = self.btf.as_ref().and_then(|btf| match btf.find(section, Kind::DATASEC).map(|id| btf.type_by_id(id)) {
+            Some(Ok(Type::Datasec(datasec))) => datasec.vars().map(|entry| entry.type_id).find(
+                |&id| matches!(btf.type_by_id(id), Ok(Type::Var(var)) if var.name() == name && var.linkage() != VarLinkage::EXTERN),
+            ),
+            _ => None,
+        });
         let types = self.types.as_mut().ok_or_else(|| nowhere(name))?;
         let result = match known {
             Some(id) => {
