@@ -207,7 +207,8 @@ tools! {
     xfsdist "xfsdist" [Kprobes, Zram, Program("mkfs.xfs"), Symbol("xfs_file_open")] at_end write_to_xfs
         => "@us[xfs_file_fsync]:", debian [] "@us[xfs_file_fsync]:";
     biolatency_kp "biolatency-kp" [Kprobes, BlockDevice] at_end write_to_disk => "[#* ... |*" with {
-        "blk_account_io_start" => "blk_mq_start_request", "blk_account_io_done" => "blk_mq_end_request"
+        "__blk_account_io_" => "no_such_", "blk_account_io_start" => "blk_mq_start_request",
+        "blk_account_io_done" => "blk_mq_end_request"
     };
 
     // Rights and memory.
