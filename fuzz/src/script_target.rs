@@ -141,7 +141,7 @@ impl skep_script::Target for Machine<'_> {
     }
 
     fn user_symbol(&self, _: &Path, name: &str) -> Result<Option<UserSymbol>, TargetError> {
-        Ok((name == "main").then_some(UserSymbol { address: 0x1000, size_bytes: 64, relative: true }))
+        Ok((name == "main").then_some(UserSymbol { address: 0x1000, size_bytes: 64, code_start: Some(0x1000) }))
     }
 
     fn file_offset(&self, _: &Path, _: u64) -> Result<Option<u64>, TargetError> {

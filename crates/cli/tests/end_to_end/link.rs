@@ -22,8 +22,8 @@ __attribute__((noinline)) int scaled(int value) { return value * factor; }
 
 fn files(name: &str) -> PathBuf {
     let folder = scratch(name);
-    std::fs::write(folder.join("counting.bpf.c"), COUNTING).unwrap();
-    std::fs::write(folder.join("scaling.c"), SCALING).unwrap();
+    std::fs::write(folder.join("counting.bpf.c"), COUNTING).expect("the scratch folder takes files");
+    std::fs::write(folder.join("scaling.c"), SCALING).expect("the scratch folder takes files");
     folder
 }
 
