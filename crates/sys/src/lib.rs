@@ -11,7 +11,7 @@
 //! | events, network devices, sockets | [`perf_event`], [`netlink`], [`netns`], [`socket`] |
 //! | kernel file systems without mounting them | [`mount`], [`tracefs`], [`bpffs`] |
 //! | facts about the machine and this process | [`cpu`], [`version`], [`caps`], [`memlock`], [`kallsyms`], [`kconfig`] |
-//! | files of people, and those of other processes | [`file`], [`inside`] |
+//! | files of people, and those of other processes | [`file`](mod@file), [`inside`] |
 //! | waiting, and undoing after death | [`epoll`], [`signal`], [`child`], [`undo`] |
 
 mod errno;

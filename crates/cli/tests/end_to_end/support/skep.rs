@@ -34,7 +34,14 @@ pub(crate) fn call<S: AsRef<OsStr>>(args: &[S]) -> Outcome {
 
 /// Runs a prepared command to its end.
 pub(crate) fn finish(command: &mut Command) -> Outcome {
-    let out = command.stdin(Stdio::null()).output().expect("skep starts");
+    command.stdin(Stdio::null());
+    let out = loop {
+        match command.output() {
+            // A program that was just written: another thread's child had it open for writing until its execve(2).
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+            out => break out.expect("skep starts"),
+        }
+    };
     Outcome {
         status: out.status,
         stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
