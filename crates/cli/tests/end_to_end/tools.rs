@@ -394,7 +394,10 @@ fn pass_bytes() {
 
 /// OpenSSL makes a key and signs with it.
 fn sign() {
-    let dir = scratch("sign");
+    // Two tools are shown this at the same time.
+    static KEYS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = KEYS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let dir = scratch(&format!("sign-{number}"));
     let key = dir.join("key");
     let key = key.to_string_lossy();
     run("openssl", &["genrsa", "-out", &key, "2048"]);
