@@ -49,7 +49,6 @@ pub mod plan;
 pub mod points;
 #[doc(hidden)]
 pub mod random;
-pub mod regex;
 pub mod render;
 pub mod source;
 pub mod structs;

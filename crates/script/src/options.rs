@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use regex_lite::Regex;
+
 use crate::points::Provider;
-use crate::regex::Regex;
 
 /// What comes with a script from outside: parameters, settings, filters.
 #[derive(Clone, Debug, Default)]

@@ -6,10 +6,10 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use regex_lite::Regex;
 use skep_engine::Error;
 use skep_run::trace::{Buffering, Format, HelperErrors};
 use skep_script::options::Mode;
-use skep_script::regex::Regex;
 use skep_script::{SourceId, Sources};
 
 use super::{Request, info, list, source};
