@@ -221,6 +221,8 @@ pub enum Action {
         top: u32,
         /// Divide values by this.
         div: u32,
+        /// An [`Action::Clear`] of this map is certain to follow: both are one step, which loses nothing that comes between.
+        cleared: bool,
     },
     /// Print the value of one key, as a value.
     PrintMapElement {

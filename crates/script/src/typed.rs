@@ -306,6 +306,8 @@ pub enum Action {
         top: u32,
         /// Divide values by this; 0 and 1 for not.
         div: u32,
+        /// The map is cleared behind this, with nothing between that could keep it from that.
+        cleared: bool,
     },
     /// `print(@m[k])`: the value of one key, printed as a value. For aggregations that cannot be read as a number.
     PrintMapElement {

@@ -12,7 +12,7 @@
 //! | kernel file systems without mounting them | [`mount`], [`tracefs`], [`bpffs`] |
 //! | facts about the machine and this process | [`cpu`], [`version`], [`caps`], [`memlock`], [`kallsyms`], [`kconfig`] |
 //! | files of people, and those of other processes | [`file`](mod@file), [`inside`] |
-//! | waiting, and undoing after death | [`epoll`], [`signal`], [`child`], [`undo`] |
+//! | waiting, and undoing after death | [`epoll`], [`signal`], [`child`], [`rcu`], [`undo`] |
 
 mod errno;
 
@@ -33,6 +33,7 @@ pub mod netlink;
 pub mod netns;
 pub mod perf_event;
 pub mod perf_ring;
+pub mod rcu;
 pub mod ringbuf;
 pub mod signal;
 pub mod socket;

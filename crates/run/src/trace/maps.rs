@@ -1,7 +1,8 @@
 //! The script's maps: reading, printing, clearing.
 //!
 //! A map that a script both prints and clears while it runs is two maps, and a number says which of them the programs use.
-//! To print and clear without losing a count, the number is changed first: the old one then holds still.
+//! To print and clear without losing a count, the number is changed first, and programs that have read it before are waited for:
+//! the old map then holds still.
 
 use skep_engine::{Entry as RawEntry, Error, MapHandle, MapId, Session};
 use skep_script::plan::{Map, Switch};
@@ -130,6 +131,7 @@ impl Generation {
             self.0 = !self.0;
             place.copy_from_slice(&u64::from(self.0).to_ne_bytes());
             handle.update(&key, &value, 0)?;
+            skep_sys::rcu::wait_for_programs();
         }
         Ok(())
     }

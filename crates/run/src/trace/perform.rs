@@ -92,9 +92,8 @@ impl<'a, 'o> Performer<'a, 'o> {
         batch: &super::reader::Batch,
         notice: &mut dyn FnMut(Notice<'_>),
     ) -> Result<Flow, Error> {
-        let mut records = batch.iter();
-        while let Some(record) = records.next() {
-            let flow = self.record(record, records.clone(), notice)?;
+        for record in batch.iter() {
+            let flow = self.record(record, notice)?;
             if flow != Flow::On {
                 return Ok(flow);
             }
@@ -103,12 +102,7 @@ impl<'a, 'o> Performer<'a, 'o> {
         Ok(Flow::On)
     }
 
-    fn record<'r>(
-        &mut self,
-        record: &'r [u8],
-        behind: impl Iterator<Item = &'r [u8]>,
-        notice: &mut dyn FnMut(Notice<'_>),
-    ) -> Result<Flow, Error> {
+    fn record(&mut self, record: &[u8], notice: &mut dyn FnMut(Notice<'_>)) -> Result<Flow, Error> {
         let plan = self.plan;
         let number = word(record, 0) as usize;
         let Some(action) = plan.actions.get(number) else { return Ok(Flow::On) };
@@ -121,8 +115,8 @@ impl<'a, 'o> Performer<'a, 'o> {
         match action {
             Action::Format { kind, format, args, span } => self.format(*kind, format, args, *span, record, notice),
             Action::PrintValue(value) => self.print_value(value, record),
-            Action::PrintMap { map, top, div } => {
-                let clears = plan.maps[*map as usize].other.is_some() && self.is_cleared_next(*map, behind);
+            Action::PrintMap { map, top, div, cleared } => {
+                let clears = *cleared && plan.maps[*map as usize].other.is_some();
                 self.print_map(*map, (*top, *div), clears)?;
             }
             Action::PrintMapElement { map, key } => self.print_element(*map, key, record),
@@ -223,21 +217,6 @@ impl<'a, 'o> Performer<'a, 'o> {
                 self.output.text.push(b'\n');
             }
         }
-    }
-
-    /// Whether the next record about a map clears it. Other CPUs' records may stand between the two, but not many.
-    fn is_cleared_next<'r>(&self, map: u32, behind: impl Iterator<Item = &'r [u8]>) -> bool {
-        let about = behind.take(64).find_map(|record| {
-            match self.plan.actions.get(word(record, 0) as usize)? {
-                Action::Clear(other) => Some((*other, true)),
-                Action::PrintMap { map: other, .. }
-                | Action::PrintMapElement { map: other, .. }
-                | Action::Zero(other) => Some((*other, false)),
-                _ => None,
-            }
-            .filter(|(other, _)| *other == map)
-        });
-        about.is_some_and(|(_, clears)| clears)
     }
 
     fn print_map(&mut self, number: u32, shape: (u32, u32), clears: bool) -> Result<(), Error> {

@@ -151,10 +151,10 @@ impl<'a> Printer<'a> {
         match action {
             Action::Format { kind, args, .. } => self.call(&format!("{kind:?}").to_lowercase(), args),
             Action::PrintValue(value) => self.call("print", std::slice::from_ref(value)),
-            Action::PrintMap { map, top, div } => {
+            Action::PrintMap { map, top, div, cleared } => {
                 write!(self.out, "print ")?;
                 self.map(*map)?;
-                write!(self.out, " top {top} div {div}")
+                write!(self.out, " top {top} div {div}{}", if *cleared { " cleared" } else { "" })
             }
             Action::PrintMapElement { map, key } => {
                 write!(self.out, "print element ")?;

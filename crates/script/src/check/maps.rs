@@ -525,7 +525,7 @@ impl<'a> Checker<'a> {
         }
         self.slot(map).printed = true;
         let [top, div] = numbers;
-        self.action(Action::PrintMap { map, top, div }, call.span)
+        self.action(Action::PrintMap { map, top, div, cleared: false }, call.span)
     }
 
     fn is_plain(&mut self, map: MapRef) -> bool {

@@ -4,7 +4,7 @@ use super::infer::Shape;
 use super::operators::statements;
 use super::{Checker, MAX_UNROLLED};
 use crate::points::Provider;
-use crate::typed::{Expr, ExprKind, Stmt, StmtKind};
+use crate::typed::{Action, Expr, ExprKind, Stmt, StmtKind};
 use crate::types::Type;
 use crate::{Diagnostic, Span, ast};
 
@@ -23,6 +23,7 @@ impl Checker<'_> {
             self.expr_stmt(tail, &mut out);
         }
         self.close_scope();
+        pair_prints_with_clears(&mut out);
         out
     }
 
@@ -324,5 +325,29 @@ fn has_effect(value: &Expr) -> bool {
         ExprKind::Ternary(_, a, b) => has_effect(a) || has_effect(b),
         ExprKind::Cast(inner) => has_effect(inner),
         _ => false,
+    }
+}
+
+/// Marks the printing of maps that the same block clears. Only actions may stand between: whatever branches or leaves could
+/// keep the second from happening.
+fn pair_prints_with_clears(stmts: &mut [Stmt]) {
+    for at in 0..stmts.len() {
+        let (before, behind) = stmts.split_at_mut(at + 1);
+        let StmtKind::Action(Action::PrintMap { map, cleared, .. }) = &mut before[at].kind else { continue };
+        let about = behind.iter().map_while(|stmt| match &stmt.kind {
+            StmtKind::Action(Action::Exit(_)) => None,
+            StmtKind::Action(action) => Some(action),
+            _ => None,
+        });
+        *cleared = about
+            .filter_map(|action| match action {
+                Action::Clear(other) => Some((other, true)),
+                Action::PrintMap { map: other, .. }
+                | Action::PrintMapElement { map: other, .. }
+                | Action::Zero(other) => Some((other, false)),
+                _ => None,
+            })
+            .find(|(other, _)| *other == map)
+            .is_some_and(|(_, clears)| clears);
     }
 }

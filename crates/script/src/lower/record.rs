@@ -32,8 +32,8 @@ impl<'a> Body<'_, 'a> {
             Action::PrintValue(value) => {
                 self.send([value].into_iter(), |mut values| plan::Action::PrintValue(values.remove(0)));
             }
-            Action::PrintMap { map, top, div } => {
-                self.signal(plan::Action::PrintMap { map: map.0, top: *top, div: *div });
+            Action::PrintMap { map, top, div, cleared } => {
+                self.signal(plan::Action::PrintMap { map: map.0, top: *top, div: *div, cleared: *cleared });
             }
             Action::PrintMapElement { map, key } => {
                 let map = map.0;
