@@ -6,7 +6,8 @@
 //! end, and each function that is called inside of another has the next [`STACK_BYTES`] below: r10 of depth `d` (the entry has 1) is
 //! `end - (d - 1) * STACK_BYTES`. A function may use the addresses of its callers' frames, which are above its own; the block's window
 //! follows the depth, so the frames of functions that have returned are out of bounds. A frame is cleared as its function starts,
-//! as far as the function may touch it (`stack_bytes`), so no program sees what another one left there.
+//! as far as the function may touch it (`stack_bytes`), so no program sees what another one left there, unless it makes
+//! up an address in its callers' frames.
 //!
 //! What a call has to keep (r6 to r9, where to go on, in which program) is not in the programs' memory.
 //!
@@ -139,7 +140,7 @@ impl Cpu {
         self.packet
     }
 
-    /// Interprets a program with `args` in r1 and r2, and gives its r0.
+    /// Runs a program, compiled when it was, with `args` in r1 and r2, and gives its r0.
     ///
     /// # Errors
     ///
@@ -189,7 +190,7 @@ impl Cpu {
                 self.fuel_left = left;
                 Ok(())
             }
-            None => Err(TrapKind::FuelExhausted { fuel: self.fuel }),
+            None => Err(self.exhausted()),
         }
     }
 
@@ -243,6 +244,17 @@ impl Cpu {
         let goes_on = frame.may_goto != 0;
         frame.may_goto -= u32::from(goes_on);
         goes_on
+    }
+
+    /// The counter behind [`Cpu::may_go_on`], for compiled code; null when nothing runs.
+    pub(crate) fn may_goto_left(&mut self) -> *mut u32 {
+        let frame = self.frames.get_mut(self.depth.wrapping_sub(1));
+        frame.map_or(std::ptr::null_mut(), |frame| &raw mut frame.may_goto)
+    }
+
+    /// What a run that cannot pay ends with.
+    pub(crate) fn exhausted(&self) -> TrapKind {
+        TrapKind::FuelExhausted { fuel: self.fuel }
     }
 
     /// Pays for a function and clears what it may touch of its frame.
