@@ -20,6 +20,7 @@
 //! constants of the code, which a compiler can put into an immediate.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use skep_insn::InsnIdx;
 
@@ -56,6 +57,7 @@ pub struct Cpu {
 
 /// An activation of a function.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
 struct Frame {
     /// Index of its program.
     program: usize,
@@ -67,11 +69,32 @@ struct Frame {
 
 /// What a call keeps of the calling function.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
 pub(crate) struct Caller {
     /// r6 to r9.
     pub(crate) saved: [u64; 4],
     /// Where it goes on.
     pub(crate) pc: usize,
+}
+
+/// Where compiled code finds what [`Cpu::enter`] and [`Cpu::leave`] change, in bytes.
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod layout {
+    use std::mem::offset_of;
+
+    use super::{Caller, Cpu, Frame};
+
+    /// In a processor: the number of frames in use.
+    pub(crate) const DEPTH: usize = offset_of!(Cpu, depth);
+    /// In a processor: its first frame.
+    pub(crate) const FRAMES: usize = offset_of!(Cpu, frames);
+    /// From a frame to the next.
+    pub(crate) const FRAME_BYTES: usize = size_of::<Frame>();
+    /// In a frame.
+    pub(crate) const PROGRAM: usize = offset_of!(Frame, program);
+    pub(crate) const MAY_GOTO: usize = offset_of!(Frame, may_goto);
+    pub(crate) const SAVED: usize = offset_of!(Frame, caller) + offset_of!(Caller, saved);
+    pub(crate) const PC: usize = offset_of!(Frame, caller) + offset_of!(Caller, pc);
 }
 
 /// The packet behind legacy packet loads.
@@ -250,6 +273,11 @@ impl Cpu {
     pub(crate) fn may_goto_left(&mut self) -> *mut u32 {
         let frame = self.frames.get_mut(self.depth.wrapping_sub(1));
         frame.map_or(std::ptr::null_mut(), |frame| &raw mut frame.may_goto)
+    }
+
+    /// The entry in the space's table that holds the window of the stacks: the block has one slot.
+    pub(crate) fn window(&self) -> *const AtomicU64 {
+        self.stack.entry()
     }
 
     /// What a run that cannot pay ends with.

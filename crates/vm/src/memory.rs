@@ -566,6 +566,11 @@ impl Block {
         }
     }
 
+    /// The first entry of its part of the table, for compiled code that moves the window as [`Block::set_window`] does.
+    pub(crate) fn entry(&self) -> *const AtomicU64 {
+        &raw const self.space.table[self.slot as usize & (SLOTS - 1)]
+    }
+
     fn has(&self, at: u64, len: usize) -> bool {
         at.checked_add(len as u64).is_some_and(|end| end <= self.len)
     }

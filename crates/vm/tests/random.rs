@@ -97,6 +97,46 @@ fn random_programs_do_the_same_compiled() {
     }
 }
 
+#[test]
+fn fuel_ends_at_the_same_place_compiled() {
+    // Calls in a loop, inside of calls, with frames of several sizes, and recursion of the entry function until frames or fuel end.
+    let calls = "
+        r6 = 3
+        r7 = r1
+        loop:
+        r1 = r6
+        call f
+        r7 += r0
+        r6 -= 1
+        if r6 != 0 goto loop
+        r0 = r7
+        call pc-9
+        exit
+        f:
+        r6 = r1
+        *(u64 *)(r10 - 8) = r1
+        call g
+        r1 = *(u64 *)(r10 - 8)
+        r0 += r1
+        r0 += r6
+        exit
+        g:
+        r6 = 77
+        r1 = *(u64 *)(r10 - 16)
+        r2 = *(u64 *)(r10 - 80)
+        *(u64 *)(r10 - 16) = -1
+        *(u64 *)(r10 - 80) = -1
+        r0 = r1
+        r0 += r2
+        exit";
+    let insns = common::code("calls", calls);
+    let mut both = Both::new(0);
+    for fuel in 0..1000 {
+        both.cpu.set_fuel(fuel);
+        assert_eq!(both.run(fuel, &insns, &[0; INPUT_BYTES]), Some(false), "it never ends well");
+    }
+}
+
 /// Changes some instructions of a program, so that much of it goes wrong.
 fn change(seed: u64, insns: &mut [RawInsn]) {
     let mut rng = Rng::new(!seed);

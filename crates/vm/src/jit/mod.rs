@@ -18,9 +18,9 @@
 //!   it to the page only; because it takes no signal away from the process that the machine is part of; and because blocks of
 //!   read-only memory need no second mapping. Accesses of the frame by r10 and a constant need no check: the frame is there.
 //! - *Fuel.* A jump back and its price are one subtraction from memory and a jump that is never taken.
-//! - *Calls.* Functions of the program do not call each other on the processor's stack: entering and leaving one is a step of the
-//!   processor that [`Cpu`](crate::Cpu) models, which says where to go on. So frames, callbacks, tail calls and their limits are the
-//!   interpreter's own, a program cannot exhaust the stack, and code can be entered at any operation.
+//! - *Calls.* Functions of the program do not call each other on the processor's stack, but in the frames of [`Cpu`](crate::Cpu), which
+//!   say where to go on. So frames, callbacks, tail calls and their limits are the interpreter's own, a program cannot exhaust the stack,
+//!   and code can be entered at any operation. Calls and returns inside of one program change the frames in line.
 //! - *Code.* It is written first and made executable afterwards ([`code`]), exactly as long as it turned out.
 //!
 //! [`compile`] walks over a program and tells a [`Backend`] what to do; what is known about the processor is behind that trait.
@@ -33,7 +33,7 @@ mod x86_64;
 use skep_insn::{AluOp, AtomicOp, Cond, LoadType, Size, Width};
 
 use crate::op::{Code, Op};
-use crate::program::Program;
+use crate::program::{Function, Program};
 use crate::{Access, CompileError, STACK_BYTES};
 use code::CodeBlock;
 use shape::Shape;
@@ -42,8 +42,8 @@ use shape::Shape;
 #[derive(Debug)]
 pub(crate) struct Native {
     code: CodeBlock,
-    /// Where the code of each slot is.
-    places: Vec<u32>,
+    /// The address of the code of each slot.
+    places: Vec<usize>,
     /// Where the code is entered, and where it is left.
     enter: u32,
     leave: u32,
@@ -74,6 +74,17 @@ struct Jump {
     target: u32,
     /// 0 for a jump forwards.
     cost: u32,
+}
+
+/// A call of a function of the same program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Call {
+    /// The slot that calls.
+    at: u32,
+    target: u32,
+    cost: u32,
+    /// How much of the frame is cleared, in whole words.
+    stack_bytes: u32,
 }
 
 /// An access of memory.
@@ -111,6 +122,10 @@ trait Backend {
     fn may_goto(&mut self, jump: Jump);
     /// Calls the helper of the slot, which comes back.
     fn helper(&mut self, at: u32);
+    /// As [`Cpu::enter`](crate::Cpu); what goes wrong is left to [`native`].
+    fn call(&mut self, call: Call);
+    /// As [`Cpu::leave`](crate::Cpu), back to the same program; anything else is left to [`native`].
+    fn exit(&mut self, at: u32);
     /// Leaves the slot to [`native`], which says where to go on.
     fn control(&mut self, at: u32);
     /// All of it.
@@ -119,21 +134,29 @@ trait Backend {
 
 /// Compiles a program for this processor.
 pub(crate) fn compile(program: &Program) -> Result<Native, CompileError> {
-    let Assembled { code, places, enter, leave } = assemble(program, x86_64::Emitter::new(program.ops.len()));
-    let wanted = code.len();
-    let code = CodeBlock::new(&code).map_err(|cause| CompileError::Memory { wanted, cause })?;
-    Ok(Native { code, places, enter, leave })
+    let assembled = assemble(program, x86_64::Emitter::new(program.ops.len()));
+    let wanted = assembled.code.len();
+    Native::new(assembled).map_err(|cause| CompileError::Memory { wanted, cause })
+}
+
+impl Native {
+    fn new(assembled: Assembled) -> std::io::Result<Native> {
+        let Assembled { code, places, enter, leave } = assembled;
+        let code = CodeBlock::new(&code)?;
+        let places = places.into_iter().map(|place| code.at(place).expose_provenance()).collect();
+        Ok(Native { code, places, enter, leave })
+    }
 }
 
 fn assemble(program: &Program, mut backend: impl Backend) -> Assembled {
     for (at, op) in (0..).zip(&program.ops) {
         backend.slot(at);
-        emit(&mut backend, at, op);
+        emit(&mut backend, program, at, op);
     }
     backend.finish()
 }
 
-fn emit(backend: &mut impl Backend, at: u32, op: &Op) {
+fn emit(backend: &mut impl Backend, program: &Program, at: u32, op: &Op) {
     let source = |imm: bool| if imm { Source::Imm(op.imm as i32) } else { Source::Reg(op.src) };
     let jump = || Jump {
         at,
@@ -165,7 +188,13 @@ fn emit(backend: &mut impl Backend, at: u32, op: &Op) {
         Shape::Jump => backend.jump(jump()),
         Shape::MayGoto => backend.may_goto(jump()),
         Shape::Helper => backend.helper(at),
-        Shape::Control => backend.control(at),
+        Shape::Call => {
+            let Function { start, end, stack_bytes } = program.functions[op.imm as usize];
+            backend.call(Call { at, target: start, cost: end - start, stack_bytes });
+        }
+        // The entry function is called by Rust, but for recursion.
+        Shape::Exit if program.functions[0].end <= at => backend.exit(at),
+        Shape::Exit | Shape::Control => backend.control(at),
         Shape::Nothing => {}
     }
 }
@@ -199,11 +228,9 @@ mod tests {
         let [interpreted, compiled] =
             [(); 2].map(|()| machine.load(&Image { insns: &insns, ..Image::default() }).unwrap());
         let made = assemble(&compiled, x86_64::Emitter::with(insns.len(), false));
-        let Assembled { code, places, enter, leave } = made;
         // No VEX prefix in front of one of the three opcodes.
-        assert!(!code.windows(4).any(|bytes| bytes[0] == 0xc4 && bytes[3] == 0xf7), "{asm}");
-        let code = CodeBlock::new(&code).unwrap();
-        compiled.native.set(Native { code, places, enter, leave }).unwrap();
+        assert!(!made.code.windows(4).any(|bytes| bytes[0] == 0xc4 && bytes[3] == 0xf7), "{asm}");
+        compiled.native.set(Native::new(made).unwrap()).unwrap();
         let mut cpu = Cpu::new(machine).unwrap();
         [interpreted, compiled].map(|program| cpu.run(&program, [0, 0]).unwrap())
     }

@@ -6,7 +6,8 @@
 //!   program, its code and the processor are borrowed by the caller for as long.
 //! - Code gets at memory of programs only at addresses inside of a block, which stay mapped as long as the space that the program holds
 //!   (see the module `memory`): those of the frame that it runs in, those that the table of the space allows, and those
-//!   that [`place`] gave. It gets at nothing else but its context and the counter of `may_goto`.
+//!   that [`place`] gave. It gets at nothing else but its context, the frames of the processor and how many there are, and the window of
+//!   its stacks, which it changes as [`Cpu::enter`] and [`Cpu::leave`] do.
 //! - While code runs, nobody else uses the processor; each function here makes a reference to it that ends when it returns.
 //! - Nothing unwinds through compiled code: a panic in a function that it called ends the process, as a panic in an `extern "C"` function does.
 #![expect(unsafe_code, reason = "jumps into code that was made here")]
@@ -34,12 +35,18 @@ pub(super) struct Context {
     pub(super) table: *const AtomicU64,
     /// How often `may_goto` of this frame will still fall through.
     pub(super) may_goto: *mut u32,
+    /// See [`layout`](crate::cpu::layout).
+    pub(super) cpu: *mut Cpu,
     /// When a program stops, the operation that did it.
     pub(super) pc: u64,
-    cpu: *mut Cpu,
+    /// How many frames are not of this run.
+    pub(super) floor: usize,
+    /// The entry of the table that says which frames are accessible.
+    pub(super) window: *const AtomicU64,
+    /// Where the code of each slot is.
+    pub(super) places: *const usize,
     program: *const Program,
     native: *const Native,
-    floor: usize,
     /// Why the code was left; nothing yet when the fuel did not suffice.
     outcome: Option<Result<Event, Stop>>,
 }
@@ -92,11 +99,13 @@ impl Native {
             base: program.space.base(),
             table: program.space.table(),
             may_goto: cpu.may_goto_left(),
-            pc: 0,
+            window: cpu.window(),
             cpu,
+            pc: 0,
+            floor,
+            places: self.places.as_ptr(),
             program: Arc::as_ptr(program),
             native: self,
-            floor,
             outcome: None,
         };
         // SAFETY: the back end put the code of this signature there.
@@ -111,7 +120,8 @@ impl Native {
     }
 
     fn place(&self, slot: usize) -> *const u8 {
-        self.code.at(self.places[slot])
+        // Of the mapping that `code` owns.
+        std::ptr::with_exposed_provenance(self.places[slot])
     }
 }
 

@@ -45,6 +45,9 @@ pub(super) enum Shape {
     MayGoto,
     /// A helper that comes back.
     Helper,
+    /// A function of the program.
+    Call,
+    Exit,
     /// What needs the processor's frames, or the packet.
     Control,
     /// Nothing to do.
@@ -89,7 +92,9 @@ static SHAPES: LazyLock<[Shape; 256]> = LazyLock::new(|| {
     {
         set(code, Shape::Control);
     }
-    for code in [Code::JumpReg, Code::TailCall, Code::Call, Code::CallReg, Code::Exit] {
+    set(Code::Call, Shape::Call);
+    set(Code::Exit, Shape::Exit);
+    for code in [Code::JumpReg, Code::TailCall, Code::CallReg] {
         set(code, Shape::Control);
     }
     shapes

@@ -25,7 +25,7 @@ use super::asm::{
 use super::glue::Rare;
 use crate::Access;
 use crate::jit::native::Context;
-use crate::jit::{Assembled, Backend, Jump, Place, Source};
+use crate::jit::{Assembled, Backend, Call, Jump, Place, Source};
 use crate::op::Code;
 
 /// The registers of r0 to r10.
@@ -34,7 +34,7 @@ pub(super) const REGS: [Reg; 11] = [RAX, RDI, RSI, RDX, RCX, R8, RBX, R13, R14, 
 pub(super) const FUEL: usize = offset_of!(Context, fuel);
 const BASE: usize = offset_of!(Context, base);
 const TABLE: usize = offset_of!(Context, table);
-const MAY_GOTO: usize = offset_of!(Context, may_goto);
+pub(super) const MAY_GOTO: usize = offset_of!(Context, may_goto);
 
 /// The program's register.
 fn reg(number: u8) -> Reg {
@@ -66,7 +66,7 @@ pub(super) fn field(off: usize) -> Mem {
 /// Writes the code of a program.
 pub(in crate::jit) struct Emitter {
     pub(super) asm: Asm,
-    slots: Vec<Label>,
+    pub(super) slots: Vec<Label>,
     pub(super) rare: Vec<(Label, Rare)>,
     pub(super) helper: Label,
     pub(super) control: Label,
@@ -96,7 +96,7 @@ impl Emitter {
         }
     }
 
-    fn rare(&mut self, what: Rare) -> Label {
+    pub(super) fn rare(&mut self, what: Rare) -> Label {
         let label = self.asm.label();
         self.rare.push((label, what));
         label
@@ -454,6 +454,14 @@ impl Backend for Emitter {
     fn helper(&mut self, at: u32) {
         self.asm.mov_imm(R9, at.into());
         self.asm.call(self.helper);
+    }
+
+    fn call(&mut self, call: Call) {
+        self.enter_function(call);
+    }
+
+    fn exit(&mut self, at: u32) {
+        self.leave_function(at);
     }
 
     fn control(&mut self, at: u32) {

@@ -26,6 +26,8 @@ fn saved(number: usize) -> Mem {
 pub(super) enum Rare {
     /// Asks for the address of an access and goes back.
     Place { back: Label, place: Place },
+    /// A call or a return that native code does not do. Of a call, what was paid too much is given back.
+    Control { at: u32, cost: u32 },
     /// The fuel was less than the jump's price.
     Exhausted { jump: Jump },
 }
@@ -42,6 +44,13 @@ impl Emitter {
                     asm.mov_imm(R11, place.at.into());
                     asm.call(self.place);
                     asm.jmp(back);
+                }
+                Rare::Control { at, cost } => {
+                    if cost != 0 {
+                        asm.arith_imm(Arith::Add, Bits::B64, field(FUEL), cost as i32);
+                    }
+                    asm.mov_imm(R9, at.into());
+                    asm.jmp(self.control);
                 }
                 Rare::Exhausted { jump } => {
                     // Nothing was paid.

@@ -1,6 +1,7 @@
 //! The back end for x86-64.
 
 mod asm;
+mod call;
 mod emit;
 mod glue;
 
