@@ -20,7 +20,6 @@
 //! constants of the code, which a compiler can put into an immediate.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use skep_insn::InsnIdx;
 
@@ -269,17 +268,6 @@ impl Cpu {
         goes_on
     }
 
-    /// The counter behind [`Cpu::may_go_on`], for compiled code; null when nothing runs.
-    pub(crate) fn may_goto_left(&mut self) -> *mut u32 {
-        let frame = self.frames.get_mut(self.depth.wrapping_sub(1));
-        frame.map_or(std::ptr::null_mut(), |frame| &raw mut frame.may_goto)
-    }
-
-    /// The entry in the space's table that holds the window of the stacks: the block has one slot.
-    pub(crate) fn window(&self) -> *const AtomicU64 {
-        self.stack.entry()
-    }
-
     /// What a run that cannot pay ends with.
     pub(crate) fn exhausted(&self) -> TrapKind {
         TrapKind::FuelExhausted { fuel: self.fuel }
@@ -315,5 +303,20 @@ impl Cpu {
             line: program.line(at).cloned(),
             kind,
         })
+    }
+}
+
+/// For compiled code.
+#[cfg(target_arch = "x86_64")]
+impl Cpu {
+    /// The counter behind [`Cpu::may_go_on`], for compiled code; null when nothing runs.
+    pub(crate) fn may_goto_left(&mut self) -> *mut u32 {
+        let frame = self.frames.get_mut(self.depth.wrapping_sub(1));
+        frame.map_or(std::ptr::null_mut(), |frame| &raw mut frame.may_goto)
+    }
+
+    /// The entry in the space's table that holds the window of the stacks: the block has one slot.
+    pub(crate) fn window(&self) -> *const std::sync::atomic::AtomicU64 {
+        self.stack.entry()
     }
 }

@@ -357,17 +357,6 @@ impl Space {
         Ok(())
     }
 
-    /// The table, for compiled code that checks accesses itself: an entry for each 64 KiB.
-    pub(crate) fn table(&self) -> *const AtomicU64 {
-        self.table.as_ptr()
-    }
-
-    /// The true address of bytes that a program may access, for compiled code.
-    pub(crate) fn translate(&self, addr: u64, len: u64, access: Access) -> Result<u64, Fault> {
-        self.check(addr, len, access)?;
-        Ok(self.base() | u64::from(addr as u32))
-    }
-
     /// What is wrong with an access that was not allowed.
     #[cold]
     pub(crate) fn explain(&self, addr: u64, len: u64, access: Access) -> Fault {
@@ -566,11 +555,6 @@ impl Block {
         }
     }
 
-    /// The first entry of its part of the table, for compiled code that moves the window as [`Block::set_window`] does.
-    pub(crate) fn entry(&self) -> *const AtomicU64 {
-        &raw const self.space.table[self.slot as usize & (SLOTS - 1)]
-    }
-
     fn has(&self, at: u64, len: usize) -> bool {
         at.checked_add(len as u64).is_some_and(|end| end <= self.len)
     }
@@ -599,6 +583,30 @@ impl Block {
         let mut bytes = vec![0; len];
         self.space.copy_out(self.off() + at as u32, &mut bytes);
         bytes
+    }
+}
+
+/// For compiled code.
+#[cfg(target_arch = "x86_64")]
+impl Space {
+    /// The table, to check accesses: an entry for each 64 KiB.
+    pub(crate) fn table(&self) -> *const AtomicU64 {
+        self.table.as_ptr()
+    }
+
+    /// The true address of bytes that a program may access, for compiled code.
+    pub(crate) fn translate(&self, addr: u64, len: u64, access: Access) -> Result<u64, Fault> {
+        self.check(addr, len, access)?;
+        Ok(self.base() | u64::from(addr as u32))
+    }
+}
+
+/// For compiled code.
+#[cfg(target_arch = "x86_64")]
+impl Block {
+    /// The first entry of its part of the table; the window is moved as [`Block::set_window`] does.
+    pub(crate) fn entry(&self) -> *const AtomicU64 {
+        &raw const self.space.table[self.slot as usize & (SLOTS - 1)]
     }
 }
 
