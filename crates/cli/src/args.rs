@@ -380,9 +380,12 @@ pub(crate) enum VmCommand {
 pub(crate) struct ConformanceArgs {
     /// Input memory as hex digits: r1 is its address and r2 its length. Without it both are 0.
     pub(crate) mem: Option<String>,
-    /// Use the interpreter.
+    /// Use the interpreter, as without any option.
     #[arg(long)]
     pub(crate) interpret: bool,
+    /// Compile the program for this processor first.
+    #[arg(long, conflicts_with = "interpret")]
+    pub(crate) jit: bool,
 }
 
 /// A number that counts something.

@@ -24,8 +24,8 @@ pub(crate) fn vm(args: &VmArgs) -> Result<ExitCode, Error> {
 
 /// r0 goes to stdout.
 fn conformance(args: &ConformanceArgs) -> Result<ExitCode, Error> {
-    // There is nothing else to run it with, so `--interpret` only says so.
-    let ConformanceArgs { mem, interpret: _ } = args;
+    // The interpreter is what is used anyway, so `--interpret` only says so.
+    let ConformanceArgs { mem, interpret: _, jit } = args;
     let mut text = String::new();
     let stdin = std::io::stdin().lock();
     stdin.take(MAX_TEXT_BYTES).read_to_string(&mut text).map_err(|error| failed("standard input", error))?;
@@ -37,6 +37,9 @@ fn conformance(args: &ConformanceArgs) -> Result<ExitCode, Error> {
     let helpers = Helpers::none().with(FIRST_ARGUMENT, "first_argument", |_, args| Ok(args[0]));
     let machine = Machine::new(helpers).map_err(told)?;
     let program = machine.load(&Image { insns: &insns, ..Image::default() }).map_err(told)?;
+    if *jit {
+        program.compile().map_err(told)?;
+    }
     let block = machine.space().allocate(mem.len() as u64, true).map_err(told)?;
     block.write(0, &mem).ok_or_else(|| Error::new("the input memory does not fit"))?;
     let args = if mem.is_empty() { [0, 0] } else { [block.addr(), block.len()] };

@@ -6,7 +6,8 @@
 //! end, and each function that is called inside of another has the next [`STACK_BYTES`] below: r10 of depth `d` (the entry has 1) is
 //! `end - (d - 1) * STACK_BYTES`. A function may use the addresses of its callers' frames, which are above its own; the block's window
 //! follows the depth, so the frames of functions that have returned are out of bounds. A frame is cleared as its function starts,
-//! as far as the function may touch it (`stack_bytes`), so no program sees what another one left there.
+//! as far as the function may touch it (`stack_bytes`), so no program sees what another one left there, unless it makes
+//! up an address in its callers' frames.
 //!
 //! What a call has to keep (r6 to r9, where to go on, in which program) is not in the programs' memory.
 //!
@@ -55,6 +56,7 @@ pub struct Cpu {
 
 /// An activation of a function.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
 struct Frame {
     /// Index of its program.
     program: usize,
@@ -66,11 +68,32 @@ struct Frame {
 
 /// What a call keeps of the calling function.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
 pub(crate) struct Caller {
     /// r6 to r9.
     pub(crate) saved: [u64; 4],
     /// Where it goes on.
     pub(crate) pc: usize,
+}
+
+/// Where compiled code finds what [`Cpu::enter`] and [`Cpu::leave`] change, in bytes.
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod layout {
+    use std::mem::offset_of;
+
+    use super::{Caller, Cpu, Frame};
+
+    /// In a processor: the number of frames in use.
+    pub(crate) const DEPTH: usize = offset_of!(Cpu, depth);
+    /// In a processor: its first frame.
+    pub(crate) const FRAMES: usize = offset_of!(Cpu, frames);
+    /// From a frame to the next.
+    pub(crate) const FRAME_BYTES: usize = size_of::<Frame>();
+    /// In a frame.
+    pub(crate) const PROGRAM: usize = offset_of!(Frame, program);
+    pub(crate) const MAY_GOTO: usize = offset_of!(Frame, may_goto);
+    pub(crate) const SAVED: usize = offset_of!(Frame, caller) + offset_of!(Caller, saved);
+    pub(crate) const PC: usize = offset_of!(Frame, caller) + offset_of!(Caller, pc);
 }
 
 /// The packet behind legacy packet loads.
@@ -139,7 +162,7 @@ impl Cpu {
         self.packet
     }
 
-    /// Interprets a program with `args` in r1 and r2, and gives its r0.
+    /// Runs a program, compiled when it was, with `args` in r1 and r2, and gives its r0.
     ///
     /// # Errors
     ///
@@ -189,7 +212,7 @@ impl Cpu {
                 self.fuel_left = left;
                 Ok(())
             }
-            None => Err(TrapKind::FuelExhausted { fuel: self.fuel }),
+            None => Err(self.exhausted()),
         }
     }
 
@@ -245,6 +268,11 @@ impl Cpu {
         goes_on
     }
 
+    /// What a run that cannot pay ends with.
+    pub(crate) fn exhausted(&self) -> TrapKind {
+        TrapKind::FuelExhausted { fuel: self.fuel }
+    }
+
     /// Pays for a function and clears what it may touch of its frame.
     fn start(&mut self, program: usize, function: usize) -> Result<(), TrapKind> {
         let function = self.programs[program].functions[function];
@@ -275,5 +303,20 @@ impl Cpu {
             line: program.line(at).cloned(),
             kind,
         })
+    }
+}
+
+/// For compiled code.
+#[cfg(target_arch = "x86_64")]
+impl Cpu {
+    /// The counter behind [`Cpu::may_go_on`], for compiled code; null when nothing runs.
+    pub(crate) fn may_goto_left(&mut self) -> *mut u32 {
+        let frame = self.frames.get_mut(self.depth.wrapping_sub(1));
+        frame.map_or(std::ptr::null_mut(), |frame| &raw mut frame.may_goto)
+    }
+
+    /// The entry in the space's table that holds the window of the stacks: the block has one slot.
+    pub(crate) fn window(&self) -> *const std::sync::atomic::AtomicU64 {
+        self.stack.entry()
     }
 }

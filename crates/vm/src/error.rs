@@ -141,6 +141,37 @@ impl fmt::Display for LoadErrorKind {
 
 impl std::error::Error for LoadError {}
 
+/// Why a program was not compiled.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CompileError {
+    /// There is no compiler for this kind of processor.
+    Architecture,
+    /// The system gives no memory for code.
+    Memory {
+        /// Bytes that were asked for.
+        wanted: usize,
+        /// What the kernel said.
+        cause: std::io::Error,
+    },
+}
+
+impl fmt::Display for CompileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CompileError::Architecture => {
+                write!(f, "programs cannot be compiled on {}, only interpreted", std::env::consts::ARCH)
+            }
+            CompileError::Memory { wanted, cause } => write!(
+                f,
+                "no executable memory for {wanted} bytes of code: {cause}. Where the system forbids it, programs can be interpreted"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for CompileError {}
+
 /// What stopped a running program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trap {

@@ -13,22 +13,23 @@ use crate::program::Program;
 use crate::{Access, Space, Stop, Trap, TrapKind, alu, packet};
 
 /// Registers and the place in the code.
-struct State {
+pub(crate) struct State {
     /// r0 to r10, and room so that four bits are an index.
-    regs: [u64; 16],
+    pub(crate) regs: [u64; 16],
     /// The next operation; when a program stops, the one that did it.
-    pc: usize,
+    pub(crate) pc: usize,
 }
 
 /// Why the loop ended.
-enum Event {
+pub(crate) enum Event {
     /// The function that was called first has returned this.
     Exit(u64),
     /// The innermost frame belongs to another program now.
     Switch,
 }
 
-/// Runs a function of a program, on top of the frames that are in use.
+/// Runs a function of a program, on top of the frames that are in use. Programs that were compiled run as such; both kinds may call
+/// each other's.
 pub(crate) fn run(cpu: &mut Cpu, program: usize, function: usize, args: &[u64]) -> Result<u64, Box<Trap>> {
     let floor = cpu.depth();
     let start = cpu.programs[program].functions[function].start as usize;
@@ -41,7 +42,11 @@ pub(crate) fn run(cpu: &mut Cpu, program: usize, function: usize, args: &[u64]) 
     loop {
         let current = cpu.current();
         let program = cpu.programs[current].clone();
-        match steps(cpu, &program, &mut state, floor) {
+        let event = match program.native.get() {
+            Some(native) => native.steps(cpu, &program, &mut state, floor),
+            None => steps(cpu, &program, &mut state, floor),
+        };
+        match event {
             Ok(Event::Exit(value)) => return Ok(value),
             Ok(Event::Switch) => {}
             Err(stop) => return Err(cpu.trap(current, state.pc, stop)),

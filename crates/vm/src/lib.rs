@@ -18,6 +18,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! [`Program::compile`] makes code of the processor out of a program, where it can; nothing else changes by it but the speed.
+//!
 //! A [`Machine`] is for the programs of one object: it has their memory ([`Space`]) and the [`Helpers`] that they may call. It takes
 //! an [`Image`] and gives a [`Program`], or names the instruction that is wrong; a [`Cpu`] runs it, or says what stopped it,
 //! at which instruction and which line of the source ([`Trap`]).
@@ -29,12 +31,12 @@
 //! pointers that programs leave in their maps mean something to everybody. What makes this safe is that all of it lies in one
 //! reservation of 4 GiB at a multiple of 4 GiB, the [`Space`]:
 //!
-//! - *Checked* access (the interpreter, helpers): the upper half of an address must be that of the space, and a table says for the
+//! - *Checked* access (the interpreter, compiled code, helpers): the upper half of an address must be that of the space, and a table says for the
 //!   lower half whether the bytes belong to some [`Block`], and whether they may be written. One load and two compares.
-//! - *Masked* access (for compiled code that nobody verified): base + the lower half of the address. For every address that is
+//! - *Masked* access (open to compiled code that nobody verified; not used): base + the lower half of the address. For every address that is
 //!   right this is the same place; for every other one it is some place in the same space, at worst a page without memory.
 //!   No compare, and nothing outside can be reached. The first slot and a gap behind every block have no memory.
-//! - *Plain* access (for compiled code that was verified): the address.
+//! - *Plain* access (open to compiled code that was verified; used for the frame of a function): the address.
 //!
 //! All three agree on programs that are right, and share the layout of frames (the module `cpu`), the memory of maps, and fuel.
 //!
@@ -56,6 +58,11 @@ mod cpu;
 mod error;
 mod helper;
 mod interpreter;
+#[cfg(target_arch = "x86_64")]
+mod jit;
+#[cfg(not(target_arch = "x86_64"))]
+#[path = "jit/absent.rs"]
+mod jit;
 mod load;
 mod machine;
 mod memory;
@@ -64,7 +71,7 @@ mod packet;
 mod program;
 
 pub use cpu::{Cpu, DEFAULT_FUEL, MAX_FRAMES, MAX_MAY_GOTO, MAX_TAIL_CALLS, Packet, STACK_BYTES};
-pub use error::{LoadError, LoadErrorKind, Stop, Trap, TrapKind};
+pub use error::{CompileError, LoadError, LoadErrorKind, Stop, Trap, TrapKind};
 pub use helper::{Helper, HelperFn, Helpers};
 pub use machine::Machine;
 pub use memory::{Access, Block, Fault, FaultReason, SPACE_BYTES, Space, SpaceError};

@@ -14,8 +14,9 @@
 //! reachable, and that shifts and divisors by immediate be sensible: they have a meaning anyhow.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::OnceLock;
 
-use skep_insn::{AtomicOp, Imm64, Insn, InsnIdx, Operand, PacketSize, Reg, Width, helpers};
+use skep_insn::{AtomicOp, Imm64, Insn, InsnIdx, Operand, PacketSize, Reg, Size, Width, helpers};
 
 use crate::op::{self, Code, Op};
 use crate::program::{Function, line_of};
@@ -57,6 +58,7 @@ pub(crate) fn load(image: &Image<'_>, machine: &Machine) -> Result<Program, Load
         helpers: load.helpers,
         lines: image.lines.to_vec(),
         space: machine.space().clone(),
+        native: OnceLock::new(),
     })
 }
 
@@ -117,14 +119,20 @@ impl Shape {
             let touched = &mut functions[current].stack_bytes;
             *touched = (*touched).max(stack_bytes(insn));
         }
+        // A function that may reach the frames of its callers sees what they leave untouched of them.
+        if functions[1..].iter().any(|function| function.stack_bytes == STACK_BYTES) {
+            functions.iter_mut().for_each(|function| function.stack_bytes = STACK_BYTES);
+        }
         functions
     }
 }
 
-/// How far below the frame pointer an instruction may reach, in whole words; the whole frame if it hands the pointer on.
+/// How far below the frame pointer an instruction may reach, in whole words; the whole frame if it hands the pointer on, or reaches above
+/// it.
 fn stack_bytes(insn: &Insn) -> u32 {
-    let direct = |base: Reg, off: i16| match base {
-        Reg::FP => (-i32::from(off)).clamp(0, STACK_BYTES as i32) as u32,
+    let direct = |base: Reg, off: i16, size: Size| match (base, i32::from(off)) {
+        (Reg::FP, off) if off + size.len_bytes() as i32 > 0 => STACK_BYTES,
+        (Reg::FP, off) => (-off).min(STACK_BYTES as i32) as u32,
         _ => 0,
     };
     let copied = |reg: Reg| if reg == Reg::FP { STACK_BYTES } else { 0 };
@@ -136,10 +144,13 @@ fn stack_bytes(insn: &Insn) -> u32 {
         Insn::Alu { src, .. } | Insn::Mov { src, .. } => operand(src),
         Insn::MovSx { src, .. } | Insn::AddrSpaceCast { src, .. } | Insn::LoadInd { src, .. } => copied(src),
         Insn::Branch { dst, src, .. } => copied(dst).max(operand(src)),
-        Insn::Load { base, off, .. } | Insn::LoadAcquire { base, off, .. } => direct(base, off),
-        Insn::Store { base, off, src, .. } => direct(base, off).max(operand(src)),
-        Insn::Atomic { base, off, src, .. } | Insn::StoreRelease { base, off, src, .. } => {
-            direct(base, off).max(copied(src))
+        Insn::Load { base, off, ty, .. } => direct(base, off, ty.size()),
+        Insn::LoadAcquire { base, off, size, .. } => direct(base, off, size),
+        Insn::Store { base, off, src, size } => direct(base, off, size).max(operand(src)),
+        Insn::StoreRelease { base, off, src, size } => direct(base, off, size).max(copied(src)),
+        Insn::Atomic { base, off, src, width, .. } => {
+            let size = if width == Width::W32 { Size::W } else { Size::Dw };
+            direct(base, off, size).max(copied(src))
         }
         Insn::CallReg { target } | Insn::CallRegInImm { target } | Insn::JumpReg { target } => copied(target),
         Insn::Neg { .. }
@@ -237,19 +248,17 @@ impl Load<'_> {
             Insn::Store { size, base, off, src } => {
                 let (src_reg, imm) = operand(Width::W64, src);
                 let codes = match src {
-                    Operand::Reg(_) => [Code::Store8, Code::Store16, Code::Store32, Code::Store64],
-                    Operand::Imm(_) => [Code::Store8K, Code::Store16K, Code::Store32K, Code::Store64K],
+                    Operand::Reg(_) => op::STORES,
+                    Operand::Imm(_) => op::STORES_IMM,
                 };
                 make(op::sized(size, codes), base, src_reg, off.into(), imm)
             }
             Insn::Atomic { op, width, base, off, src } => make(op::atomic(op, width), base, src, off.into(), 0),
             Insn::LoadAcquire { size, dst, base, off } => {
-                let codes = [Code::LoadAcquire8, Code::LoadAcquire16, Code::LoadAcquire32, Code::LoadAcquire64];
-                make(op::sized(size, codes), dst, base, off.into(), 0)
+                make(op::sized(size, op::LOADS_ACQUIRE), dst, base, off.into(), 0)
             }
             Insn::StoreRelease { size, base, off, src } => {
-                let codes = [Code::StoreRelease8, Code::StoreRelease16, Code::StoreRelease32, Code::StoreRelease64];
-                make(op::sized(size, codes), base, src, off.into(), 0)
+                make(op::sized(size, op::STORES_RELEASE), base, src, off.into(), 0)
             }
             Insn::Jump { off } => make(Code::Jump, Reg::R0, Reg::R0, self.jump(at, off.into())?, 0),
             Insn::JumpLong { off } => make(Code::Jump, Reg::R0, Reg::R0, self.jump(at, off)?, 0),

@@ -13,7 +13,8 @@
 //!
 //! # Safety
 //!
-//! - Every access goes through [`Space::place`] or a method of [`Block`], which give pointers only into bytes that a block has.
+//! - Every access goes through [`Space::place`] or a method of [`Block`], which give pointers only into bytes that a block has, or is made by
+//!   compiled code that asks the same table in the same way (the module `jit`).
 //! - Bytes that a block ever had stay mapped, readable and writable until the space is dropped: a block that goes away only
 //!   loses its entries in the table and its contents. So a check cannot be outdated by the time of the access; at worst a thread
 //!   that lost the race touches zeros, or a block that came later, of the same space.
@@ -56,27 +57,29 @@ struct Extent {
     len: u32,
 }
 
-/// An entry of the table: bits 0 to 16 are the end of what is accessible, 20 to 35 its start, 63 whether programs may write.
+/// An entry of the table: the lower half is the end of what is accessible, bits 32 to 47 its start, and 63 is set when programs may
+/// only read. Compiled code relies on this layout: `start <= at` and "may write" together are one compare of the upper half.
 #[derive(Clone, Copy)]
 struct Entry(u64);
 
 impl Entry {
-    const WRITABLE: u64 = 1 << 63;
+    const READ_ONLY: u64 = 1 << 63;
 
     fn new(start: u64, end: u64, writable: bool) -> Entry {
-        Entry(if start < end { end | start << 20 | u64::from(writable) << 63 } else { 0 })
+        let read_only = if writable { 0 } else { Entry::READ_ONLY };
+        Entry(if start < end { end | start << 32 | read_only } else { 0 })
     }
 
     fn start(self) -> u64 {
-        self.0 >> 20 & 0xffff
+        self.0 >> 32 & 0xffff
     }
 
     fn end(self) -> u64 {
-        self.0 & 0x1_ffff
+        self.0 & 0xffff_ffff
     }
 
     fn allows(self, access: Access) -> bool {
-        matches!(access, Access::Read | Access::AtomicRead) || self.0 & Entry::WRITABLE != 0
+        matches!(access, Access::Read | Access::AtomicRead) || self.0 & Entry::READ_ONLY == 0
     }
 }
 
@@ -580,6 +583,30 @@ impl Block {
         let mut bytes = vec![0; len];
         self.space.copy_out(self.off() + at as u32, &mut bytes);
         bytes
+    }
+}
+
+/// For compiled code.
+#[cfg(target_arch = "x86_64")]
+impl Space {
+    /// The table, to check accesses: an entry for each 64 KiB.
+    pub(crate) fn table(&self) -> *const AtomicU64 {
+        self.table.as_ptr()
+    }
+
+    /// The true address of bytes that a program may access, for compiled code.
+    pub(crate) fn translate(&self, addr: u64, len: u64, access: Access) -> Result<u64, Fault> {
+        self.check(addr, len, access)?;
+        Ok(self.base() | u64::from(addr as u32))
+    }
+}
+
+/// For compiled code.
+#[cfg(target_arch = "x86_64")]
+impl Block {
+    /// The first entry of its part of the table; the window is moved as [`Block::set_window`] does.
+    pub(crate) fn entry(&self) -> *const AtomicU64 {
+        &raw const self.space.table[self.slot as usize & (SLOTS - 1)]
     }
 }
 

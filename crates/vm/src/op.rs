@@ -186,6 +186,12 @@ pub(crate) fn load(ty: LoadType) -> Code {
     }
 }
 
+/// Stores by size, of a register and of an immediate, and the ordered accesses.
+pub(crate) const STORES: [Code; 4] = [Store8, Store16, Store32, Store64];
+pub(crate) const STORES_IMM: [Code; 4] = [Store8K, Store16K, Store32K, Store64K];
+pub(crate) const LOADS_ACQUIRE: [Code; 4] = [LoadAcquire8, LoadAcquire16, LoadAcquire32, LoadAcquire64];
+pub(crate) const STORES_RELEASE: [Code; 4] = [StoreRelease8, StoreRelease16, StoreRelease32, StoreRelease64];
+
 /// One of four codes, by size.
 pub(crate) fn sized(size: Size, codes: [Code; 4]) -> Code {
     match size {

@@ -1,12 +1,13 @@
 //! Programs that were taken: checked, decoded, and ready to run.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use skep_insn::{InsnIdx, RawInsn};
 
-use crate::Space;
 use crate::helper::Helper;
+use crate::jit::Native;
 use crate::op::{Code, Op};
+use crate::{CompileError, Space, jit};
 
 /// What a program is made of.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,6 +51,8 @@ pub struct Program {
     pub(crate) helpers: Vec<Helper>,
     pub(crate) lines: Vec<Line>,
     pub(crate) space: Arc<Space>,
+    /// What it was compiled to.
+    pub(crate) native: OnceLock<Native>,
 }
 
 /// A function of a program.
@@ -60,7 +63,7 @@ pub(crate) struct Function {
     /// Behind its last slot.
     pub(crate) end: u32,
     /// How much of its frame it may touch: these bytes are cleared when it starts. All of it as soon as the frame pointer goes
-    /// anywhere else than into the address of an access.
+    /// anywhere else than into the address of an access below it, here or in a function that this one may call.
     pub(crate) stack_bytes: u32,
 }
 
@@ -77,6 +80,26 @@ impl Program {
     /// Its instructions, as they came.
     pub fn insns(&self) -> &[RawInsn] {
         &self.insns
+    }
+
+    /// Compiles it: from now on it runs as code of this processor, with the same results and the same errors. Compiling it once more
+    /// does nothing.
+    ///
+    /// # Errors
+    ///
+    /// When there is no compiler for this processor, or the system gives no memory for code. It is interpreted then.
+    pub fn compile(&self) -> Result<(), CompileError> {
+        if self.native.get().is_none() {
+            let native = jit::compile(self)?;
+            // Another thread may have been faster, with the same.
+            let _ = self.native.set(native);
+        }
+        Ok(())
+    }
+
+    /// Whether it was compiled.
+    pub fn is_compiled(&self) -> bool {
+        self.native.get().is_some()
     }
 
     /// The number that a program holds for the address of an instruction: what a load of a function's address gives, `callx`

@@ -1,4 +1,4 @@
-//! The cases of `tests/vm`, interpreted.
+//! The cases of `tests/vm`. The test binary `compiled` runs them once more, compiled.
 
 #[allow(dead_code, reason = "each test binary uses a part")]
 mod common;

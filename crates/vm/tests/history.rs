@@ -21,7 +21,7 @@
 //! | r12 and r13 are encoded wrongly as bases | [`every_register_is_a_base`] |
 //! | the bounds check overflows in address + length | `memory`: `an address whose sum overflows` |
 //! | only the first byte of an access is checked, or 8 are assumed | `memory`: `a word that is half out of the input`, [`an_access_may_end_where_the_memory_ends`] |
-//! | the stack shows what others left there | `memory`: `the stack starts as zeros`, [`a_stack_shows_nothing_of_the_last_run`] |
+//! | the stack shows what others left there | `memory`: `the stack starts as zeros`, [`a_stack_shows_nothing_of_the_last_run`], [`a_function_sees_nothing_of_the_last_run_in_its_callers_frame`] |
 //! | a function's frame is its caller's | `control`: `a function gets r1 to r5 and keeps r6 to r9`, `memory`: `a function reaches its caller's frame` |
 //! | a null context crashes the machine | `memory`: `a null pointer` |
 //! | a helper follows a pointer that the program does not have | [`a_helper_checks_the_programs_pointer`] |
@@ -31,7 +31,7 @@
 #[allow(dead_code, reason = "each test binary uses a part")]
 mod common;
 
-use common::{Outcome, Runner, code};
+use common::{Engine, Outcome, Runner, code};
 use skep_insn::{InsnIdx, RawInsn};
 use skep_vm::{Cpu, Helpers, Image, LoadErrorKind, Machine};
 
@@ -184,6 +184,21 @@ fn a_stack_shows_nothing_of_the_last_run() {
 }
 
 #[test]
+fn a_function_sees_nothing_of_the_last_run_in_its_callers_frame() {
+    let mut runner = Runner::new();
+    let fill: String = (1..=64).map(|word| format!("*(u64 *)(r10 - {}) = -1\n", 8 * word)).collect();
+    let fill = code("fill", &format!("{fill}r0 = 0\nexit"));
+    let above: String = (0..64).map(|word| format!("r1 = *(u64 *)(r10 + {})\nr0 |= r1\n", 8 * word)).collect();
+    let across = "r0 = *(u64 *)(r10 - 4)\n".to_owned();
+    let copied = "r1 = r10\nr0 = *(u64 *)(r1 + 8)\n".to_owned();
+    for reads in [above, across, copied] {
+        let read = code("read", &format!("call f\nexit\nf:\nr0 = 0\n{reads}exit"));
+        assert!(matches!(runner.run(&fill, None, None).0, Outcome::Result(0)));
+        assert!(matches!(runner.run(&read, None, None).0, Outcome::Result(0)), "{reads}");
+    }
+}
+
+#[test]
 fn a_helper_checks_the_programs_pointer() {
     let helpers = Helpers::none().with(5, "read", |cpu, [addr, len, ..]| {
         let mut bytes = vec![0; len.min(64) as usize];
@@ -192,7 +207,8 @@ fn a_helper_checks_the_programs_pointer() {
     });
     let machine = Machine::new(helpers).expect("4 GiB of addresses");
     let insns = code("read", "call 5\nexit");
-    let program = machine.load(&Image { insns: &insns, ..Image::default() }).expect("a good program");
+    let program =
+        Engine::of_this_binary().load(&machine, &Image { insns: &insns, ..Image::default() }).expect("a good program");
     let block = machine.space().allocate(4, true).expect("a block");
     block.write(0, &[1, 2, 3, 4]).expect("it fits");
     let mut cpu = Cpu::new(&machine).expect("a stack");

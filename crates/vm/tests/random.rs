@@ -1,14 +1,18 @@
-//! Random programs on the interpreter and on the kernel: r0 and the input afterwards are equal.
+//! Random programs on the interpreter, compiled, and on the kernel: r0 and the input afterwards are equal. What goes wrong is, too.
 //!
 //! `SKEP_VM_COUNT` says how many (with `SKEP_VM_SEED` for the first), to hunt for more than a test run has time for.
 
 #[allow(dead_code, reason = "each test binary uses a part")]
 mod common;
 
-use common::random::{Isa, program};
-use common::{Outcome, Runner, kernel};
+use std::sync::Arc;
+
+use common::random::{INPUT_BYTES, Isa, Rng, program};
+use common::{Engine, Outcome, Runner, kernel};
+use skep_insn::RawInsn;
 use skep_insn::text::{Printer, Spelling};
 use skep_sys::version::KernelVersion;
+use skep_vm::{Block, Cpu, DEFAULT_FUEL, Image, Machine};
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|it| it.parse().ok()).unwrap_or(default)
@@ -53,6 +57,120 @@ fn random_programs_do_the_same_in_the_kernel() {
     assert!(refused.len() as u64 * 20 <= seeds().count() as u64, "{} were refused: {}", refused.len(), refused[0]);
 }
 
+/// A machine, a processor and an input for programs that run interpreted and compiled, and see the same addresses.
+struct Both {
+    machine: Arc<Machine>,
+    cpu: Cpu,
+    input: Block,
+}
+
+impl Both {
+    fn new(fuel: u64) -> Both {
+        let machine = common::machine();
+        let mut cpu = Cpu::new(&machine).expect("a stack");
+        cpu.set_fuel(fuel);
+        let input = machine.space().allocate(INPUT_BYTES as u64, true).expect("a block");
+        Both { machine, cpu, input }
+    }
+
+    /// Runs a program both ways and compares all that can be seen; whether it was taken, and ended with a result.
+    fn run(&mut self, seed: u64, insns: &[RawInsn], input: &[u8]) -> Option<bool> {
+        let mut run = |engine: Engine| {
+            let image = Image { insns, ..Image::default() };
+            let program = engine.load(&self.machine, &image).ok()?;
+            self.input.write(0, input).expect("it fits");
+            let result = self.cpu.run(&program, [self.input.addr(), self.input.len()]);
+            Some((result, self.input.bytes(0, INPUT_BYTES), self.cpu.fuel_left()))
+        };
+        let [wanted, found] = [run(Engine::Interpreter), run(Engine::Compiler)];
+        assert_eq!(wanted, found, "seed {seed}:\n{}", Printer::new(Spelling::Kernel).listing(insns));
+        wanted.map(|(result, ..)| result.is_ok())
+    }
+}
+
+#[test]
+fn random_programs_do_the_same_compiled() {
+    let mut both = Both::new(DEFAULT_FUEL);
+    for seed in seeds() {
+        let (insns, input) = program(seed, Isa::Ordered);
+        assert_eq!(both.run(seed, &insns, &input), Some(true), "seed {seed}");
+    }
+}
+
+#[test]
+fn fuel_ends_at_the_same_place_compiled() {
+    // Calls in a loop, inside of calls, with frames of several sizes, and recursion of the entry function until frames or fuel end.
+    let calls = "
+        r6 = 3
+        r7 = r1
+        loop:
+        r1 = r6
+        call f
+        r7 += r0
+        r6 -= 1
+        if r6 != 0 goto loop
+        r0 = r7
+        call pc-9
+        exit
+        f:
+        r6 = r1
+        *(u64 *)(r10 - 8) = r1
+        call g
+        r1 = *(u64 *)(r10 - 8)
+        r0 += r1
+        r0 += r6
+        exit
+        g:
+        r6 = 77
+        r1 = *(u64 *)(r10 - 16)
+        r2 = *(u64 *)(r10 - 80)
+        *(u64 *)(r10 - 16) = -1
+        *(u64 *)(r10 - 80) = -1
+        r0 = r1
+        r0 += r2
+        exit";
+    let insns = common::code("calls", calls);
+    let mut both = Both::new(0);
+    for fuel in 0..1000 {
+        both.cpu.set_fuel(fuel);
+        assert_eq!(both.run(fuel, &insns, &[0; INPUT_BYTES]), Some(false), "it never ends well");
+    }
+}
+
+/// Changes some instructions of a program, so that much of it goes wrong.
+fn change(seed: u64, insns: &mut [RawInsn]) {
+    let mut rng = Rng::new(!seed);
+    for _ in 0..1 + rng.next() % 3 {
+        let at = rng.next() as usize % insns.len();
+        let insn = &mut insns[at];
+        match rng.next() % 6 {
+            0 => insn.dst_reg = (rng.next() % 11) as u8,
+            1 => insn.src_reg = (rng.next() % 11) as u8,
+            2 => insn.off = rng.number() as i16,
+            3 => insn.imm = rng.number() as i32,
+            4 => insn.code = rng.next() as u8,
+            _ => insns.swap(at, at / 2),
+        }
+    }
+}
+
+#[test]
+fn random_programs_go_wrong_the_same_way_compiled() {
+    let mut both = Both::new(100_000);
+    let (mut ended, mut stopped) = (0, 0);
+    for seed in seeds() {
+        let (mut insns, input) = program(seed, Isa::Ordered);
+        change(seed, &mut insns);
+        match both.run(seed, &insns, &input) {
+            Some(true) => ended += 1,
+            Some(false) => stopped += 1,
+            None => {}
+        }
+    }
+    println!("{ended} programs ended, {stopped} were stopped");
+    assert!(ended != 0 && stopped != 0, "both kinds are tried");
+}
+
 #[test]
 fn random_programs_end_whatever_is_cut_and_changed() {
     let mut runner = Runner::new();
@@ -60,19 +178,7 @@ fn random_programs_end_whatever_is_cut_and_changed() {
     let mut ran = 0;
     for seed in seeds() {
         let (mut insns, input) = program(seed, Isa::Ordered);
-        let mut rng = common::random::Rng::new(!seed);
-        for _ in 0..1 + rng.next() % 3 {
-            let at = rng.next() as usize % insns.len();
-            let insn = &mut insns[at];
-            match rng.next() % 6 {
-                0 => insn.dst_reg = (rng.next() % 11) as u8,
-                1 => insn.src_reg = (rng.next() % 11) as u8,
-                2 => insn.off = rng.number() as i16,
-                3 => insn.imm = rng.number() as i32,
-                4 => insn.code = rng.next() as u8,
-                _ => insns.swap(at, at / 2),
-            }
-        }
+        change(seed, &mut insns);
         // A result, a refusal or an error: never a panic, never a write outside of the block.
         let (outcome, _) = runner.run(&insns, Some(&input), None);
         ran += u64::from(!matches!(outcome, Outcome::Refused(_)));

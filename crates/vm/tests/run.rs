@@ -5,12 +5,14 @@ mod common;
 
 use std::sync::{Arc, OnceLock};
 
-use common::{Runner, code};
+use common::{Engine, Runner, code};
 use skep_insn::{InsnIdx, helpers};
 use skep_vm::{Cpu, Helpers, Image, Line, MAX_TAIL_CALLS, Machine, Program, Trap, TrapKind};
 
 fn load(machine: &Machine, name: &str, asm: &str) -> Arc<Program> {
-    machine.load(&Image { name, insns: &code(name, asm), ..Image::default() }).expect("a good program")
+    Engine::of_this_binary()
+        .load(machine, &Image { name, insns: &code(name, asm), ..Image::default() })
+        .expect("a good program")
 }
 
 fn trap(result: Result<u64, Box<Trap>>) -> Box<Trap> {
@@ -166,7 +168,8 @@ fn an_error_names_the_line_of_the_source() {
         text: text.to_owned(),
     };
     let lines = [line(0, 10, "    int result = 0;"), line(1, 12, "    return task->pid;"), line(3, 13, "}")];
-    let program = machine.load(&Image { name: "on_exec", insns: &insns, lines: &lines, binds: &[] });
+    let program =
+        Engine::of_this_binary().load(&machine, &Image { name: "on_exec", insns: &insns, lines: &lines, binds: &[] });
     let stopped = trap(Cpu::new(&machine).expect("a stack").run(&program.expect("a good program"), [0, 0]));
     assert_eq!(
         stopped.to_string(),
@@ -174,7 +177,8 @@ fn an_error_names_the_line_of_the_source() {
          (tool.bpf.c:12: `return task->pid;`)"
     );
     let insns = code("lines", "r0 = 0\nr10 = 0\nexit");
-    let error = machine.load(&Image { name: "on_exec", insns: &insns, lines: &lines, binds: &[] });
+    let error =
+        Engine::of_this_binary().load(&machine, &Image { name: "on_exec", insns: &insns, lines: &lines, binds: &[] });
     assert_eq!(
         error.expect_err("r10 is read-only").to_string(),
         "instruction 1: writes r10, the frame pointer, which is read-only (tool.bpf.c:12: `return task->pid;`)"
@@ -187,7 +191,9 @@ fn bound_addresses_are_what_wide_loads_give() {
     let value = machine.space().allocate(16, true).expect("a block");
     let insns = code("bound", "r1 = map[fd:3][0]+8\n*(u64 *)(r1 + 0) = 6\nr0 = *(u64 *)(r1 + 0)\nexit");
     let binds = [(InsnIdx(0), value.addr() + 8)];
-    let program = machine.load(&Image { insns: &insns, binds: &binds, ..Image::default() }).expect("bound");
+    let program = Engine::of_this_binary()
+        .load(&machine, &Image { insns: &insns, binds: &binds, ..Image::default() })
+        .expect("bound");
     assert_eq!(Cpu::new(&machine).expect("a stack").run(&program, [0, 0]), Ok(6));
     assert_eq!(value.bytes(8, 1), [6]);
 }

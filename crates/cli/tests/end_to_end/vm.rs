@@ -46,6 +46,31 @@ fn helper_5_gives_back_its_first_argument() {
 }
 
 #[test]
+#[cfg(target_arch = "x86_64")]
+fn compiled_programs_give_the_same() {
+    // r0 = *(u16 *)(r1 + 1); r0 += r2; call 5; exit
+    let program = "6910010000000000 0f20000000000000 bf01000000000000 8500000005000000 9500000000000000";
+    assert_eq!(result(&["aa 01 02 bb", "--jit"], program), "205\n");
+    // r0 = *(u8 *)(r1 + 4) of four bytes
+    let program = "7110040000000000 9500000000000000";
+    let [interpreted, compiled] = ["--interpret", "--jit"].map(|engine| conformance(&["aa 01 02 bb", engine], program));
+    for output in [interpreted, compiled] {
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(message.contains("instruction 0: read of 1 byte(s) at 0x"), "{message}");
+    }
+}
+
+#[test]
+#[cfg(not(target_arch = "x86_64"))]
+fn where_nothing_compiles_the_option_says_so() {
+    let output = conformance(&["--jit"], "9500000000000000");
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(message.contains("programs cannot be compiled on "), "{message}");
+}
+
+#[test]
 fn what_is_refused_and_what_stops_are_messages_and_a_status() {
     let failure = |args: &[&str], program: &str| {
         let output = conformance(args, program);

@@ -158,21 +158,50 @@ pub(crate) enum Outcome {
     Refused(LoadError),
 }
 
+/// What programs run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Engine {
+    Interpreter,
+    /// Compiled, where there is a compiler.
+    Compiler,
+}
+
+impl Engine {
+    /// The test binary `compiled` has the tests of others once more.
+    pub(crate) fn of_this_binary() -> Engine {
+        if env!("CARGO_CRATE_NAME") == "compiled" { Engine::Compiler } else { Engine::Interpreter }
+    }
+
+    pub(crate) fn load(self, machine: &Machine, image: &Image<'_>) -> Result<Arc<Program>, LoadError> {
+        let program = machine.load(image)?;
+        if self == Engine::Compiler && cfg!(target_arch = "x86_64") {
+            program.compile().expect("memory for code");
+            assert!(program.is_compiled());
+        }
+        Ok(program)
+    }
+}
+
 /// Runs programs, each with fresh memory.
 pub(crate) struct Runner {
     pub(crate) machine: Arc<Machine>,
     pub(crate) cpu: Cpu,
+    engine: Engine,
 }
 
 impl Runner {
     pub(crate) fn new() -> Runner {
+        Runner::on(Engine::of_this_binary())
+    }
+
+    pub(crate) fn on(engine: Engine) -> Runner {
         let machine = machine();
         let cpu = Cpu::new(&machine).expect("a stack");
-        Runner { machine, cpu }
+        Runner { machine, cpu, engine }
     }
 
     pub(crate) fn load(&self, insns: &[RawInsn]) -> Result<Arc<Program>, LoadError> {
-        self.machine.load(&Image { insns, ..Image::default() })
+        self.engine.load(&self.machine, &Image { insns, ..Image::default() })
     }
 
     fn block(&self, bytes: &[u8]) -> Block {

@@ -1,0 +1,23 @@
+//! Where there is no compiler.
+
+use std::sync::Arc;
+
+use crate::cpu::Cpu;
+use crate::interpreter::{Event, State};
+use crate::program::Program;
+use crate::{CompileError, Stop};
+
+/// A program that was compiled: there is none.
+#[derive(Debug)]
+pub(crate) enum Native {}
+
+/// Refuses.
+pub(crate) fn compile(_: &Program) -> Result<Native, CompileError> {
+    Err(CompileError::Architecture)
+}
+
+impl Native {
+    pub(crate) fn steps(&self, _: &mut Cpu, _: &Arc<Program>, _: &mut State, _: usize) -> Result<Event, Stop> {
+        match *self {}
+    }
+}

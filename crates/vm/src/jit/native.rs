@@ -1,0 +1,295 @@
+//! Running compiled code: how it is entered and left, and what it asks of Rust.
+//!
+//! # Safety
+//!
+//! - Code is entered only at places of its own [`Native`], with a [`Context`] that lives on the caller's stack until it comes back. The
+//!   program, its code and the processor are borrowed by the caller for as long.
+//! - Code gets at memory of programs only at addresses inside of a block, which stay mapped as long as the space that the program holds
+//!   (see the module `memory`): those of the frame that it runs in, those that the table of the space allows, and those
+//!   that [`place`] gave. It gets at nothing else but its context, the frames of the processor and how many there are, and the window of
+//!   its stacks, which it changes as [`Cpu::enter`] and [`Cpu::leave`] do.
+//! - While code runs, nobody else uses the processor; each function here makes a reference to it that ends when it returns.
+//! - Nothing unwinds through compiled code: a panic in a function that it called ends the process, as a panic in an `extern "C"` function does.
+#![expect(unsafe_code, reason = "jumps into code that was made here")]
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use super::Native;
+use crate::cpu::{Caller, Cpu};
+use crate::interpreter::{Event, State};
+use crate::op::Code;
+use crate::program::Program;
+use crate::{Access, Stop, TrapKind, packet};
+
+/// What compiled code works with beside registers. Back ends know where the public fields are.
+#[repr(C)]
+pub(super) struct Context {
+    /// r0 to r10, while Rust runs.
+    pub(super) regs: [u64; 11],
+    /// What is left; the processor's own field is right while Rust runs.
+    pub(super) fuel: u64,
+    /// Of the space.
+    pub(super) base: u64,
+    /// Of the space: one entry for each 64 KiB.
+    pub(super) table: *const AtomicU64,
+    /// How often `may_goto` of this frame will still fall through.
+    pub(super) may_goto: *mut u32,
+    /// See [`layout`](crate::cpu::layout).
+    pub(super) cpu: *mut Cpu,
+    /// When a program stops, the operation that did it.
+    pub(super) pc: u64,
+    /// How many frames are not of this run.
+    pub(super) floor: usize,
+    /// The entry of the table that says which frames are accessible.
+    pub(super) window: *const AtomicU64,
+    /// Where the code of each slot is.
+    pub(super) places: *const usize,
+    program: *const Program,
+    native: *const Native,
+    /// Why the code was left; nothing yet when the fuel did not suffice.
+    outcome: Option<Result<Event, Stop>>,
+}
+
+/// What code is entered by: it takes all registers from the context and goes to a place in the code.
+type Enter = unsafe extern "C" fn(*mut Context, *const u8);
+
+/// Functions that compiled code calls.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entries {
+    /// `(context, slot) -> 0`, with r0 in the context, or anything else when the program stops.
+    pub(super) helper: u64,
+    /// `(context, slot) -> where to go on`.
+    pub(super) step: u64,
+    /// `(context, address, [`reach`], slot) -> address`, or 0 when the program stops.
+    pub(super) place: u64,
+}
+
+impl Entries {
+    pub(super) fn new() -> Entries {
+        Entries { helper: helper as *const () as u64, step: step as *const () as u64, place: place as *const () as u64 }
+    }
+}
+
+/// A length and what is done with it, in one number.
+pub(super) fn reach(len: u32, access: Access) -> u32 {
+    let access = match access {
+        Access::Read => 0,
+        Access::Write => 1,
+        Access::AtomicRead => 2,
+        Access::Atomic => 3,
+    };
+    access << 8 | len
+}
+
+impl Native {
+    /// As the interpreter's: runs until the frame at `floor` returns, or the program changes.
+    pub(crate) fn steps(
+        &self,
+        cpu: &mut Cpu,
+        program: &Arc<Program>,
+        state: &mut State,
+        floor: usize,
+    ) -> Result<Event, Stop> {
+        let mut regs = [0; 11];
+        regs.copy_from_slice(&state.regs[..11]);
+        let mut context = Context {
+            regs,
+            fuel: cpu.fuel_left,
+            base: program.space.base(),
+            table: program.space.table(),
+            may_goto: cpu.may_goto_left(),
+            window: cpu.window(),
+            cpu,
+            pc: 0,
+            floor,
+            places: self.places.as_ptr(),
+            program: Arc::as_ptr(program),
+            native: self,
+            outcome: None,
+        };
+        // SAFETY: the back end put the code of this signature there.
+        let enter = unsafe { std::mem::transmute::<*const u8, Enter>(self.code.at(self.enter)) };
+        // SAFETY: the context is whole, and outlives the call; the place is one of this code. See the module's text.
+        unsafe { enter(&raw mut context, self.place(state.pc)) };
+        let Context { regs, fuel, pc, outcome, .. } = context;
+        cpu.fuel_left = fuel;
+        state.regs[..11].copy_from_slice(&regs);
+        state.pc = pc as usize;
+        outcome.unwrap_or_else(|| Err(cpu.exhausted().into()))
+    }
+
+    fn place(&self, slot: usize) -> *const u8 {
+        // Of the mapping that `code` owns.
+        std::ptr::with_exposed_provenance(self.places[slot])
+    }
+}
+
+impl Context {
+    /// Lets `run` use the processor, and takes over what it did with it.
+    fn with_cpu<T>(&mut self, run: impl FnOnce(&mut Cpu, &mut [u64; 11]) -> T) -> T {
+        // SAFETY: `steps` borrowed it for as long as this context is in use, and uses it only when the code has come back.
+        let cpu = unsafe { &mut *self.cpu };
+        cpu.fuel_left = self.fuel;
+        let result = run(cpu, &mut self.regs);
+        self.fuel = cpu.fuel_left;
+        self.may_goto = cpu.may_goto_left();
+        result
+    }
+
+    fn stop(&mut self, slot: u32, stop: Stop) {
+        self.pc = slot.into();
+        self.outcome = Some(Err(stop));
+    }
+}
+
+/// A call of a helper: 0, or something else when it stopped the program.
+///
+/// # Safety
+///
+/// Compiled code calls it with its context, for an operation of its program that calls a helper.
+unsafe extern "C" fn helper(context: *mut Context, slot: u32) -> u64 {
+    // SAFETY: the code's own context; the code waits.
+    let context = unsafe { &mut *context };
+    // SAFETY: `steps` holds it.
+    let program = unsafe { &*context.program };
+    let helper = program.helpers[program.ops[slot as usize].imm as usize];
+    match context.with_cpu(|cpu, regs| (helper.run)(cpu, arguments(regs))) {
+        Ok(value) => {
+            context.regs[0] = value;
+            0
+        }
+        Err(stop) => {
+            context.stop(slot, stop);
+            1
+        }
+    }
+}
+
+/// An access that the check in the code did not let pass: by a short address, over a border of slots, or wrong. Gives the true address, or
+/// 0.
+///
+/// # Safety
+///
+/// Compiled code calls it with its context.
+unsafe extern "C" fn place(context: *mut Context, addr: u64, reach: u32, slot: u32) -> u64 {
+    // SAFETY: the code's own context; the code waits.
+    let context = unsafe { &mut *context };
+    // SAFETY: `steps` holds it.
+    let program = unsafe { &*context.program };
+    let access = match reach >> 8 {
+        0 => Access::Read,
+        1 => Access::Write,
+        2 => Access::AtomicRead,
+        _ => Access::Atomic,
+    };
+    match program.space.translate(addr, u64::from(reach & 0xff), access) {
+        Ok(addr) => addr,
+        Err(fault) => {
+            context.stop(slot, fault.into());
+            0
+        }
+    }
+}
+
+/// An operation that needs the processor: gives where the code goes on.
+///
+/// # Safety
+///
+/// Compiled code calls it with its context, for an operation of its program, with all registers in the context.
+unsafe extern "C" fn step(context: *mut Context, slot: u32) -> *const u8 {
+    // SAFETY: the code's own context; the code waits.
+    let context = unsafe { &mut *context };
+    // SAFETY: `steps` holds it.
+    let program = unsafe { &*context.program };
+    // SAFETY: as above.
+    let native = unsafe { &*context.native };
+    let floor = context.floor;
+    match context.with_cpu(|cpu, regs| control(cpu, program, regs, slot as usize, floor)) {
+        Ok(Next::At(pc)) => return native.place(pc),
+        Ok(Next::Switch(pc)) => {
+            context.pc = pc as u64;
+            context.outcome = Some(Ok(Event::Switch));
+        }
+        Ok(Next::Return(value)) => context.outcome = Some(Ok(Event::Exit(value))),
+        Err(stop) => context.stop(slot, stop),
+    }
+    native.code.at(native.leave)
+}
+
+/// Where a program goes on.
+enum Next {
+    /// At an operation of the same program.
+    At(usize),
+    /// At an operation of another one.
+    Switch(usize),
+    /// The function that was called first has returned this.
+    Return(u64),
+}
+
+fn arguments(regs: &[u64; 11]) -> [u64; 5] {
+    [regs[1], regs[2], regs[3], regs[4], regs[5]]
+}
+
+/// What the interpreter does for operations that change frames or programs, or look at the packet.
+fn control(cpu: &mut Cpu, program: &Program, regs: &mut [u64; 11], at: usize, floor: usize) -> Result<Next, Stop> {
+    let op = program.ops[at];
+    let next = at + 1;
+    let (dst, src) = (regs[usize::from(op.dst)], regs[usize::from(op.src)]);
+    let (len, off) = match op.code {
+        Code::Exit => return Ok(leave(cpu, regs, floor)),
+        Code::Call => return call(cpu, program, regs, op.imm as usize, next),
+        Code::TailCall => {
+            regs[0] = (program.helpers[op.imm as usize].run)(cpu, arguments(regs))?;
+            return tail_call(cpu, next);
+        }
+        Code::CallReg => {
+            if let Some(function) = Program::slot_of(dst).and_then(|start| program.function_at(start)) {
+                return call(cpu, program, regs, function, next);
+            }
+            // A small number is a helper's.
+            let helper = u32::try_from(dst).ok().and_then(|id| cpu.machine().helpers().get(id)).copied();
+            let helper = helper.ok_or(TrapKind::BadCallee { value: dst })?;
+            regs[0] = (helper.run)(cpu, arguments(regs))?;
+            return tail_call(cpu, next);
+        }
+        Code::JumpReg => {
+            let target = Program::slot_of(dst).filter(|to| program.may_jump(at as u32, *to));
+            let target = target.ok_or(TrapKind::BadTarget { value: dst })? as usize;
+            cpu.burn(next.saturating_sub(target) as u64)?;
+            return Ok(Next::At(target));
+        }
+        Code::PacketAbs8 => (1, op.imm),
+        Code::PacketAbs16 => (2, op.imm),
+        Code::PacketAbs32 => (4, op.imm),
+        Code::PacketInd8 => (1, op.imm.wrapping_add(src)),
+        Code::PacketInd16 => (2, op.imm.wrapping_add(src)),
+        // The last of those whose shape is `Control`.
+        _ => (4, op.imm.wrapping_add(src)),
+    };
+    let value = packet::load(cpu, off as i32, len)?;
+    regs[0] = value.unwrap_or(0);
+    Ok(if value.is_some() { Next::At(next) } else { leave(cpu, regs, floor) })
+}
+
+fn call(cpu: &mut Cpu, program: &Program, regs: &mut [u64; 11], function: usize, next: usize) -> Result<Next, Stop> {
+    let saved = [regs[6], regs[7], regs[8], regs[9]];
+    cpu.enter(cpu.current(), function, Caller { saved, pc: next })?;
+    regs[10] = cpu.frame_pointer();
+    Ok(Next::At(program.functions[function].start as usize))
+}
+
+fn tail_call(cpu: &mut Cpu, next: usize) -> Result<Next, Stop> {
+    Ok(if cpu.take_tail_call()? { Next::Switch(0) } else { Next::At(next) })
+}
+
+fn leave(cpu: &mut Cpu, regs: &mut [u64; 11], floor: usize) -> Next {
+    let from = cpu.current();
+    let caller = cpu.leave();
+    if cpu.depth() == floor {
+        return Next::Return(regs[0]);
+    }
+    regs[6..10].copy_from_slice(&caller.saved);
+    regs[10] = cpu.frame_pointer();
+    if cpu.current() == from { Next::At(caller.pc) } else { Next::Switch(caller.pc) }
+}

@@ -1,0 +1,200 @@
+//! What the encoder writes, against the bytes that the GNU assembler makes of the same instruction.
+
+use super::*;
+
+/// An instruction, its bytes, and how it is written.
+type Row = (&'static str, &'static str, fn(&mut Asm));
+
+fn hex(code: &[u8]) -> String {
+    code.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn instructions_are_the_bytes_that_the_assembler_makes() {
+    for (text, wanted, write) in ROWS {
+        let mut asm = Asm::default();
+        write(&mut asm);
+        assert_eq!(hex(&asm.finish()), *wanted, "{text}");
+    }
+}
+
+#[test]
+fn jumps_lead_forwards_and_backwards() {
+    let mut asm = Asm::default();
+    let (before, behind) = (asm.label(), asm.label());
+    asm.bind(before);
+    asm.jmp(behind);
+    asm.jcc(Cc::BELOW, before);
+    asm.jcc(Cc::BELOW.opposite(), behind);
+    asm.call(before);
+    asm.bind(behind);
+    asm.ret();
+    assert_eq!(asm.place(behind), 22);
+    let wanted = "e9 11 00 00 00 0f 82 f5 ff ff ff 0f 83 05 00 00 00 e8 ea ff ff ff c3";
+    assert_eq!(hex(&asm.finish()), wanted);
+}
+
+#[rustfmt::skip]
+const ROWS: &[Row] = &[
+        ("mov rbx, [rax]", "48 8b 18", |asm| asm.load(Bits::B64, RBX, at(RAX, 0))),
+        ("mov rbx, [rax+8]", "48 8b 58 08", |asm| asm.load(Bits::B64, RBX, at(RAX, 8))),
+        ("mov rbx, [rax-128]", "48 8b 58 80", |asm| asm.load(Bits::B64, RBX, at(RAX, -128))),
+        ("mov rbx, [rax+128]", "48 8b 98 80 00 00 00", |asm| asm.load(Bits::B64, RBX, at(RAX, 128))),
+        ("mov rbx, [rsp]", "48 8b 1c 24", |asm| asm.load(Bits::B64, RBX, at(RSP, 0))),
+        ("mov rbx, [rsp+8]", "48 8b 5c 24 08", |asm| asm.load(Bits::B64, RBX, at(RSP, 8))),
+        ("mov rbx, [rsp-128]", "48 8b 5c 24 80", |asm| asm.load(Bits::B64, RBX, at(RSP, -128))),
+        ("mov rbx, [rsp+128]", "48 8b 9c 24 80 00 00 00", |asm| asm.load(Bits::B64, RBX, at(RSP, 128))),
+        ("mov rbx, [rbp]", "48 8b 5d 00", |asm| asm.load(Bits::B64, RBX, at(RBP, 0))),
+        ("mov rbx, [rbp+8]", "48 8b 5d 08", |asm| asm.load(Bits::B64, RBX, at(RBP, 8))),
+        ("mov rbx, [rbp-128]", "48 8b 5d 80", |asm| asm.load(Bits::B64, RBX, at(RBP, -128))),
+        ("mov rbx, [rbp+128]", "48 8b 9d 80 00 00 00", |asm| asm.load(Bits::B64, RBX, at(RBP, 128))),
+        ("mov rbx, [r12]", "49 8b 1c 24", |asm| asm.load(Bits::B64, RBX, at(R12, 0))),
+        ("mov rbx, [r12+8]", "49 8b 5c 24 08", |asm| asm.load(Bits::B64, RBX, at(R12, 8))),
+        ("mov rbx, [r12-128]", "49 8b 5c 24 80", |asm| asm.load(Bits::B64, RBX, at(R12, -128))),
+        ("mov rbx, [r12+128]", "49 8b 9c 24 80 00 00 00", |asm| asm.load(Bits::B64, RBX, at(R12, 128))),
+        ("mov rbx, [r13]", "49 8b 5d 00", |asm| asm.load(Bits::B64, RBX, at(R13, 0))),
+        ("mov rbx, [r13+8]", "49 8b 5d 08", |asm| asm.load(Bits::B64, RBX, at(R13, 8))),
+        ("mov rbx, [r13-128]", "49 8b 5d 80", |asm| asm.load(Bits::B64, RBX, at(R13, -128))),
+        ("mov rbx, [r13+128]", "49 8b 9d 80 00 00 00", |asm| asm.load(Bits::B64, RBX, at(R13, 128))),
+        ("mov rbx, [r15]", "49 8b 1f", |asm| asm.load(Bits::B64, RBX, at(R15, 0))),
+        ("mov rbx, [r15+8]", "49 8b 5f 08", |asm| asm.load(Bits::B64, RBX, at(R15, 8))),
+        ("mov rbx, [r15-128]", "49 8b 5f 80", |asm| asm.load(Bits::B64, RBX, at(R15, -128))),
+        ("mov rbx, [r15+128]", "49 8b 9f 80 00 00 00", |asm| asm.load(Bits::B64, RBX, at(R15, 128))),
+        ("mov byte ptr [rdi+4], al", "88 47 04", |asm| asm.store(Bits::B8, at(RDI, 4), RAX)),
+        ("mov byte ptr [rdi+4], sil", "40 88 77 04", |asm| asm.store(Bits::B8, at(RDI, 4), RSI)),
+        ("mov byte ptr [rdi+4], bpl", "40 88 6f 04", |asm| asm.store(Bits::B8, at(RDI, 4), RBP)),
+        ("mov byte ptr [rdi+4], r9b", "44 88 4f 04", |asm| asm.store(Bits::B8, at(RDI, 4), R9)),
+        ("mov byte ptr [r13], -2", "41 c6 45 00 fe", |asm| asm.store_imm(Bits::B8, at(R13, 0), -2)),
+        ("movzx r9d, byte ptr [rbp]", "44 0f b6 4d 00", |asm| asm.load(Bits::B8, R9, at(RBP, 0))),
+        ("mov word ptr [rdi+4], ax", "66 89 47 04", |asm| asm.store(Bits::B16, at(RDI, 4), RAX)),
+        ("mov word ptr [rdi+4], si", "66 89 77 04", |asm| asm.store(Bits::B16, at(RDI, 4), RSI)),
+        ("mov word ptr [rdi+4], bp", "66 89 6f 04", |asm| asm.store(Bits::B16, at(RDI, 4), RBP)),
+        ("mov word ptr [rdi+4], r9w", "66 44 89 4f 04", |asm| asm.store(Bits::B16, at(RDI, 4), R9)),
+        ("mov word ptr [r13], -2", "66 41 c7 45 00 fe ff", |asm| asm.store_imm(Bits::B16, at(R13, 0), -2)),
+        ("movzx r9d, word ptr [rbp]", "44 0f b7 4d 00", |asm| asm.load(Bits::B16, R9, at(RBP, 0))),
+        ("mov dword ptr [rdi+4], eax", "89 47 04", |asm| asm.store(Bits::B32, at(RDI, 4), RAX)),
+        ("mov dword ptr [rdi+4], esi", "89 77 04", |asm| asm.store(Bits::B32, at(RDI, 4), RSI)),
+        ("mov dword ptr [rdi+4], ebp", "89 6f 04", |asm| asm.store(Bits::B32, at(RDI, 4), RBP)),
+        ("mov dword ptr [rdi+4], r9d", "44 89 4f 04", |asm| asm.store(Bits::B32, at(RDI, 4), R9)),
+        ("mov dword ptr [r13], -2", "41 c7 45 00 fe ff ff ff", |asm| asm.store_imm(Bits::B32, at(R13, 0), -2)),
+        ("mov r9d, [rbp]", "44 8b 4d 00", |asm| asm.load(Bits::B32, R9, at(RBP, 0))),
+        ("mov qword ptr [rdi+4], rax", "48 89 47 04", |asm| asm.store(Bits::B64, at(RDI, 4), RAX)),
+        ("mov qword ptr [rdi+4], rsi", "48 89 77 04", |asm| asm.store(Bits::B64, at(RDI, 4), RSI)),
+        ("mov qword ptr [rdi+4], rbp", "48 89 6f 04", |asm| asm.store(Bits::B64, at(RDI, 4), RBP)),
+        ("mov qword ptr [rdi+4], r9", "4c 89 4f 04", |asm| asm.store(Bits::B64, at(RDI, 4), R9)),
+        ("mov qword ptr [r13], -2", "49 c7 45 00 fe ff ff ff", |asm| asm.store_imm(Bits::B64, at(R13, 0), -2)),
+        ("mov r9, [rbp]", "4c 8b 4d 00", |asm| asm.load(Bits::B64, R9, at(RBP, 0))),
+        ("mov r11, [r9+r11*8]", "4f 8b 1c d9", |asm| asm.load(Bits::B64, R11, Mem { base: R9, index: Some(R11), disp: 0 })),
+        ("mov rax, [r13+rcx*8]", "49 8b 44 cd 00", |asm| asm.load(Bits::B64, RAX, Mem { base: R13, index: Some(RCX), disp: 0 })),
+        ("mov rax, [rbx+r12*8+300]", "4a 8b 84 e3 2c 01 00 00", |asm| asm.load(Bits::B64, RAX, Mem { base: RBX, index: Some(R12), disp: 300 })),
+        ("add r13, rax", "49 01 c5", |asm| asm.arith(Arith::Add, Bits::B64, R13, RAX)),
+        ("add edi, r9d", "44 01 cf", |asm| asm.arith(Arith::Add, Bits::B32, RDI, R9)),
+        ("add r14, -128", "49 83 c6 80", |asm| asm.arith_imm(Arith::Add, Bits::B64, R14, -128)),
+        ("add ebx, 128", "81 c3 80 00 00 00", |asm| asm.arith_imm(Arith::Add, Bits::B32, RBX, 128)),
+        ("or r13, rax", "49 09 c5", |asm| asm.arith(Arith::Or, Bits::B64, R13, RAX)),
+        ("or edi, r9d", "44 09 cf", |asm| asm.arith(Arith::Or, Bits::B32, RDI, R9)),
+        ("or r14, -128", "49 83 ce 80", |asm| asm.arith_imm(Arith::Or, Bits::B64, R14, -128)),
+        ("or ebx, 128", "81 cb 80 00 00 00", |asm| asm.arith_imm(Arith::Or, Bits::B32, RBX, 128)),
+        ("and r13, rax", "49 21 c5", |asm| asm.arith(Arith::And, Bits::B64, R13, RAX)),
+        ("and edi, r9d", "44 21 cf", |asm| asm.arith(Arith::And, Bits::B32, RDI, R9)),
+        ("and r14, -128", "49 83 e6 80", |asm| asm.arith_imm(Arith::And, Bits::B64, R14, -128)),
+        ("and ebx, 128", "81 e3 80 00 00 00", |asm| asm.arith_imm(Arith::And, Bits::B32, RBX, 128)),
+        ("sub r13, rax", "49 29 c5", |asm| asm.arith(Arith::Sub, Bits::B64, R13, RAX)),
+        ("sub edi, r9d", "44 29 cf", |asm| asm.arith(Arith::Sub, Bits::B32, RDI, R9)),
+        ("sub r14, -128", "49 83 ee 80", |asm| asm.arith_imm(Arith::Sub, Bits::B64, R14, -128)),
+        ("sub ebx, 128", "81 eb 80 00 00 00", |asm| asm.arith_imm(Arith::Sub, Bits::B32, RBX, 128)),
+        ("xor r13, rax", "49 31 c5", |asm| asm.arith(Arith::Xor, Bits::B64, R13, RAX)),
+        ("xor edi, r9d", "44 31 cf", |asm| asm.arith(Arith::Xor, Bits::B32, RDI, R9)),
+        ("xor r14, -128", "49 83 f6 80", |asm| asm.arith_imm(Arith::Xor, Bits::B64, R14, -128)),
+        ("xor ebx, 128", "81 f3 80 00 00 00", |asm| asm.arith_imm(Arith::Xor, Bits::B32, RBX, 128)),
+        ("cmp r13, rax", "49 39 c5", |asm| asm.arith(Arith::Cmp, Bits::B64, R13, RAX)),
+        ("cmp edi, r9d", "44 39 cf", |asm| asm.arith(Arith::Cmp, Bits::B32, RDI, R9)),
+        ("cmp r14, -128", "49 83 fe 80", |asm| asm.arith_imm(Arith::Cmp, Bits::B64, R14, -128)),
+        ("cmp ebx, 128", "81 fb 80 00 00 00", |asm| asm.arith_imm(Arith::Cmp, Bits::B32, RBX, 128)),
+        ("sub qword ptr [r12+88], 200", "49 81 6c 24 58 c8 00 00 00", |asm| asm.arith_imm(Arith::Sub, Bits::B64, at(R12, 88), 200)),
+        ("cmp dword ptr [r9], 0", "41 83 39 00", |asm| asm.arith_imm(Arith::Cmp, Bits::B32, at(R9, 0), 0)),
+        ("sub r11, [r12+96]", "4d 2b 5c 24 60", |asm| asm.arith_from(Arith::Sub, Bits::B64, R11, at(R12, 96))),
+        ("lock add [r10], ecx", "f0 41 01 0a", |asm| asm.lock_arith(Arith::Add, Bits::B32, at(R10, 0), RCX)),
+        ("lock xadd [rbp-8], r15d", "f0 44 0f c1 7d f8", |asm| asm.lock_xadd(Bits::B32, at(RBP, -8), R15)),
+        ("lock cmpxchg [r10], edi", "f0 41 0f b1 3a", |asm| asm.lock_cmpxchg(Bits::B32, at(R10, 0), RDI)),
+        ("xchg [r12], esi", "41 87 34 24", |asm| asm.xchg(Bits::B32, at(R12, 0), RSI)),
+        ("test r8d, edx", "41 85 d0", |asm| asm.test(Bits::B32, R8, RDX)),
+        ("test r10d, 7", "41 f7 c2 07 00 00 00", |asm| asm.test_imm(Bits::B32, R10, 7)),
+        ("mov r15d, ebp", "41 89 ef", |asm| asm.mov(Bits::B32, R15, RBP)),
+        ("imul r13d, ecx", "44 0f af e9", |asm| asm.imul(Bits::B32, R13, RCX)),
+        ("imul r9d, r9d, 1000", "45 69 c9 e8 03 00 00", |asm| asm.imul_imm(Bits::B32, R9, 1000)),
+        ("lea r10d, [r12+5]", "45 8d 54 24 05", |asm| asm.lea(Bits::B32, R10, at(R12, 5))),
+        ("cdq", "99", |asm| asm.sign_to_rdx(Bits::B32)),
+        ("bswap r14d", "41 0f ce", |asm| asm.bswap(Bits::B32, R14)),
+        ("neg r11d", "41 f7 db", |asm| asm.unary(Unary::Neg, Bits::B32, R11)),
+        ("div r11d", "41 f7 f3", |asm| asm.unary(Unary::Div, Bits::B32, R11)),
+        ("idiv r11d", "41 f7 fb", |asm| asm.unary(Unary::Idiv, Bits::B32, R11)),
+        ("shl r8d, 31", "41 c1 e0 1f", |asm| asm.shift_imm(Shift::Shl, Bits::B32, R8, 31)),
+        ("shl ebx, cl", "d3 e3", |asm| asm.shift_cl(Shift::Shl, Bits::B32, RBX)),
+        ("shlx eax, r9d, ecx", "c4 c2 71 f7 c1", |asm| asm.shift_by(Shift::Shl, Bits::B32, RAX, R9, RCX)),
+        ("shlx r15d, edx, r12d", "c4 62 19 f7 fa", |asm| asm.shift_by(Shift::Shl, Bits::B32, R15, RDX, R12)),
+        ("shr r8d, 31", "41 c1 e8 1f", |asm| asm.shift_imm(Shift::Shr, Bits::B32, R8, 31)),
+        ("shr ebx, cl", "d3 eb", |asm| asm.shift_cl(Shift::Shr, Bits::B32, RBX)),
+        ("shrx eax, r9d, ecx", "c4 c2 73 f7 c1", |asm| asm.shift_by(Shift::Shr, Bits::B32, RAX, R9, RCX)),
+        ("shrx r15d, edx, r12d", "c4 62 1b f7 fa", |asm| asm.shift_by(Shift::Shr, Bits::B32, R15, RDX, R12)),
+        ("sar r8d, 31", "41 c1 f8 1f", |asm| asm.shift_imm(Shift::Sar, Bits::B32, R8, 31)),
+        ("sar ebx, cl", "d3 fb", |asm| asm.shift_cl(Shift::Sar, Bits::B32, RBX)),
+        ("sarx eax, r9d, ecx", "c4 c2 72 f7 c1", |asm| asm.shift_by(Shift::Sar, Bits::B32, RAX, R9, RCX)),
+        ("sarx r15d, edx, r12d", "c4 62 1a f7 fa", |asm| asm.shift_by(Shift::Sar, Bits::B32, R15, RDX, R12)),
+        ("movsx ecx, al", "0f be c8", |asm| asm.sign_extend(Bits::B32, RCX, Bits::B8, RAX)),
+        ("movsx ecx, sil", "40 0f be ce", |asm| asm.sign_extend(Bits::B32, RCX, Bits::B8, RSI)),
+        ("movsx ecx, bpl", "40 0f be cd", |asm| asm.sign_extend(Bits::B32, RCX, Bits::B8, RBP)),
+        ("movsx ecx, r10b", "41 0f be ca", |asm| asm.sign_extend(Bits::B32, RCX, Bits::B8, R10)),
+        ("movsx r9d, dil", "44 0f be cf", |asm| asm.sign_extend(Bits::B32, R9, Bits::B8, RDI)),
+        ("movsx r9d, di", "44 0f bf cf", |asm| asm.sign_extend(Bits::B32, R9, Bits::B16, RDI)),
+        ("lock add [r10], rcx", "f0 49 01 0a", |asm| asm.lock_arith(Arith::Add, Bits::B64, at(R10, 0), RCX)),
+        ("lock xadd [rbp-8], r15", "f0 4c 0f c1 7d f8", |asm| asm.lock_xadd(Bits::B64, at(RBP, -8), R15)),
+        ("lock cmpxchg [r10], rdi", "f0 49 0f b1 3a", |asm| asm.lock_cmpxchg(Bits::B64, at(R10, 0), RDI)),
+        ("xchg [r12], rsi", "49 87 34 24", |asm| asm.xchg(Bits::B64, at(R12, 0), RSI)),
+        ("test r8, rdx", "49 85 d0", |asm| asm.test(Bits::B64, R8, RDX)),
+        ("test r10, 7", "49 f7 c2 07 00 00 00", |asm| asm.test_imm(Bits::B64, R10, 7)),
+        ("mov r15, rbp", "49 89 ef", |asm| asm.mov(Bits::B64, R15, RBP)),
+        ("imul r13, rcx", "4c 0f af e9", |asm| asm.imul(Bits::B64, R13, RCX)),
+        ("imul r9, r9, 1000", "4d 69 c9 e8 03 00 00", |asm| asm.imul_imm(Bits::B64, R9, 1000)),
+        ("lea r10, [r12+5]", "4d 8d 54 24 05", |asm| asm.lea(Bits::B64, R10, at(R12, 5))),
+        ("cqo", "48 99", |asm| asm.sign_to_rdx(Bits::B64)),
+        ("bswap r14", "49 0f ce", |asm| asm.bswap(Bits::B64, R14)),
+        ("neg r11", "49 f7 db", |asm| asm.unary(Unary::Neg, Bits::B64, R11)),
+        ("div r11", "49 f7 f3", |asm| asm.unary(Unary::Div, Bits::B64, R11)),
+        ("idiv r11", "49 f7 fb", |asm| asm.unary(Unary::Idiv, Bits::B64, R11)),
+        ("shl r8, 31", "49 c1 e0 1f", |asm| asm.shift_imm(Shift::Shl, Bits::B64, R8, 31)),
+        ("shl rbx, cl", "48 d3 e3", |asm| asm.shift_cl(Shift::Shl, Bits::B64, RBX)),
+        ("shlx rax, r9, rcx", "c4 c2 f1 f7 c1", |asm| asm.shift_by(Shift::Shl, Bits::B64, RAX, R9, RCX)),
+        ("shlx r15, rdx, r12", "c4 62 99 f7 fa", |asm| asm.shift_by(Shift::Shl, Bits::B64, R15, RDX, R12)),
+        ("shr r8, 31", "49 c1 e8 1f", |asm| asm.shift_imm(Shift::Shr, Bits::B64, R8, 31)),
+        ("shr rbx, cl", "48 d3 eb", |asm| asm.shift_cl(Shift::Shr, Bits::B64, RBX)),
+        ("shrx rax, r9, rcx", "c4 c2 f3 f7 c1", |asm| asm.shift_by(Shift::Shr, Bits::B64, RAX, R9, RCX)),
+        ("shrx r15, rdx, r12", "c4 62 9b f7 fa", |asm| asm.shift_by(Shift::Shr, Bits::B64, R15, RDX, R12)),
+        ("sar r8, 31", "49 c1 f8 1f", |asm| asm.shift_imm(Shift::Sar, Bits::B64, R8, 31)),
+        ("sar rbx, cl", "48 d3 fb", |asm| asm.shift_cl(Shift::Sar, Bits::B64, RBX)),
+        ("sarx rax, r9, rcx", "c4 c2 f2 f7 c1", |asm| asm.shift_by(Shift::Sar, Bits::B64, RAX, R9, RCX)),
+        ("sarx r15, rdx, r12", "c4 62 9a f7 fa", |asm| asm.shift_by(Shift::Sar, Bits::B64, R15, RDX, R12)),
+        ("movsx rcx, al", "48 0f be c8", |asm| asm.sign_extend(Bits::B64, RCX, Bits::B8, RAX)),
+        ("movsx rcx, sil", "48 0f be ce", |asm| asm.sign_extend(Bits::B64, RCX, Bits::B8, RSI)),
+        ("movsx rcx, bpl", "48 0f be cd", |asm| asm.sign_extend(Bits::B64, RCX, Bits::B8, RBP)),
+        ("movsx rcx, r10b", "49 0f be ca", |asm| asm.sign_extend(Bits::B64, RCX, Bits::B8, R10)),
+        ("movsx r9, dil", "4c 0f be cf", |asm| asm.sign_extend(Bits::B64, R9, Bits::B8, RDI)),
+        ("movsx r9, di", "4c 0f bf cf", |asm| asm.sign_extend(Bits::B64, R9, Bits::B16, RDI)),
+        ("movsxd rdi, r13d", "49 63 fd", |asm| asm.sign_extend(Bits::B64, RDI, Bits::B32, R13)),
+        ("movsx rdi, byte ptr [r13]", "49 0f be 7d 00", |asm| asm.sign_extend(Bits::B64, RDI, Bits::B8, at(R13, 0))),
+        ("movsx rdi, word ptr [r12]", "49 0f bf 3c 24", |asm| asm.sign_extend(Bits::B64, RDI, Bits::B16, at(R12, 0))),
+        ("movsxd rdi, dword ptr [rsp]", "48 63 3c 24", |asm| asm.sign_extend(Bits::B64, RDI, Bits::B32, at(RSP, 0))),
+        ("movzx r9d, r10w", "45 0f b7 ca", |asm| asm.zero_extend16(R9, R10)),
+        ("rol r13w, 8", "66 41 c1 c5 08", |asm| asm.shift_imm(Shift::Rol, Bits::B16, R13, 8)),
+        ("xor r9d, r9d", "45 31 c9", |asm| asm.mov_imm(R9, 0)),
+        ("mov r9d, 0xffffffff", "41 b9 ff ff ff ff", |asm| asm.mov_imm(R9, 0xffff_ffff)),
+        ("mov rsi, -1", "48 c7 c6 ff ff ff ff", |asm| asm.mov_imm(RSI, !0)),
+        ("movabs r13, 0x100000000", "49 bd 00 00 00 00 01 00 00 00", |asm| asm.mov_imm(R13, 0x1_0000_0000)),
+        ("push r12", "41 54", |asm| asm.push(R12)),
+        ("push rbp", "55", |asm| asm.push(RBP)),
+        ("pop r15", "41 5f", |asm| asm.pop(R15)),
+        ("pop rbx", "5b", |asm| asm.pop(RBX)),
+        ("ret", "c3", |asm| asm.ret()),
+        ("jmp r11", "41 ff e3", |asm| asm.jmp_reg(R11)),
+        ("call rax", "ff d0", |asm| asm.call_reg(RAX)),
+];

@@ -1,0 +1,117 @@
+//! Calls and returns inside of one program, in line.
+//!
+//! They change what [`Cpu::enter`](crate::Cpu) and [`Cpu::leave`](crate::Cpu) change, at the places that
+//! [`layout`](crate::cpu::layout) names: the frame, how many there are, the window of the stacks, r10. Whatever is not the plain case changes
+//! nothing and is left to Rust: too many frames, too little fuel, a return to Rust or to another program.
+
+use std::mem::offset_of;
+
+use super::asm::{Arith, Bits, Cc, Mem, R9, R10, R11, R13, R14, R15, RBP, RBX, Reg, at};
+use super::emit::{Emitter, FUEL, MAY_GOTO, field};
+use super::glue::Rare;
+use crate::cpu::layout;
+use crate::jit::Call;
+use crate::jit::native::Context;
+use crate::{MAX_FRAMES, MAX_MAY_GOTO, STACK_BYTES};
+
+const CPU: usize = offset_of!(Context, cpu);
+const FLOOR: usize = offset_of!(Context, floor);
+const WINDOW: usize = offset_of!(Context, window);
+const PLACES: usize = offset_of!(Context, places);
+
+/// r6 to r9.
+const SAVED: [Reg; 4] = [RBX, R13, R14, R15];
+/// More words than this are cleared by a loop.
+const UNROLLED_WORDS: u32 = 8;
+
+/// A field of the frame whose number times its size was added to the processor's address, in r11.
+fn frame(off: usize) -> Mem {
+    at(R11, (layout::FRAMES + off) as i32)
+}
+
+/// The same field of the frame before it.
+fn before(off: usize) -> Mem {
+    let mem = frame(off);
+    Mem { disp: mem.disp - layout::FRAME_BYTES as i32, ..mem }
+}
+
+impl Emitter {
+    pub(super) fn enter_function(&mut self, call: Call) {
+        let Call { at: slot, target, cost, stack_bytes } = call;
+        let too_deep = self.rare(Rare::Control { at: slot, cost: 0 });
+        let too_dear = self.rare(Rare::Control { at: slot, cost });
+        let target = self.slots[target as usize];
+        let depth = at(R9, layout::DEPTH as i32);
+        let asm = &mut self.asm;
+        asm.load(Bits::B64, R9, field(CPU));
+        asm.load(Bits::B64, R11, depth);
+        asm.arith_imm(Arith::Cmp, Bits::B64, R11, MAX_FRAMES as i32);
+        asm.jcc(Cc::ABOVE_EQUAL, too_deep);
+        asm.arith_imm(Arith::Sub, Bits::B64, field(FUEL), cost as i32);
+        asm.jcc(Cc::BELOW, too_dear);
+        asm.imul_imm(Bits::B64, R11, layout::FRAME_BYTES as i32);
+        asm.arith(Arith::Add, Bits::B64, R11, R9);
+        asm.arith_imm(Arith::Add, Bits::B64, depth, 1);
+        asm.load(Bits::B64, R10, before(layout::PROGRAM));
+        asm.store(Bits::B64, frame(layout::PROGRAM), R10);
+        for (index, reg) in SAVED.into_iter().enumerate() {
+            asm.store(Bits::B64, frame(layout::SAVED + 8 * index), reg);
+        }
+        asm.store_imm(Bits::B64, frame(layout::PC), slot as i32 + 1);
+        asm.store_imm(Bits::B32, frame(layout::MAY_GOTO), MAX_MAY_GOTO as i32);
+        asm.lea(Bits::B64, R10, frame(layout::MAY_GOTO));
+        asm.store(Bits::B64, field(MAY_GOTO), R10);
+        self.move_window(Arith::Sub);
+        let words = stack_bytes / 8;
+        let asm = &mut self.asm;
+        if words <= UNROLLED_WORDS {
+            for word in 1..=words {
+                asm.store_imm(Bits::B64, at(RBP, -8 * word as i32), 0);
+            }
+        } else {
+            let again = asm.label();
+            asm.mov_imm(R9, words.into());
+            asm.bind(again);
+            let word = Mem { base: RBP, index: Some(R9), disp: -(stack_bytes as i32) - 8 };
+            asm.store_imm(Bits::B64, word, 0);
+            asm.arith_imm(Arith::Sub, Bits::B32, R9, 1);
+            asm.jcc(Cc::NOT_EQUAL, again);
+        }
+        asm.jmp(target);
+    }
+
+    pub(super) fn leave_function(&mut self, slot: u32) {
+        let elsewhere = self.rare(Rare::Control { at: slot, cost: 0 });
+        let depth = at(R9, layout::DEPTH as i32);
+        let asm = &mut self.asm;
+        asm.load(Bits::B64, R9, field(CPU));
+        asm.load(Bits::B64, R11, depth);
+        asm.arith_imm(Arith::Sub, Bits::B64, R11, 1);
+        asm.arith_from(Arith::Cmp, Bits::B64, R11, field(FLOOR));
+        asm.jcc(Cc::BELOW_EQUAL, elsewhere);
+        asm.imul_imm(Bits::B64, R11, layout::FRAME_BYTES as i32);
+        asm.arith(Arith::Add, Bits::B64, R11, R9);
+        asm.load(Bits::B64, R10, frame(layout::PROGRAM));
+        asm.arith_from(Arith::Cmp, Bits::B64, R10, before(layout::PROGRAM));
+        asm.jcc(Cc::NOT_EQUAL, elsewhere);
+        asm.arith_imm(Arith::Sub, Bits::B64, depth, 1);
+        for (index, reg) in SAVED.into_iter().enumerate() {
+            asm.load(Bits::B64, reg, frame(layout::SAVED + 8 * index));
+        }
+        asm.lea(Bits::B64, R10, before(layout::MAY_GOTO));
+        asm.store(Bits::B64, field(MAY_GOTO), R10);
+        self.move_window(Arith::Add);
+        let asm = &mut self.asm;
+        asm.load(Bits::B64, R10, frame(layout::PC));
+        asm.load(Bits::B64, R9, field(PLACES));
+        asm.load(Bits::B64, R10, Mem { base: R9, index: Some(R10), disp: 0 });
+        asm.jmp_reg(R10);
+    }
+
+    /// Moves r10, and the start of the window, which is the upper half of its entry.
+    fn move_window(&mut self, op: Arith) {
+        self.asm.load(Bits::B64, R9, field(WINDOW));
+        self.asm.arith_imm(op, Bits::B32, at(R9, 4), STACK_BYTES as i32);
+        self.asm.arith_imm(op, Bits::B64, RBP, STACK_BYTES as i32);
+    }
+}

@@ -1,0 +1,480 @@
+//! Operations to instructions.
+//!
+//! # Registers
+//!
+//! | program | processor | |
+//! |---|---|---|
+//! | r0 | rax | |
+//! | r1 to r5 | rdi, rsi, rdx, rcx, r8 | as C passes arguments |
+//! | r6 to r9 | rbx, r13, r14, r15 | kept by functions of C |
+//! | r10 | rbp | likewise |
+//! | | r9, r10, r11 | for one operation |
+//! | | r12 | the [`Context`] |
+//!
+//! r10 is the address of a checked access. Division has its operands in rax and rdx, shifts by a register (without BMI2) their count in
+//! rcx: what these hold is kept in r9 to r11 meanwhile.
+
+use std::mem::offset_of;
+
+use skep_insn::{AluOp, AtomicOp, Cond, LoadType, Size, Width};
+
+use super::asm::{
+    Arith, Asm, Bits, Cc, Label, Mem, R8, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, Reg,
+    Shift, Unary, at,
+};
+use super::glue::Rare;
+use crate::Access;
+use crate::jit::native::Context;
+use crate::jit::{Assembled, Backend, Call, Jump, Place, Source};
+use crate::op::Code;
+
+/// The registers of r0 to r10.
+pub(super) const REGS: [Reg; 11] = [RAX, RDI, RSI, RDX, RCX, R8, RBX, R13, R14, R15, RBP];
+
+pub(super) const FUEL: usize = offset_of!(Context, fuel);
+const BASE: usize = offset_of!(Context, base);
+const TABLE: usize = offset_of!(Context, table);
+pub(super) const MAY_GOTO: usize = offset_of!(Context, may_goto);
+
+/// The program's register.
+fn reg(number: u8) -> Reg {
+    // Loading knows no other numbers than 0 to 10.
+    REGS.get(usize::from(number)).copied().unwrap_or(RBP)
+}
+
+fn bits(width: Width) -> Bits {
+    match width {
+        Width::W32 => Bits::B32,
+        Width::W64 => Bits::B64,
+    }
+}
+
+fn size_bits(size: Size) -> Bits {
+    match size {
+        Size::B => Bits::B8,
+        Size::H => Bits::B16,
+        Size::W => Bits::B32,
+        Size::Dw => Bits::B64,
+    }
+}
+
+/// A field of the context.
+pub(super) fn field(off: usize) -> Mem {
+    at(R12, off as i32)
+}
+
+/// Writes the code of a program.
+pub(in crate::jit) struct Emitter {
+    pub(super) asm: Asm,
+    pub(super) slots: Vec<Label>,
+    pub(super) rare: Vec<(Label, Rare)>,
+    pub(super) helper: Label,
+    pub(super) control: Label,
+    pub(super) place: Label,
+    pub(super) leave: Label,
+    /// Whether the processor shifts by any register.
+    bmi2: bool,
+}
+
+impl Emitter {
+    /// For the processor that this runs on.
+    pub(in crate::jit) fn new(slots: usize) -> Emitter {
+        Emitter::with(slots, std::arch::is_x86_feature_detected!("bmi2"))
+    }
+
+    pub(in crate::jit) fn with(slots: usize, bmi2: bool) -> Emitter {
+        let mut asm = Asm::default();
+        Emitter {
+            slots: (0..slots).map(|_| asm.label()).collect(),
+            rare: Vec::new(),
+            helper: asm.label(),
+            control: asm.label(),
+            place: asm.label(),
+            leave: asm.label(),
+            asm,
+            bmi2,
+        }
+    }
+
+    pub(super) fn rare(&mut self, what: Rare) -> Label {
+        let label = self.asm.label();
+        self.rare.push((label, what));
+        label
+    }
+
+    /// `op dst, src`.
+    fn arith(&mut self, op: Arith, bits: Bits, dst: Reg, src: Source) {
+        match src {
+            Source::Reg(src) => self.asm.arith(op, bits, dst, reg(src)),
+            Source::Imm(imm) => self.asm.arith_imm(op, bits, dst, imm),
+        }
+    }
+
+    fn multiply(&mut self, bits: Bits, dst: Reg, src: Source) {
+        match src {
+            Source::Reg(src) => self.asm.imul(bits, dst, reg(src)),
+            Source::Imm(imm) => self.asm.imul_imm(bits, dst, imm),
+        }
+    }
+
+    fn shift(&mut self, op: Shift, width: Width, dst: Reg, src: Source) {
+        let bits = bits(width);
+        let asm = &mut self.asm;
+        let by = match src {
+            Source::Imm(imm) => {
+                let by = imm as u8 & if width == Width::W32 { 31 } else { 63 };
+                // By nothing: what is left is to clear the upper half.
+                match (by, width) {
+                    (0, Width::W32) => asm.mov(bits, dst, dst),
+                    (0, Width::W64) => {}
+                    _ => asm.shift_imm(op, bits, dst, by),
+                }
+                return;
+            }
+            Source::Reg(by) => reg(by),
+        };
+        if self.bmi2 {
+            asm.shift_by(op, bits, dst, dst, by);
+        } else if by == RCX {
+            asm.shift_cl(op, bits, dst);
+        } else {
+            asm.mov(Bits::B64, R11, RCX);
+            asm.mov(Bits::B64, RCX, by);
+            if dst == RCX {
+                asm.shift_cl(op, bits, R11);
+            } else {
+                asm.shift_cl(op, bits, dst);
+            }
+            asm.mov(Bits::B64, RCX, R11);
+        }
+    }
+
+    /// Quotient or remainder. What the processor would trap on is decided before: a divisor of 0 gives 0, or the dividend; -1 negates, or
+    /// gives 0.
+    fn divide(&mut self, signed: bool, remainder: bool, width: Width, dst: Reg, src: Source) {
+        let bits = bits(width);
+        let (by_zero, by_minus_one, done) = (self.asm.label(), self.asm.label(), self.asm.label());
+        let power = match src {
+            Source::Imm(imm) if !signed && imm > 0 && imm & (imm - 1) == 0 => Some(imm),
+            _ => None,
+        };
+        if let Some(power) = power {
+            if remainder {
+                self.asm.arith_imm(Arith::And, bits, dst, power - 1);
+            } else {
+                self.shift(Shift::Shr, width, dst, Source::Imm(power.trailing_zeros() as i32));
+            }
+            return;
+        }
+        let asm = &mut self.asm;
+        match src {
+            Source::Reg(src) => {
+                asm.mov(bits, R11, reg(src));
+                asm.test(bits, R11, R11);
+                asm.jcc(Cc::EQUAL, by_zero);
+                if signed {
+                    asm.arith_imm(Arith::Cmp, bits, R11, -1);
+                    asm.jcc(Cc::EQUAL, by_minus_one);
+                }
+            }
+            Source::Imm(0) => asm.jmp(by_zero),
+            Source::Imm(-1) if signed => asm.jmp(by_minus_one),
+            Source::Imm(imm) if width == Width::W32 => asm.mov_imm(R11, u64::from(imm as u32)),
+            Source::Imm(imm) => asm.mov_imm(R11, i64::from(imm) as u64),
+        }
+        if dst != RAX {
+            asm.mov(Bits::B64, R9, RAX);
+            asm.mov(Bits::B64, RAX, dst);
+        }
+        if dst != RDX {
+            asm.mov(Bits::B64, R10, RDX);
+        }
+        if signed {
+            asm.sign_to_rdx(bits);
+            asm.unary(Unary::Idiv, bits, R11);
+        } else {
+            asm.arith(Arith::Xor, Bits::B32, RDX, RDX);
+            asm.unary(Unary::Div, bits, R11);
+        }
+        let result = if remainder { RDX } else { RAX };
+        if dst != result {
+            asm.mov(bits, dst, result);
+        }
+        if dst != RAX {
+            asm.mov(Bits::B64, RAX, R9);
+        }
+        if dst != RDX {
+            asm.mov(Bits::B64, RDX, R10);
+        }
+        asm.jmp(done);
+        asm.bind(by_minus_one);
+        if remainder {
+            asm.mov_imm(dst, 0);
+        } else {
+            asm.unary(Unary::Neg, bits, dst);
+        }
+        asm.jmp(done);
+        asm.bind(by_zero);
+        match (remainder, width) {
+            (false, _) => asm.mov_imm(dst, 0),
+            (true, Width::W32) => asm.mov(bits, dst, dst),
+            (true, Width::W64) => {}
+        }
+        asm.bind(done);
+    }
+
+    /// Checks an access; what is accessed is given.
+    ///
+    /// The slot of the address is the distance from the base in units of 64 KiB; with more than 65,535 of them it is another
+    /// place, or short. In the entry, the lower half is the end; the upper one is the start, or more than any end can be where
+    /// programs may only read.
+    fn checked(&mut self, place: Place) -> Mem {
+        let base = reg(place.base);
+        if place.in_frame {
+            return at(base, place.off);
+        }
+        let len = place.size.len_bytes() as i32;
+        let back = self.asm.label();
+        let ask = self.rare(Rare::Place { back, place });
+        let asm = &mut self.asm;
+        if place.off == 0 {
+            asm.mov(Bits::B64, R10, base);
+        } else {
+            asm.lea(Bits::B64, R10, at(base, place.off));
+        }
+        asm.mov(Bits::B64, R11, R10);
+        asm.arith_from(Arith::Sub, Bits::B64, R11, field(BASE));
+        asm.shift_imm(Shift::Shr, Bits::B64, R11, 16);
+        asm.load(Bits::B64, R9, field(TABLE));
+        asm.arith_imm(Arith::Cmp, Bits::B64, R11, 0xffff);
+        asm.jcc(Cc::ABOVE, ask);
+        asm.load(Bits::B64, R11, Mem { base: R9, index: Some(R11), disp: 0 });
+        asm.zero_extend16(R9, R10);
+        asm.arith_imm(Arith::Add, Bits::B32, R9, len);
+        asm.arith(Arith::Cmp, Bits::B32, R9, R11);
+        asm.jcc(Cc::ABOVE, ask);
+        asm.shift_imm(Shift::Shr, Bits::B64, R11, 32);
+        if matches!(place.access, Access::Read | Access::AtomicRead) {
+            asm.zero_extend16(R11, R11);
+        }
+        asm.arith_imm(Arith::Add, Bits::B32, R11, len);
+        asm.arith(Arith::Cmp, Bits::B32, R9, R11);
+        asm.jcc(Cc::BELOW, ask);
+        if matches!(place.access, Access::Atomic | Access::AtomicRead) && len > 1 {
+            asm.test_imm(Bits::B32, R10, len - 1);
+            asm.jcc(Cc::NOT_EQUAL, ask);
+        }
+        asm.bind(back);
+        at(R10, 0)
+    }
+
+    /// Gives the old value in `src`, and leaves `old op src` in memory.
+    fn fetch(&mut self, op: Arith, bits: Bits, mem: Mem, src: Reg) {
+        let again = self.asm.label();
+        let asm = &mut self.asm;
+        asm.mov(Bits::B64, R11, src);
+        // The new value is made where the old one is wanted, unless that is rax, where the processor wants the old one.
+        let new = if src == RAX { R9 } else { src };
+        if src != RAX {
+            asm.mov(Bits::B64, R9, RAX);
+        }
+        asm.load(bits, RAX, mem);
+        asm.bind(again);
+        asm.mov(bits, new, R11);
+        asm.arith(op, bits, new, RAX);
+        asm.lock_cmpxchg(bits, mem, new);
+        asm.jcc(Cc::NOT_EQUAL, again);
+        if src != RAX {
+            asm.mov(bits, src, RAX);
+            asm.mov(Bits::B64, RAX, R9);
+        }
+    }
+
+    /// Jumps there when the condition holds, or always, and pays.
+    fn go(&mut self, cc: Option<Cc>, jump: Jump) {
+        let target = self.slots[jump.target as usize];
+        if jump.cost == 0 {
+            match cc {
+                Some(cc) => self.asm.jcc(cc, target),
+                None => self.asm.jmp(target),
+            }
+            return;
+        }
+        let exhausted = self.rare(Rare::Exhausted { jump });
+        let on = self.asm.label();
+        if let Some(cc) = cc {
+            self.asm.jcc(cc.opposite(), on);
+        }
+        self.asm.arith_imm(Arith::Sub, Bits::B64, field(FUEL), jump.cost as i32);
+        self.asm.jcc(Cc::ABOVE_EQUAL, target);
+        self.asm.jmp(exhausted);
+        self.asm.bind(on);
+    }
+}
+
+impl Backend for Emitter {
+    fn slot(&mut self, at: u32) {
+        self.asm.bind(self.slots[at as usize]);
+    }
+
+    fn alu(&mut self, op: AluOp, width: Width, dst: u8, src: Source) {
+        let (dst, bits) = (reg(dst), bits(width));
+        match op {
+            AluOp::Add => self.arith(Arith::Add, bits, dst, src),
+            AluOp::Sub => self.arith(Arith::Sub, bits, dst, src),
+            AluOp::Or => self.arith(Arith::Or, bits, dst, src),
+            AluOp::And => self.arith(Arith::And, bits, dst, src),
+            AluOp::Xor => self.arith(Arith::Xor, bits, dst, src),
+            AluOp::Mul => self.multiply(bits, dst, src),
+            AluOp::Lsh => self.shift(Shift::Shl, width, dst, src),
+            AluOp::Rsh => self.shift(Shift::Shr, width, dst, src),
+            AluOp::Arsh => self.shift(Shift::Sar, width, dst, src),
+            AluOp::Div => self.divide(false, false, width, dst, src),
+            AluOp::SDiv => self.divide(true, false, width, dst, src),
+            AluOp::Mod => self.divide(false, true, width, dst, src),
+            AluOp::SMod => self.divide(true, true, width, dst, src),
+        }
+    }
+
+    fn unary(&mut self, code: Code, dst: u8, src: u8, imm: u64) {
+        let (dst, src) = (reg(dst), reg(src));
+        let asm = &mut self.asm;
+        match code {
+            Code::Imm => asm.mov_imm(dst, imm),
+            Code::Mov64 => asm.mov(Bits::B64, dst, src),
+            Code::Mov32 => asm.mov(Bits::B32, dst, src),
+            Code::Sx8To32 => asm.sign_extend(Bits::B32, dst, Bits::B8, src),
+            Code::Sx16To32 => asm.sign_extend(Bits::B32, dst, Bits::B16, src),
+            Code::Sx8To64 => asm.sign_extend(Bits::B64, dst, Bits::B8, src),
+            Code::Sx16To64 => asm.sign_extend(Bits::B64, dst, Bits::B16, src),
+            Code::Sx32To64 => asm.sign_extend(Bits::B64, dst, Bits::B32, src),
+            Code::Neg64 => asm.unary(Unary::Neg, Bits::B64, dst),
+            Code::Neg32 => asm.unary(Unary::Neg, Bits::B32, dst),
+            Code::Zx16 => asm.zero_extend16(dst, dst),
+            Code::Zx32 => asm.mov(Bits::B32, dst, dst),
+            Code::Swap16 => {
+                asm.shift_imm(Shift::Rol, Bits::B16, dst, 8);
+                asm.zero_extend16(dst, dst);
+            }
+            Code::Swap32 => asm.bswap(Bits::B32, dst),
+            Code::Swap64 => asm.bswap(Bits::B64, dst),
+            Code::CastUser => {
+                let null = asm.label();
+                asm.mov(Bits::B32, dst, src);
+                asm.test(Bits::B32, dst, dst);
+                asm.jcc(Cc::EQUAL, null);
+                asm.mov_imm(R11, imm);
+                asm.arith(Arith::Or, Bits::B64, dst, R11);
+                asm.bind(null);
+            }
+            other => unreachable!("{other:?} is no move"),
+        }
+    }
+
+    fn load(&mut self, ty: LoadType, dst: u8, from: Place) {
+        let (dst, bits) = (reg(dst), size_bits(ty.size()));
+        let mem = self.checked(from);
+        if ty.is_signed() {
+            self.asm.sign_extend(Bits::B64, dst, bits, mem);
+        } else {
+            self.asm.load(bits, dst, mem);
+        }
+    }
+
+    fn store(&mut self, to: Place, src: Source) {
+        let bits = size_bits(to.size);
+        let mem = self.checked(to);
+        match src {
+            Source::Reg(src) => self.asm.store(bits, mem, reg(src)),
+            Source::Imm(imm) => self.asm.store_imm(bits, mem, imm),
+        }
+    }
+
+    fn atomic(&mut self, op: AtomicOp, width: Width, on: Place, src: u8) {
+        let (src, bits) = (reg(src), bits(width));
+        let mem = self.checked(on);
+        let asm = &mut self.asm;
+        match op {
+            AtomicOp::Add => asm.lock_arith(Arith::Add, bits, mem, src),
+            AtomicOp::Or => asm.lock_arith(Arith::Or, bits, mem, src),
+            AtomicOp::And => asm.lock_arith(Arith::And, bits, mem, src),
+            AtomicOp::Xor => asm.lock_arith(Arith::Xor, bits, mem, src),
+            AtomicOp::FetchAdd => asm.lock_xadd(bits, mem, src),
+            AtomicOp::FetchOr => self.fetch(Arith::Or, bits, mem, src),
+            AtomicOp::FetchAnd => self.fetch(Arith::And, bits, mem, src),
+            AtomicOp::FetchXor => self.fetch(Arith::Xor, bits, mem, src),
+            AtomicOp::Xchg => asm.xchg(bits, mem, src),
+            AtomicOp::CmpXchg => {
+                asm.lock_cmpxchg(bits, mem, src);
+                if width == Width::W32 {
+                    // When both were equal, the processor leaves the upper half as it was.
+                    asm.mov(bits, RAX, RAX);
+                }
+            }
+        }
+    }
+
+    fn jump(&mut self, jump: Jump) {
+        self.go(None, jump);
+    }
+
+    fn branch(&mut self, cond: Cond, width: Width, dst: u8, src: Source, jump: Jump) {
+        let (dst, bits) = (reg(dst), bits(width));
+        match (cond, src) {
+            (Cond::Set, Source::Reg(src)) => self.asm.test(bits, dst, reg(src)),
+            (Cond::Set, Source::Imm(imm)) => self.asm.test_imm(bits, dst, imm),
+            (_, Source::Imm(0)) => self.asm.test(bits, dst, dst),
+            _ => self.arith(Arith::Cmp, bits, dst, src),
+        }
+        let cc = match cond {
+            Cond::Eq => Cc::EQUAL,
+            Cond::Ne | Cond::Set => Cc::NOT_EQUAL,
+            Cond::Gt => Cc::ABOVE,
+            Cond::Ge => Cc::ABOVE_EQUAL,
+            Cond::Lt => Cc::BELOW,
+            Cond::Le => Cc::BELOW_EQUAL,
+            Cond::SGt => Cc::GREATER,
+            Cond::SGe => Cc::GREATER_EQUAL,
+            Cond::SLt => Cc::LESS,
+            Cond::SLe => Cc::LESS_EQUAL,
+        };
+        self.go(Some(cc), jump);
+    }
+
+    fn may_goto(&mut self, jump: Jump) {
+        let on = self.asm.label();
+        self.asm.load(Bits::B64, R9, field(MAY_GOTO));
+        self.asm.arith_imm(Arith::Cmp, Bits::B32, at(R9, 0), 0);
+        self.asm.jcc(Cc::NOT_EQUAL, on);
+        self.go(None, jump);
+        self.asm.bind(on);
+        self.asm.arith_imm(Arith::Sub, Bits::B32, at(R9, 0), 1);
+    }
+
+    fn helper(&mut self, at: u32) {
+        self.asm.mov_imm(R9, at.into());
+        self.asm.call(self.helper);
+    }
+
+    fn call(&mut self, call: Call) {
+        self.enter_function(call);
+    }
+
+    fn exit(&mut self, at: u32) {
+        self.leave_function(at);
+    }
+
+    fn control(&mut self, at: u32) {
+        self.asm.mov_imm(R9, at.into());
+        self.asm.jmp(self.control);
+    }
+
+    fn finish(mut self) -> Assembled {
+        self.rare_cases();
+        let enter = self.asm.label();
+        self.shared(enter);
+        let (enter, leave) = (self.asm.place(enter), self.asm.place(self.leave));
+        let places = self.slots.iter().map(|slot| self.asm.place(*slot)).collect();
+        Assembled { code: self.asm.finish(), places, enter, leave }
+    }
+}

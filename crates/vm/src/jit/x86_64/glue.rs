@@ -1,0 +1,148 @@
+//! What stands behind the code of a program: its rare cases, and the shared pieces by which it is entered, is left, and calls Rust.
+//!
+//! The stack is at a multiple of 16 while a program runs. The pieces are called with numbers in r9 to r11, save registers in the context, and
+//! call functions of [`native`](crate::jit::native) with the context in rdi, as C does.
+
+use std::mem::offset_of;
+
+use super::asm::{
+    Arith, Bits, Cc, Label, Mem, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Reg,
+};
+use super::emit::{Emitter, FUEL, REGS, field};
+use crate::jit::native::{Context, Entries, reach};
+use crate::jit::{Jump, Place};
+
+/// What a function of C gives back as it was, and this code must give back too.
+const KEPT: [Reg; 6] = [RBX, RBP, R12, R13, R14, R15];
+
+const PC: usize = offset_of!(Context, pc);
+
+/// Where the program's register is kept while Rust runs.
+fn saved(number: usize) -> Mem {
+    field(offset_of!(Context, regs) + 8 * number)
+}
+
+/// What is jumped to in rare cases, and stands behind the code.
+pub(super) enum Rare {
+    /// Asks for the address of an access and goes back.
+    Place { back: Label, place: Place },
+    /// A call or a return that native code does not do. Of a call, what was paid too much is given back.
+    Control { at: u32, cost: u32 },
+    /// The fuel was less than the jump's price.
+    Exhausted { jump: Jump },
+}
+
+impl Emitter {
+    /// Writes the rare cases.
+    pub(super) fn rare_cases(&mut self) {
+        for (label, rare) in std::mem::take(&mut self.rare) {
+            let asm = &mut self.asm;
+            asm.bind(label);
+            match rare {
+                Rare::Place { back, place } => {
+                    asm.mov_imm(R9, reach(place.size.len_bytes(), place.access).into());
+                    asm.mov_imm(R11, place.at.into());
+                    asm.call(self.place);
+                    asm.jmp(back);
+                }
+                Rare::Control { at, cost } => {
+                    if cost != 0 {
+                        asm.arith_imm(Arith::Add, Bits::B64, field(FUEL), cost as i32);
+                    }
+                    asm.mov_imm(R9, at.into());
+                    asm.jmp(self.control);
+                }
+                Rare::Exhausted { jump } => {
+                    // Nothing was paid.
+                    asm.arith_imm(Arith::Add, Bits::B64, field(FUEL), jump.cost as i32);
+                    asm.store_imm(Bits::B64, field(PC), jump.at as i32);
+                    asm.jmp(self.leave);
+                }
+            }
+        }
+    }
+
+    fn save(&mut self, regs: std::ops::Range<usize>) {
+        for number in regs {
+            self.asm.store(Bits::B64, saved(number), REGS[number]);
+        }
+    }
+
+    fn restore(&mut self, regs: std::ops::Range<usize>) {
+        for number in regs {
+            self.asm.load(Bits::B64, REGS[number], saved(number));
+        }
+    }
+
+    fn call_rust(&mut self, function: u64) {
+        self.asm.mov(Bits::B64, RDI, R12);
+        self.asm.mov_imm(R11, function);
+        self.asm.call_reg(R11);
+    }
+
+    /// The shared pieces: how the code is entered and left, and how it calls Rust.
+    pub(super) fn shared(&mut self, enter: Label) {
+        let entries = Entries::new();
+        let (resume, stop) = (self.asm.label(), self.asm.label());
+
+        // A function of C: the context, and where to start.
+        self.asm.bind(enter);
+        for reg in KEPT {
+            self.asm.push(reg);
+        }
+        // With the return address that is a multiple of 16.
+        self.asm.arith_imm(Arith::Sub, Bits::B64, RSP, 8);
+        self.asm.mov(Bits::B64, R12, RDI);
+        self.asm.mov(Bits::B64, RAX, RSI);
+        // In rax is where to go on.
+        self.asm.bind(resume);
+        self.asm.mov(Bits::B64, R11, RAX);
+        self.restore(0..REGS.len());
+        self.asm.jmp_reg(R11);
+
+        // Called with the slot in r9, never comes back there.
+        self.asm.bind(self.control);
+        self.save(0..REGS.len());
+        self.asm.mov(Bits::B32, RSI, R9);
+        self.call_rust(entries.step);
+        self.asm.jmp(resume);
+
+        // Called with the slot in r9.
+        self.asm.bind(self.helper);
+        self.asm.arith_imm(Arith::Sub, Bits::B64, RSP, 8);
+        self.save(1..6);
+        self.asm.mov(Bits::B32, RSI, R9);
+        self.call_rust(entries.helper);
+        self.asm.test(Bits::B64, RAX, RAX);
+        self.asm.jcc(Cc::NOT_EQUAL, stop);
+        self.restore(0..6);
+        self.asm.arith_imm(Arith::Add, Bits::B64, RSP, 8);
+        self.asm.ret();
+
+        // Called with the address in r10, the reach in r9 and the slot in r11.
+        self.asm.bind(self.place);
+        self.asm.arith_imm(Arith::Sub, Bits::B64, RSP, 8);
+        self.save(0..6);
+        self.asm.mov(Bits::B64, RSI, R10);
+        self.asm.mov(Bits::B32, RDX, R9);
+        self.asm.mov(Bits::B32, RCX, R11);
+        self.call_rust(entries.place);
+        self.asm.mov(Bits::B64, R10, RAX);
+        self.asm.test(Bits::B64, RAX, RAX);
+        self.asm.jcc(Cc::EQUAL, stop);
+        self.restore(0..6);
+        self.asm.arith_imm(Arith::Add, Bits::B64, RSP, 8);
+        self.asm.ret();
+
+        // Out of a piece that was called.
+        self.asm.bind(stop);
+        self.asm.arith_imm(Arith::Add, Bits::B64, RSP, 16);
+        // With the stack as it is while a program runs.
+        self.asm.bind(self.leave);
+        self.asm.arith_imm(Arith::Add, Bits::B64, RSP, 8);
+        for reg in KEPT.into_iter().rev() {
+            self.asm.pop(reg);
+        }
+        self.asm.ret();
+    }
+}
