@@ -53,20 +53,25 @@
 
 mod alu;
 mod cpu;
+mod environment;
 mod error;
 mod helper;
+mod helpers;
 mod interpreter;
 mod load;
 mod machine;
+mod map;
 mod memory;
 mod op;
 mod packet;
 mod program;
 
 pub use cpu::{Cpu, DEFAULT_FUEL, MAX_FRAMES, MAX_MAY_GOTO, MAX_TAIL_CALLS, Packet, STACK_BYTES};
+pub use environment::{Event, Memory, Printed, Task, Text};
 pub use error::{LoadError, LoadErrorKind, Stop, Trap, TrapKind};
 pub use helper::{Helper, HelperFn, Helpers};
 pub use machine::Machine;
+pub use map::{Bell, Entry, F_NO_PREALLOC, F_RDONLY_PROG, Map, MapError, MapKind, MapSpec};
 pub use memory::{Access, Block, Fault, FaultReason, SPACE_BYTES, Space, SpaceError};
 pub use program::{Image, Line, Program};
 
