@@ -107,9 +107,13 @@ fn strncmp(cpu: &mut Cpu, [one, len, two, ..]: [u64; 5]) -> Result<u64, Stop> {
     Ok(0)
 }
 
-/// The sum of 32-bit words in ones' complement.
+/// The sum of 32-bit words in ones' complement; the last one ends in zeros.
 fn sum(bytes: &[u8], start: u64) -> u64 {
-    let words = bytes.as_chunks().0.iter().map(|word| u64::from(u32::from_ne_bytes(*word)));
+    let words = bytes.chunks(4).map(|bytes| {
+        let mut word = [0; 4];
+        word[..bytes.len()].copy_from_slice(bytes);
+        u64::from(u32::from_ne_bytes(word))
+    });
     words.fold(start, |sum, word| fold32(sum + word))
 }
 
@@ -117,12 +121,9 @@ fn fold32(sum: u64) -> u64 {
     (sum & 0xffff_ffff) + (sum >> 32)
 }
 
-/// The seed, plus what is behind `to`, less what is behind `from`, in 16 bits.
+/// The seed, plus what is behind `to`, less what is behind `from`, in 16 bits, and for any lengths, as since Linux 6.13.
 fn csum_diff(cpu: &mut Cpu, [from, from_len, to, to_len, seed]: [u64; 5]) -> Result<u64, Stop> {
     let (from_len, to_len) = (u64::from(from_len as u32), u64::from(to_len as u32));
-    if !(from_len | to_len).is_multiple_of(4) {
-        return Ok(error(Errno::INVAL));
-    }
     let (from, to) = (bytes(cpu, from, from_len)?, bytes(cpu, to, to_len)?);
     let less = |sum: u64| !(fold32(sum) as u32);
     let seed = u64::from(seed as u32);
