@@ -3,7 +3,8 @@
 //! What they return is what the kernel's return: a number, or an error number below zero. What the kernel's verifier refuses before a
 //! program runs (a pointer to nothing, a map of the wrong kind) stops the program here, where it happens.
 //!
-//! Every pointer that a program gives is checked as an access of its own would be.
+//! Every pointer that a program gives is checked as an access of its own would be. Bytes that a helper goes over cost fuel, or
+//! a loop around a helper could take for ever.
 
 mod dynptr;
 mod format;
@@ -54,8 +55,14 @@ fn error(errno: Errno) -> u64 {
     i64::from(-errno.raw_os_error()) as u64
 }
 
+/// Pays for bytes that are gone over: as much as a program's own loop over words would.
+fn pay(cpu: &mut Cpu, len: u64) -> Result<(), Stop> {
+    Ok(cpu.burn(len / 8)?)
+}
+
 /// Bytes of the program's memory.
-fn bytes(cpu: &Cpu, addr: u64, len: u64) -> Result<Vec<u8>, Stop> {
+fn bytes(cpu: &mut Cpu, addr: u64, len: u64) -> Result<Vec<u8>, Stop> {
+    pay(cpu, len)?;
     // Before there is memory for them.
     cpu.space().check(addr, len, crate::Access::Read)?;
     let mut bytes = vec![0; len as usize];

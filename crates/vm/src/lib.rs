@@ -20,7 +20,9 @@
 //!
 //! A [`Machine`] is for the programs of one object: it has their memory ([`Space`]) and the [`Helpers`] that they may call. It takes
 //! an [`Image`] and gives a [`Program`], or names the instruction that is wrong; a [`Cpu`] runs it, or says what stopped it,
-//! at which instruction and which line of the source ([`Trap`]).
+//! at which instruction and which line of the source ([`Trap`]). [`Machine::create_map`] makes a [`Map`], whose handle a
+//! wide load is bound to; [`Helpers::all`] are the helpers that mean something here, and what they know of the task
+//! and its memory ([`Task`], [`Memory`]) is set on the processor.
 //!
 //! # Memory
 //!

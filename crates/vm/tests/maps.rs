@@ -9,7 +9,9 @@ use std::sync::Arc;
 use common::{code, kernel, random::Rng};
 use skep_insn::{Imm64, Insn, InsnIdx};
 use skep_sys::bpf::{MapCreate, MapFd};
-use skep_vm::{Cpu, F_NO_PREALLOC, Helpers, Image, Machine, Map, MapError, MapKind, MapSpec, Program, Trap};
+use skep_vm::{
+    Cpu, F_NO_PREALLOC, F_RDONLY_PROG, Helpers, Image, Machine, Map, MapError, MapKind, MapSpec, Program, Trap,
+};
 
 fn spec(kind: MapKind, key_size: u32, value_size: u32, max_entries: u32) -> MapSpec {
     MapSpec { kind, key_size, value_size, max_entries, ..MapSpec::default() }
@@ -393,4 +395,81 @@ fn perf_records_lie_in_the_buffer_of_the_cpu() {
         ControlFlow::Continue(())
     });
     assert_eq!((given.expect("an array"), records, map.take_lost(1)), (2, vec![(1, 1), (1, 2)], 1));
+}
+
+#[test]
+fn a_frozen_map_is_for_programs_and_a_read_only_one_for_user_space() {
+    let machine = Machine::new(Helpers::all()).expect("4 GiB of addresses");
+    let set = "*(u32 *)(r10 - 4) = 0\n*(u64 *)(r10 - 16) = 5\nr1 = map[id:0]\nr2 = r10\nr2 += -4\nr3 = r10\nr3 += -16\nr4 = 0\ncall 2\nexit";
+    let frozen = machine.create_map(&spec(MapKind::Array, 4, 8, 1)).expect("a map");
+    frozen.freeze();
+    assert!(matches!(frozen.update(&[0; 4], &[1; 8], 0), Err(MapError::Frozen)));
+    assert_eq!(run(&machine, set, &[&frozen]), Ok(0));
+    assert_eq!(frozen.lookup(&[0; 4]).expect("no error"), Some(5u64.to_ne_bytes().to_vec()));
+    let read_only = MapSpec { flags: F_RDONLY_PROG, ..spec(MapKind::Array, 4, 8, 1) };
+    let read_only = machine.create_map(&read_only).expect("a map");
+    read_only.update(&[0; 4], &[1; 8], 0).expect("user space may");
+    assert!(
+        run(&machine, set, &[&read_only])
+            .expect_err("stopped")
+            .to_string()
+            .ends_with("programs may only read this map")
+    );
+    let addr = read_only.value_addr().expect("an array has one");
+    let (load, store) =
+        (format!("r1 = {addr} ll\nr0 = *(u8 *)(r1 + 0)\nexit"), format!("r1 = {addr} ll\n*(u8 *)(r1 + 0) = 2\nexit"));
+    assert_eq!(run(&machine, &load, &[]), Ok(1));
+    assert!(run(&machine, &store, &[]).expect_err("stopped").to_string().contains("may only read"));
+}
+
+#[test]
+fn what_makes_no_sense_has_the_kernels_number() {
+    let machine = Machine::new(Helpers::none()).expect("4 GiB of addresses");
+    let refused = |spec: &MapSpec| machine.create_map(spec).expect_err("refused").errno();
+    for bad in [
+        spec(MapKind::Array, 8, 8, 1),
+        spec(MapKind::Array, 4, 0, 1),
+        spec(MapKind::Hash, 0, 8, 1),
+        spec(MapKind::Hash, 4, 8, 0),
+        spec(MapKind::LpmTrie, 8, 8, 1),
+        spec(MapKind::Ringbuf, 0, 0, 5000),
+        spec(MapKind::Queue, 4, 4, 1),
+        spec(MapKind::ArrayOfMaps, 4, 4, 1),
+    ] {
+        assert_eq!(refused(&bad), 22, "{bad:?}");
+    }
+    assert_eq!(refused(&spec(MapKind::Array, 4, 1 << 20, 1 << 20)), 12);
+    let map = machine.create_map(&spec(MapKind::Hash, 4, 8, 1)).expect("a map");
+    assert_eq!(map.update(&[0; 5], &[0; 8], 0).expect_err("refused").errno(), 22);
+    assert_eq!(map.update(&[0; 4], &[0; 7], 0).expect_err("refused").errno(), 22);
+    assert_eq!(map.set_program(0, None).expect_err("refused").errno(), 95);
+}
+
+#[test]
+fn a_program_reads_the_values_of_other_cpus() {
+    let machine = Machine::with_cpus(Helpers::all(), 3).expect("4 GiB of addresses");
+    let map = machine.create_map(&spec(MapKind::PerCpuHash, 4, 8, 1)).expect("a map");
+    let values: Vec<u8> = [10u64, 20, 30].iter().flat_map(|value| value.to_ne_bytes()).collect();
+    map.update(&[0; 4], &values, 0).expect("room");
+    let read = |cpu: u32| {
+        let asm = format!(
+            "*(u32 *)(r10 - 4) = 0\nr1 = map[id:0]\nr2 = r10\nr2 += -4\nr3 = {cpu}\ncall 195\nif r0 == 0 goto out\nr0 = *(u64 *)(r0 + 0)\nout:\nexit"
+        );
+        run(&machine, &asm, &[&map]).expect("it ends well")
+    };
+    assert_eq!([0, 1, 2, 3].map(read), [10, 20, 30, 0]);
+}
+
+#[test]
+fn a_loop_around_a_helper_ends() {
+    let machine = Machine::new(Helpers::all()).expect("4 GiB of addresses");
+    let block = machine.space().allocate(1 << 20, true).expect("a block");
+    let asm = "r6 = r1\nagain:\nr1 = r6\nr2 = 0x100000\nr3 = r6\ncall 113\ngoto again";
+    let started = std::time::Instant::now();
+    let program = load(&machine, asm, &[]);
+    let mut cpu = Cpu::new(&machine).expect("a stack");
+    cpu.set_fuel(1 << 24);
+    let stopped = cpu.run(&program, [block.addr(), 0]).expect_err("stopped");
+    assert!(stopped.to_string().contains("does a loop never end?"), "{stopped}");
+    assert!(started.elapsed().as_secs() < 10);
 }

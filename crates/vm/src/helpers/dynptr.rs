@@ -48,7 +48,7 @@ impl Dynptr {
     fn part(&self, off: u64, len: u64) -> Result<u64, Errno> {
         match self.len.checked_sub(len) {
             _ if self.addr == 0 => Err(Errno::INVAL),
-            Some(last) if off <= last => Ok(self.addr + off),
+            Some(last) if off <= last => Ok(self.addr.wrapping_add(off)),
             _ => Err(Errno::TOOBIG),
         }
     }

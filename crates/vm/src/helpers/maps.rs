@@ -58,12 +58,18 @@ fn map_of(cpu: &mut Cpu, handle: u64) -> Result<Arc<Map>, Stop> {
     Ok(cpu.map(handle)?.0.clone())
 }
 
+/// A map that programs may change.
+fn map_to_change(cpu: &mut Cpu, handle: u64, id: u32) -> Result<Arc<Map>, Stop> {
+    let map = map_of(cpu, handle)?;
+    if map.spec().programs_write() { Ok(map) } else { Err(misuse(id, "programs may only read this map")) }
+}
+
 fn returned(result: Result<(), MapError>) -> Result<u64, Stop> {
     Ok(result.map_or_else(|error| error.returned(), |()| 0))
 }
 
 fn update(cpu: &mut Cpu, [handle, key, value, flags, _]: [u64; 5]) -> Result<u64, Stop> {
-    let map = map_of(cpu, handle)?;
+    let map = map_to_change(cpu, handle, helpers::MAP_UPDATE_ELEM)?;
     let spec = map.spec();
     let (key, value) = (bytes(cpu, key, spec.key_size.into())?, bytes(cpu, value, spec.value_size.into())?);
     let who = Who::Program { cpu: cpu.number() };
@@ -71,7 +77,7 @@ fn update(cpu: &mut Cpu, [handle, key, value, flags, _]: [u64; 5]) -> Result<u64
 }
 
 fn delete(cpu: &mut Cpu, [handle, key, ..]: [u64; 5]) -> Result<u64, Stop> {
-    let map = map_of(cpu, handle)?;
+    let map = map_to_change(cpu, handle, helpers::MAP_DELETE_ELEM)?;
     if matches!(map.spec().kind, MapKind::ArrayOfMaps | MapKind::HashOfMaps | MapKind::ProgArray) {
         return Err(misuse(helpers::MAP_DELETE_ELEM, "programs cannot delete from a map of maps or programs"));
     }
@@ -80,13 +86,13 @@ fn delete(cpu: &mut Cpu, [handle, key, ..]: [u64; 5]) -> Result<u64, Stop> {
 }
 
 fn push(cpu: &mut Cpu, [handle, value, flags, ..]: [u64; 5]) -> Result<u64, Stop> {
-    let map = map_of(cpu, handle)?;
+    let map = map_to_change(cpu, handle, helpers::MAP_PUSH_ELEM)?;
     let value = bytes(cpu, value, map.spec().value_size.into())?;
     returned(Mode::from_flags(flags).and_then(|mode| map.store().push(&value, mode)))
 }
 
 fn pop(cpu: &mut Cpu, [handle, value, ..]: [u64; 5]) -> Result<u64, Stop> {
-    let map = map_of(cpu, handle)?;
+    let map = map_to_change(cpu, handle, helpers::MAP_POP_ELEM)?;
     let (len, space) = (map.spec().value_size.into(), cpu.space());
     space.check(value, len, crate::Access::Write)?;
     give(cpu, value, len, map.store().pop())

@@ -7,7 +7,7 @@
 use rustix::io::Errno;
 use skep_insn::helpers;
 
-use super::{Family, bytes, error};
+use super::{Family, bytes, error, pay};
 use crate::{Access, Cpu, Stop};
 
 pub(super) const FAMILY: Family = &[
@@ -65,6 +65,7 @@ pub(super) fn fetch_text(cpu: &Cpu, addr: u64, max: usize, from: From) -> Option
 
 fn read(cpu: &mut Cpu, [to, len, addr, ..]: [u64; 5], from: From) -> Result<u64, Stop> {
     let len = u64::from(len as u32);
+    pay(cpu, len)?;
     cpu.space().check(to, len, Access::Write)?;
     let mut bytes = vec![0; len as usize];
     let done = len == 0 || fetch(cpu, addr, &mut bytes, from).is_some();
@@ -79,6 +80,7 @@ fn read(cpu: &mut Cpu, [to, len, addr, ..]: [u64; 5], from: From) -> Result<u64,
 /// Gives the length with the zero, which is always there.
 fn read_str(cpu: &mut Cpu, [to, len, addr, ..]: [u64; 5], from: From) -> Result<u64, Stop> {
     let len = u64::from(len as u32);
+    pay(cpu, len)?;
     cpu.space().check(to, len, Access::Write)?;
     if len == 0 {
         return Ok(0);

@@ -8,7 +8,7 @@ use skep_insn::helpers;
 
 use super::format::format;
 use super::world::now;
-use super::{Family, bytes, error};
+use super::{Family, bytes, error, pay};
 use crate::{Cpu, Stop, Text};
 
 pub(super) const FAMILY: Family =
@@ -46,7 +46,7 @@ fn trace_printk(cpu: &mut Cpu, [template, len, args @ ..]: [u64; 5]) -> Result<u
 }
 
 /// The numbers of a format; `None` when there are too many.
-fn args_of(cpu: &Cpu, data: u64, len: u64) -> Result<Option<Vec<u64>>, Stop> {
+fn args_of(cpu: &mut Cpu, data: u64, len: u64) -> Result<Option<Vec<u64>>, Stop> {
     if !len.is_multiple_of(8) || len > MAX_ARG_BYTES || (len != 0 && data == 0) {
         return Ok(None);
     }
@@ -64,6 +64,7 @@ fn trace_vprintk(cpu: &mut Cpu, [template, len, data, data_len, _]: [u64; 5]) ->
 fn snprintf(cpu: &mut Cpu, [to, len, template, data, data_len]: [u64; 5]) -> Result<u64, Stop> {
     let len = len as u32 as usize;
     let Some(args) = args_of(cpu, data, u64::from(data_len as u32))? else { return Ok(error(Errno::INVAL)) };
+    pay(cpu, len as u64)?;
     cpu.space().check(to, len as u64, crate::Access::Write)?;
     let template = format_of(cpu, template, usize::MAX)?.unwrap_or_default();
     let Some(formatted) = format(cpu, &template, &args, len.saturating_sub(1)) else {

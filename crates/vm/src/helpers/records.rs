@@ -26,6 +26,9 @@ fn output(cpu: &mut Cpu, [handle, data, len, flags, _]: [u64; 5]) -> Result<u64,
     if flags & !WAKEUPS != 0 {
         return Ok(error(Errno::INVAL));
     }
+    if len > ring.query()[1] {
+        return Ok(error(Errno::AGAIN));
+    }
     let data = bytes(cpu, data, len)?;
     Ok(ring.output(&data, flags).map_or_else(|error| error.returned(), |()| 0))
 }
@@ -74,17 +77,17 @@ fn perf_event_output(cpu: &mut Cpu, [_, handle, flags, data, len]: [u64; 5]) -> 
     if flags & !(INDEX_MASK | PACKET_MASK) != 0 {
         return Ok(error(Errno::INVAL));
     }
-    let mut data = bytes(cpu, data, len)?;
     let wanted = (flags & PACKET_MASK) >> 32;
+    if len.saturating_add(wanted) > MAX_RECORD {
+        return Ok(error(Errno::TOOBIG));
+    }
+    let mut data = bytes(cpu, data, len)?;
     if wanted != 0 {
         let Some(packet) = cpu.packet() else { return Ok(error(Errno::INVAL)) };
         if wanted > packet.len.into() {
             return Ok(error(Errno::FAULT));
         }
         data.extend(bytes(cpu, packet.addr, wanted)?);
-    }
-    if data.len() as u64 > MAX_RECORD {
-        return Ok(error(Errno::TOOBIG));
     }
     let index = flags & INDEX_MASK;
     let index = if index == INDEX_MASK { cpu.number() } else { index as u32 };

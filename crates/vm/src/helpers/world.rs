@@ -4,7 +4,7 @@ use rustix::io::Errno;
 use rustix::time::{ClockId, DynamicClockId, Timespec, clock_gettime, clock_gettime_dynamic};
 use skep_insn::helpers;
 
-use super::{Family, error};
+use super::{Family, error, pay};
 use crate::{Cpu, Stop};
 
 pub(super) const FAMILY: Family = &[
@@ -62,6 +62,7 @@ const COMM_BYTES: usize = 16;
 /// The name, with zeros up to the length that is asked for.
 fn comm(cpu: &mut Cpu, [to, len, ..]: [u64; 5]) -> Result<u64, Stop> {
     let len = u64::from(len as u32);
+    pay(cpu, len)?;
     cpu.space().zero(to, len)?;
     let Some(task) = cpu.task() else { return Ok(error(Errno::INVAL)) };
     let mut name = task.comm();
