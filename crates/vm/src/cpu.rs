@@ -19,10 +19,14 @@
 //! the number of instructions is at most the slots that jumps went back, plus the length of the function. The costs are
 //! constants of the code, which a compiler can put into an immediate.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use skep_insn::InsnIdx;
 
+use crate::environment::{Event, Memory, Task};
+use crate::map::{Known, Map};
 use crate::program::Program;
 use crate::{Block, Machine, Space, SpaceError, Stop, Trap, TrapKind, interpreter};
 
@@ -52,6 +56,17 @@ pub struct Cpu {
     tail_calls: u32,
     tail: Option<Arc<Program>>,
     packet: Option<Packet>,
+    number: u32,
+    maps: Known,
+    task: Option<Arc<dyn Task>>,
+    memory: Option<Arc<dyn Memory>>,
+    event: Event,
+    /// State of the numbers that look random.
+    pub(crate) random: u64,
+    /// Memory for the keys that helpers show to callbacks; one for each that is going on.
+    pub(crate) key_blocks: Vec<Block>,
+    /// Records that the running program has reserved, by address, with their ring buffers.
+    pub(crate) reserved: Vec<(u64, Arc<Map>)>,
 }
 
 /// An activation of a function.
@@ -129,7 +144,62 @@ impl Cpu {
             tail_calls: 0,
             tail: None,
             packet: None,
+            number: machine.processors.fetch_add(1, Ordering::Relaxed) % machine.cpus(),
+            maps: Known::default(),
+            task: None,
+            memory: None,
+            event: Event::default(),
+            random: RandomState::new().hash_one(0),
+            key_blocks: Vec::new(),
+            reserved: Vec::new(),
         })
+    }
+
+    /// Its number, below [`Machine::cpus`]: which values of per-CPU maps are its own.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Sets its number, which is the next one in turn at first. Two that run at once should not have the same.
+    pub fn set_number(&mut self, number: u32) {
+        self.number = number % self.machine.cpus();
+    }
+
+    /// The task for the runs to come.
+    pub fn set_task(&mut self, task: Option<Arc<dyn Task>>) {
+        self.task = task;
+    }
+
+    /// The task.
+    pub fn task(&self) -> Option<&Arc<dyn Task>> {
+        self.task.as_ref()
+    }
+
+    /// The memory outside of the programs' own, for the runs to come.
+    pub fn set_memory(&mut self, memory: Option<Arc<dyn Memory>>) {
+        self.memory = memory;
+    }
+
+    /// The memory outside of the programs' own.
+    pub fn memory(&self) -> Option<&Arc<dyn Memory>> {
+        self.memory.as_ref()
+    }
+
+    /// The event for the runs to come.
+    pub fn set_event(&mut self, event: Event) {
+        self.event = event;
+    }
+
+    /// The event.
+    pub fn event(&self) -> Event {
+        self.event
+    }
+
+    /// For a helper: the map with a handle, and the memory.
+    #[inline]
+    pub(crate) fn map(&mut self, handle: u64) -> Result<(&Arc<Map>, &Space), TrapKind> {
+        let map = self.maps.get(self.machine.registry(), handle).ok_or(TrapKind::NoMap { value: handle })?;
+        Ok((map, self.machine.space()))
     }
 
     /// The machine that it belongs to.
@@ -174,9 +244,14 @@ impl Cpu {
         self.depth = 0;
         self.tail_calls = 0;
         self.tail = None;
+        self.maps.refresh(self.machine.registry());
         let result = interpreter::run(self, 0, 0, &args);
         self.depth = 0;
         self.stack.set_window(0, 0);
+        for (addr, map) in self.reserved.drain(..) {
+            // One that is not there was ended by another program; then nothing is to be done.
+            let _ = map.ring().and_then(|ring| ring.finish(addr, 0, false));
+        }
         result
     }
 

@@ -63,6 +63,8 @@ pub enum LoadErrorKind {
     HelperNotHere {
         /// Its name.
         name: &'static str,
+        /// What it would need.
+        needs: &'static str,
     },
     /// A call of a kernel function.
     Kfunc {
@@ -125,8 +127,8 @@ impl fmt::Display for LoadErrorKind {
             }
             LoadErrorKind::FallsOffEnd => f.write_str("the function ends here, but with neither an exit nor a jump"),
             LoadErrorKind::NoSuchHelper { id } => write!(f, "calls helper {id}, which does not exist"),
-            LoadErrorKind::HelperNotHere { name } => {
-                write!(f, "calls `{name}`, which is not to be had in user space")
+            LoadErrorKind::HelperNotHere { name, needs } => {
+                write!(f, "calls `{name}`, which is not to be had in user space: it needs {needs}")
             }
             LoadErrorKind::Kfunc { btf_id } => {
                 write!(f, "calls the kernel function with BTF id {btf_id}; kernel functions exist in the kernel only")
@@ -212,6 +214,11 @@ pub enum TrapKind {
     },
     /// A legacy packet load in a program that has no packet.
     NoPacket,
+    /// A helper was given something for a map that is none, or one that was removed.
+    NoMap {
+        /// The register's value.
+        value: u64,
+    },
     /// A helper was called in a way that the kernel's verifier refuses.
     Misuse {
         /// The helper.
@@ -246,6 +253,7 @@ impl fmt::Display for TrapKind {
                 write!(f, "jump to {value:#x}, which is no instruction of this function")
             }
             TrapKind::NoPacket => f.write_str("legacy packet load, but the program has no packet"),
+            TrapKind::NoMap { value } => write!(f, "{value:#x} is no map of this machine"),
             TrapKind::Misuse { helper, message } => write!(f, "`{helper}`: {message}"),
         }
     }

@@ -44,6 +44,16 @@ impl Helpers {
         self
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
     /// The helper with this number.
     pub fn get(&self, id: u32) -> Option<&Helper> {
         self.by_id.get(&id)

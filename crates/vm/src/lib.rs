@@ -22,7 +22,9 @@
 //!
 //! A [`Machine`] is for the programs of one object: it has their memory ([`Space`]) and the [`Helpers`] that they may call. It takes
 //! an [`Image`] and gives a [`Program`], or names the instruction that is wrong; a [`Cpu`] runs it, or says what stopped it,
-//! at which instruction and which line of the source ([`Trap`]).
+//! at which instruction and which line of the source ([`Trap`]). [`Machine::create_map`] makes a [`Map`], whose handle a
+//! wide load is bound to; [`Helpers::all`] are the helpers that mean something here, and what they know of the task
+//! and its memory ([`Task`], [`Memory`]) is set on the processor.
 //!
 //! # Memory
 //!
@@ -55,8 +57,10 @@
 
 mod alu;
 mod cpu;
+mod environment;
 mod error;
 mod helper;
+mod helpers;
 mod interpreter;
 #[cfg(target_arch = "x86_64")]
 mod jit;
@@ -65,15 +69,18 @@ mod jit;
 mod jit;
 mod load;
 mod machine;
+mod map;
 mod memory;
 mod op;
 mod packet;
 mod program;
 
 pub use cpu::{Cpu, DEFAULT_FUEL, MAX_FRAMES, MAX_MAY_GOTO, MAX_TAIL_CALLS, Packet, STACK_BYTES};
+pub use environment::{Event, Memory, Printed, Task, Text};
 pub use error::{CompileError, LoadError, LoadErrorKind, Stop, Trap, TrapKind};
 pub use helper::{Helper, HelperFn, Helpers};
 pub use machine::Machine;
+pub use map::{Bell, Entry, F_NO_PREALLOC, F_RDONLY_PROG, Map, MapError, MapKind, MapSpec};
 pub use memory::{Access, Block, Fault, FaultReason, SPACE_BYTES, Space, SpaceError};
 pub use program::{Image, Line, Program};
 

@@ -308,7 +308,9 @@ impl Load<'_> {
             return Ok(index);
         }
         let helper = self.machine.helpers().get(number).ok_or_else(|| match helpers::name(number) {
-            Some(name) if number != helpers::UNSPEC => Kind::HelperNotHere { name },
+            Some(name) if number != helpers::UNSPEC => {
+                Kind::HelperNotHere { name, needs: crate::helpers::needs(number) }
+            }
             _ => Kind::NoSuchHelper { id },
         })?;
         self.helpers.push(*helper);

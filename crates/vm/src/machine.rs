@@ -1,7 +1,10 @@
 //! The machine: the memory and the helpers that some programs share.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
+use crate::environment::Printed;
+use crate::map::{Bell, Map, MapError, MapSpec, Registry, Surroundings};
 use crate::{Helpers, Image, LoadError, Program, Space, SpaceError, load};
 
 /// A machine for the programs of one object. Its memory is theirs together: they may pass addresses to each other, through maps
@@ -10,6 +13,12 @@ use crate::{Helpers, Image, LoadError, Program, Space, SpaceError, load};
 pub struct Machine {
     space: Arc<Space>,
     helpers: Helpers,
+    cpus: u32,
+    /// How many processors were made.
+    pub(crate) processors: AtomicU32,
+    maps: Arc<Registry>,
+    bell: Arc<Bell>,
+    printed: Printed,
 }
 
 impl Machine {
@@ -19,7 +28,64 @@ impl Machine {
     ///
     /// When the addresses for its memory cannot be reserved.
     pub fn new(helpers: Helpers) -> Result<Arc<Machine>, SpaceError> {
-        Ok(Arc::new(Machine { space: Space::new()?, helpers }))
+        Machine::with_cpus(helpers, 1)
+    }
+
+    /// A machine for `cpus` processors at once (one at least): so many values each key of a per-CPU map has.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Machine::new`].
+    pub fn with_cpus(helpers: Helpers, cpus: u32) -> Result<Arc<Machine>, SpaceError> {
+        Ok(Arc::new(Machine {
+            space: Space::new()?,
+            helpers,
+            cpus: cpus.max(1),
+            processors: AtomicU32::new(0),
+            maps: Arc::default(),
+            bell: Arc::default(),
+            printed: Printed::default(),
+        }))
+    }
+
+    /// How many CPUs there are for per-CPU maps.
+    pub fn cpus(&self) -> u32 {
+        self.cpus
+    }
+
+    /// Makes a map. It lasts as long as the machine, unless it is removed.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such map, or no memory for it.
+    pub fn create_map(&self, spec: &MapSpec) -> Result<Arc<Map>, MapError> {
+        let around = Surroundings { space: &self.space, registry: &self.maps, bell: &self.bell, cpus: self.cpus };
+        self.maps.add(|id| Map::new(id, spec, around))
+    }
+
+    /// The map with an id.
+    pub fn map(&self, id: u32) -> Option<Arc<Map>> {
+        self.maps.get(id)
+    }
+
+    /// Forgets a map, so that its memory is free as soon as nobody uses it; for maps inside of other maps, which come and go. A
+    /// program that still has its handle is stopped when it uses it in a later run.
+    pub fn remove_map(&self, map: &Map) {
+        self.maps.remove(map.id());
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.maps
+    }
+
+    /// What is rung when a buffer has records, or a program printed.
+    pub fn bell(&self) -> &Arc<Bell> {
+        &self.bell
+    }
+
+    /// What programs print.
+    pub fn printed(&self) -> &Printed {
+        &self.printed
     }
 
     /// The memory.
