@@ -58,7 +58,9 @@ struct Extent {
 }
 
 /// An entry of the table: the lower half is the end of what is accessible, bits 32 to 47 its start, and 63 is set when programs may
-/// only read. Compiled code relies on this layout: `start <= at` and "may write" together are one compare of the upper half.
+/// only read. Compiled code relies on this layout: `start <= at` is a compare with 16 bits of the upper half, and together with "may
+/// write" one with its 32. It reads the halves one after the other, so while an entry changes it may see the start of one window and the
+/// end of another: all of the slot up to either end is mapped.
 #[derive(Clone, Copy)]
 struct Entry(u64);
 

@@ -1,7 +1,7 @@
 //! Calls and returns inside of one program, in line.
 //!
 //! They change what [`Cpu::enter`](crate::Cpu) and [`Cpu::leave`](crate::Cpu) change, at the places that
-//! [`layout`](crate::cpu::layout) names: the frame, how many there are, the window of the stacks, r10. Whatever is not the plain case changes
+//! [`layout`] names: the frame, how many there are, the window of the stacks, r10. Whatever is not the plain case changes
 //! nothing and is left to Rust: too many frames, too little fuel, a return to Rust or to another program.
 
 use std::mem::offset_of;

@@ -226,8 +226,8 @@ impl Emitter {
     /// Checks an access; what is accessed is given.
     ///
     /// The slot of the address is the distance from the base in units of 64 KiB; with more than 65,535 of them it is another
-    /// place, or short. In the entry, the lower half is the end; the upper one is the start, or more than any end can be where
-    /// programs may only read.
+    /// place, or short. In the entry, the lower half is the end; the upper one is the start in its 16 bits, and more than any place in a
+    /// slot in its 32 bits where programs may only read.
     fn checked(&mut self, place: Place) -> Mem {
         let base = reg(place.base);
         if place.in_frame {
@@ -248,18 +248,17 @@ impl Emitter {
         asm.load(Bits::B64, R9, field(TABLE));
         asm.arith_imm(Arith::Cmp, Bits::B64, R11, 0xffff);
         asm.jcc(Cc::ABOVE, ask);
-        asm.load(Bits::B64, R11, Mem { base: R9, index: Some(R11), disp: 0 });
+        asm.lea(Bits::B64, R11, Mem { base: R9, index: Some(R11), disp: 0 });
         asm.zero_extend16(R9, R10);
-        asm.arith_imm(Arith::Add, Bits::B32, R9, len);
-        asm.arith(Arith::Cmp, Bits::B32, R9, R11);
-        asm.jcc(Cc::ABOVE, ask);
-        asm.shift_imm(Shift::Shr, Bits::B64, R11, 32);
-        if matches!(place.access, Access::Read | Access::AtomicRead) {
-            asm.zero_extend16(R11, R11);
-        }
-        asm.arith_imm(Arith::Add, Bits::B32, R11, len);
-        asm.arith(Arith::Cmp, Bits::B32, R9, R11);
+        let start = match place.access {
+            Access::Read | Access::AtomicRead => Bits::B16,
+            Access::Write | Access::Atomic => Bits::B32,
+        };
+        asm.arith_from(Arith::Cmp, start, R9, at(R11, 4));
         asm.jcc(Cc::BELOW, ask);
+        asm.arith_imm(Arith::Add, Bits::B32, R9, len);
+        asm.arith_from(Arith::Cmp, Bits::B32, R9, at(R11, 0));
+        asm.jcc(Cc::ABOVE, ask);
         if matches!(place.access, Access::Atomic | Access::AtomicRead) && len > 1 {
             asm.test_imm(Bits::B32, R10, len - 1);
             asm.jcc(Cc::NOT_EQUAL, ask);
