@@ -3,10 +3,12 @@
 #[allow(dead_code, reason = "each test binary uses a part")]
 mod common;
 
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
 use common::{code, kernel, random::Rng};
 use skep_insn::helpers;
+use skep_sys::bpf::MapCreate;
 use skep_vm::{Block, Cpu, Event, Helpers, Image, LoadErrorKind, Machine, Memory, Task, Trap};
 
 const EFAULT: u64 = -14i64 as u64;
@@ -93,7 +95,7 @@ impl Bench {
         let returned = self.gives(&input, &asm);
         let text = self.after(512, 512);
         let end = text.iter().position(|byte| *byte == 0).expect("it has an end");
-        (returned, String::from_utf8(text[..end].to_vec()).expect("text"))
+        (returned, String::from_utf8_lossy(&text[..end]).into_owned())
     }
 }
 
@@ -331,6 +333,78 @@ fn texts_become_numbers_as_in_the_kernel() {
         }
     }
     assert!(good > 50, "{good}");
+}
+
+/// What the kernel's `bpf_snprintf` returns, and 64 bytes of text; `None` when its verifier refuses the format.
+fn kernels_snprintf(format: &str, args: &[u64; 3], log: &mut [u8]) -> Option<(u64, Vec<u8>)> {
+    let mut value = format.as_bytes().to_vec();
+    value.resize(64, 0);
+    let map = MapCreate {
+        map_type: 2,
+        key_size: 4,
+        value_size: 64,
+        max_entries: 1,
+        map_flags: skep_vm::F_RDONLY_PROG,
+        ..MapCreate::default()
+    };
+    let map = map.create().expect("the kernel makes it");
+    map.update(&[0; 4], &value, 0).expect("room");
+    map.freeze().expect("it can be frozen");
+    let mut asm = "r6 = r1\n".to_owned();
+    for word in 0..3 {
+        asm += &format!("r2 = *(u64 *)(r6 + {})\n*(u64 *)(r10 - {}) = r2\n", word * 8, 24 - word * 8);
+    }
+    for word in 0..8 {
+        asm += &format!("*(u64 *)(r10 - {}) = 0\n", 88 - word * 8);
+    }
+    let fd = map.as_fd().as_raw_fd();
+    asm += &format!(
+        "r1 = r10\nr1 += -88\nr2 = 64\nr3 = map[id:{fd}][0]+0\nr4 = r10\nr4 += -24\nr5 = 24\ncall {}\n",
+        helpers::SNPRINTF
+    );
+    for word in 0..8 {
+        asm += &format!("r2 = *(u64 *)(r10 - {})\n*(u64 *)(r6 + {}) = r2\n", 88 - word * 8, 24 + word * 8);
+    }
+    let mut mem: Vec<u8> = args.iter().flat_map(|arg| arg.to_ne_bytes()).collect();
+    mem.resize(24 + 64, 0);
+    let (returned, after) = kernel::run(&code("program", &(asm + "exit")), Some(&mem), log).ok()?;
+    Some((returned, after[24..].to_vec()))
+}
+
+#[test]
+fn formats_give_what_they_give_in_the_kernel() {
+    if kernel::version().is_none() {
+        return;
+    }
+    let mut bench = Bench::new();
+    let mut log = vec![0; 1 << 16];
+    let minus = -300i64 as u64;
+    let (mut taken, mut refused) = (0, 0);
+    let conversions =
+        ["d", "i", "u", "x", "X", "ld", "lu", "lx", "llX", "lli", "c", "px", "hd", "o", "f", "lc", "n", "pI5", "lp"];
+    for conversion in conversions {
+        for flags in ["", "-", "0", "+", " ", "8", "-8", "08", "+8", "-08", "+-30", "0+30", "#", "8.3", "*"] {
+            let format = format!("<%{flags}{conversion}> %%");
+            for value in [0, 65, minus, 1 << 40 | 66] {
+                let kernels = kernels_snprintf(&format, &[value, 0, 0], &mut log);
+                let (returned, text) = bench.snprintf(&format, &[value, 0, 0], 64);
+                match kernels {
+                    Some((wanted, bytes)) => {
+                        let end = bytes.iter().position(|byte| *byte == 0).expect("it has an end");
+                        let wanted_text = String::from_utf8_lossy(&bytes[..end]).into_owned();
+                        // Of both up to the first zero, which `%c` may print.
+                        assert_eq!((returned, text), (wanted, wanted_text), "{format} of {value:#x}");
+                        taken += 1;
+                    }
+                    None => {
+                        assert_eq!(returned, EINVAL, "{format} of {value:#x}");
+                        refused += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(taken > 400 && refused > 100, "{taken} {refused}");
 }
 
 #[test]

@@ -159,15 +159,17 @@ fn ends_word(rest: &[u8]) -> Option<()> {
 }
 
 fn pointer(cpu: &Cpu, rest: &mut &[u8], flags: Flags, value: u64, out: &mut Formatted) -> Option<()> {
-    let number = format!("{value:016x}");
+    // Without a width it is that of an address.
+    let number = format!("{value:x}");
+    let as_number = if flags.width == 0 { Flags { width: 16, zero: true, ..flags } } else { flags };
     if ends_word(rest).is_some() {
-        out.field(flags, b"", number.as_bytes());
+        out.field(as_number, b"", number.as_bytes());
         return Some(());
     }
     let (kind, behind) = rest.split_first()?;
     *rest = behind;
     match kind {
-        b'x' | b'K' => out.field(flags, b"", number.as_bytes()),
+        b'x' | b'K' => out.field(as_number, b"", number.as_bytes()),
         b's' | b'S' | b'B' => out.field(flags, b"", format!("{value:#x}").as_bytes()),
         b'i' | b'I' => {
             let (version, behind) = rest.split_first()?;
