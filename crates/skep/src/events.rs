@@ -59,7 +59,7 @@ impl Events {
     /// An asynchronous runtime waits for it and then polls without waiting. With tokio's `AsyncFd`, which takes anything that is
     /// `AsRawFd`:
     ///
-    /// ```ignore
+    /// ```text
     /// let mut events = loaded.events(&["events"])?;
     /// let readable = AsyncFd::new(events.as_fd().expect("the kernel has one").try_clone_to_owned()?)?;
     /// loop {

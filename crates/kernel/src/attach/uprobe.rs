@@ -123,7 +123,7 @@ pub(super) fn refusal(request: &Request<'_>, path: &Path, what: &str, errno: Err
         Errno::EINVAL => request
             .error(format_args!("{what}: the kernel cannot probe there"))
             .with_source(errno)
-            .with_hint("the offset must be that of an instruction, in the part of the file that is code"),
+            .with_hint("the offset must be that of an instruction, in the part of the file that is code; and all who probe one place must count the same semaphore"),
         Errno::EIO => request
             .error(format_args!("{what}: the file system of `{}` cannot be probed", path.display()))
             .with_source(errno),
