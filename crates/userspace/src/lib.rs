@@ -1,0 +1,1 @@
+//! The engine without privileges: real events for the machine in user space.
