@@ -99,9 +99,26 @@ pub trait Session {
     /// Runs a loaded program on given input.
     fn test_run(&self, program: ProgId, input: &TestRun<'_>) -> Result<TestRunOutput, Error>;
 
+    /// Runs the attached programs on some more events of a source that has to be moved on, such as a file of packets: for a few
+    /// milliseconds, so that records are read in between.
+    fn advance(&self) -> Result<Progress, Error> {
+        Ok(Progress::ByItself)
+    }
+
     /// Opens readers on every map in `maps` (ring buffers, perf event arrays) and, when `printk` is set, on the text that
     /// the object's programs print.
     fn records(&self, maps: &[MapId], printk: bool) -> Result<Box<dyn RecordSource>, Error>;
+}
+
+/// How far a session's own source of events has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Events come by themselves.
+    ByItself,
+    /// There are more.
+    More,
+    /// That was the last one.
+    Done,
 }
 
 /// Input of a test run.
