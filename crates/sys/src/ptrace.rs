@@ -358,3 +358,16 @@ pub fn pass(tid: u32, stop: Stop) -> Result<(), Errno> {
         _ => resume(tid, 0),
     }
 }
+
+/// The general registers of a stopped tracee, as `struct user_pt_regs` (arm64, riscv) or the head of `struct user_regs_struct` (x86-64)
+/// has them: in either case as the kernel's `struct pt_regs` begins. Empty when they cannot be read.
+pub fn registers(tid: u32) -> Vec<u8> {
+    const NT_PRSTATUS: usize = 1;
+    let mut bytes = vec![0u8; 512];
+    let mut vector = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    let at = std::ptr::from_mut(&mut vector).cast::<c_void>();
+    // SAFETY: the request writes at most `iov_len` bytes to `iov_base`, and how many to `vector`.
+    let ret = unsafe { libc::ptrace(libc::PTRACE_GETREGSET as _, tid as libc::pid_t, NT_PRSTATUS as *mut c_void, at) };
+    bytes.truncate(if ret == -1 { 0 } else { vector.iov_len });
+    bytes
+}

@@ -32,10 +32,13 @@
 //! Sources: ptrace(2), seccomp(2) and `Documentation/userspace-api/seccomp_filter.rst` of Linux 6.18.
 
 mod calls;
+mod record;
+mod source;
 mod task;
 mod tracer;
 
 pub use calls::Calls;
+pub use source::Source;
 pub use task::TracedTask;
 pub use tracer::{Target, Tracer};
 
@@ -48,6 +51,8 @@ pub struct Wanted {
     pub enter: Calls,
     /// System calls as they end.
     pub exit: Calls,
+    /// Signals as they are delivered.
+    pub signals: bool,
 }
 
 /// Something that a task did.

@@ -84,7 +84,7 @@ fn trace(command: Command, wanted: Wanted) -> (ExitStatus, Vec<Seen>) {
 
 #[test]
 fn a_command_is_seen_from_its_first_call_to_its_end() {
-    let wanted = Wanted { enter: calls(&["write", "execve"]), exit: calls(&["write", "execve"]) };
+    let wanted = Wanted { enter: calls(&["write", "execve"]), exit: calls(&["write", "execve"]), signals: false };
     let (status, seen) = trace(unprivileged(sh("echo one; exit 3")), wanted);
     assert_eq!(status.code(), Some(3));
     let what: Vec<&What> = seen.iter().map(|seen| &seen.what).collect();
@@ -108,7 +108,7 @@ fn calls_that_nobody_wants_do_not_show() {
 
 #[test]
 fn all_calls_are_seen_when_all_are_wanted() {
-    let (status, seen) = trace(sh("ls / > /dev/null"), Wanted { enter: Calls::All, exit: Calls::All });
+    let (status, seen) = trace(sh("ls / > /dev/null"), Wanted { enter: Calls::All, exit: Calls::All, signals: true });
     assert!(status.success());
     let enters = seen.iter().filter(|seen| matches!(seen.what, What::Enter { .. })).count();
     let exits = seen.iter().filter(|seen| matches!(seen.what, What::Exit { .. })).count();
@@ -162,7 +162,7 @@ fn signals_arrive_and_kill_as_ever() {
 fn a_stopped_job_stays_stopped_until_it_is_continued() {
     let (mut tracer, seen) = start(
         Target::Command(sh("kill -STOP $$; echo on; exit 4")),
-        Wanted { enter: calls(&["write"]), ..Wanted::default() },
+        Wanted { enter: calls(&["write"]), signals: true, ..Wanted::default() },
     )
     .unwrap();
     let pid = tracer.pid();
@@ -209,7 +209,8 @@ fn a_running_process_is_joined_and_left_again() {
     let script = format!("while :; do echo beat > {}; sleep 0.01; done", file.display());
     let process = Process::start(sh(&script));
     let pid = process.0.id();
-    let (tracer, seen) = start(Target::Pid(pid), Wanted { enter: calls(&["write"]), exit: calls(&["write"]) }).unwrap();
+    let (tracer, seen) =
+        start(Target::Pid(pid), Wanted { enter: calls(&["write"]), exit: calls(&["write"]), signals: false }).unwrap();
     let beats = || {
         seen.lock()
             .unwrap()

@@ -378,7 +378,10 @@ impl Seized {
             }
             Stop::Signal(signal) => {
                 let (_, errno, code) = ptrace::signal_info(tid)?;
-                if let Some(tracee) = self.tracees.get(&tid) {
+                if let Some(tracee) = self.tracees.get(&tid)
+                    && self.wanted.signals
+                    && !is_ignored(tid, signal)
+                {
                     sink(Event { task: &tracee.task, what: What::Signal { signal, errno, code } });
                 }
             }
@@ -498,6 +501,18 @@ impl Seized {
             }
         }
     }
+}
+
+/// Whether a task ignores a signal: the kernel would not even have brought it, did we not trace.
+fn is_ignored(tid: u32, signal: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
+    let is_in = |key: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
+        mask.and_then(|mask| u64::from_str_radix(mask, 16).ok()).is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+    };
+    // Those that do nothing to who has no handler: SIGCHLD, SIGCONT, SIGURG, SIGWINCH.
+    const HARMLESS: &[i32] = &[17, 18, 23, 28];
+    is_in("SigIgn:") || HARMLESS.contains(&signal) && !is_in("SigCgt:")
 }
 
 /// Ids of the threads of a process; empty when it is gone.
