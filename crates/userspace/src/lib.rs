@@ -7,6 +7,7 @@
 //! - Programs of any type can be run on a given context ([`Session::test_run`](skep_engine::Session::test_run)); XDP, tc and
 //!   socket filters on a packet, with the answers that the kernel's `BPF_PROG_TEST_RUN` gives (`test_run`).
 //! - [`Replay`] is a source of packets: a file (`pcap`), whose packets go through the programs that are attached.
+//! - [`process`] is a source of what processes do.
 //! - Other sources run programs through a [`Runner`]: it is told which programs, in which task, with which record.
 //!
 //! # Invariants
@@ -28,6 +29,7 @@ mod target;
 mod test_run;
 
 pub mod pcap;
+pub mod process;
 
 pub use attach::{Attached, Hooks, Place};
 pub use map::UserMap;
