@@ -6,7 +6,7 @@ use std::process::Child;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use skep_engine::{Record, RecordSource};
+use skep_engine::{Progress, Record, RecordSource, Session};
 use skep_sys::signal::SignalPipe;
 
 use crate::Error;
@@ -55,8 +55,14 @@ pub(crate) struct Pump<'a, 'w> {
 }
 
 impl Pump<'_, '_> {
-    /// Runs until something ends it. `tick` is called about once a second with the losses so far.
-    pub(crate) fn run(&mut self, until: &mut Until, mut tick: impl FnMut(&Counts)) -> Result<Stop, Error> {
+    /// Runs until something ends it, the last event of a source that `session` moves on among that. `tick` is called about once a second with
+    /// the losses so far.
+    pub(crate) fn run(
+        &mut self,
+        until: &mut Until,
+        session: &dyn Session,
+        mut tick: impl FnMut(&Counts),
+    ) -> Result<Stop, Error> {
         let child_fd = until.child.as_ref().and_then(pidfd);
         let mut next_tick = Instant::now() + TICK;
         loop {
@@ -68,11 +74,17 @@ impl Pump<'_, '_> {
                 tick(&self.counts);
                 next_tick = now + TICK;
             }
-            let end = until.deadline.map_or(next_tick, |deadline| deadline.min(next_tick));
-            self.wait(until, child_fd.as_ref(), end.saturating_duration_since(now))?;
+            let progress = session.advance()?;
+            if progress == Progress::ByItself {
+                let end = until.deadline.map_or(next_tick, |deadline| deadline.min(next_tick));
+                self.wait(until, child_fd.as_ref(), end.saturating_duration_since(now))?;
+            }
             self.read(until.max_events)?;
             if let Some(stop) = self.flush()? {
                 return Ok(stop);
+            }
+            if progress == Progress::Done {
+                return Ok(Stop::Asked);
             }
         }
     }

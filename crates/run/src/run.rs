@@ -77,7 +77,7 @@ pub fn run(
         signals: Some(signals),
     };
     let mut pump = Pump { source, writer: &mut writer, formats, counts: Counts::default() };
-    let stopped = pump.run(&mut until, watch_losses(&*session, counters.as_ref(), notice));
+    let stopped = pump.run(&mut until, &*session, watch_losses(&*session, counters.as_ref(), notice));
     let took = start.elapsed();
     finish(&mut pump, stopped, links, options, silent, &*session)?;
 

@@ -105,7 +105,8 @@ impl Records {
         let printed = self.shared.machine().printed();
         for _ in 0..TEXTS_IN_A_PASS {
             let Some(text) = printed.take() else { break };
-            let comm = String::from_utf8_lossy(&text.comm);
+            // Where no task is, the kernel names the idle one.
+            let comm = if text.comm.is_empty() { "<idle>".into() } else { String::from_utf8_lossy(&text.comm) };
             let whole = String::from_utf8_lossy(&text.text);
             let record = Record::Text {
                 comm: &comm,

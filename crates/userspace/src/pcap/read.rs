@@ -37,6 +37,8 @@ pub struct Reader {
     packets: u64,
     swapped: bool,
     format: Format,
+    /// For messages; may be empty.
+    name: String,
 }
 
 enum Format {
@@ -71,7 +73,7 @@ impl Reader {
     pub fn new(input: Box<dyn Read + Send>) -> Result<Reader, Error> {
         let input = io::BufReader::with_capacity(BUFFER, input);
         let format = Format::Blocks { interfaces: Vec::new(), body: Vec::new() };
-        let mut reader = Reader { input, at: 0, packets: 0, swapped: false, format };
+        let mut reader = Reader { input, at: 0, packets: 0, swapped: false, format, name: String::new() };
         let mut magic = [0; 4];
         if !reader.fill(&mut magic, "the file's header")? {
             return Err(Error::new("the file is empty, no file of packets"));
@@ -103,6 +105,12 @@ impl Reader {
         let link = Link::from_number(number).ok_or_else(|| reader.wrong(20, not_understood(number)))?;
         reader.format = Format::Classic { nanos, link };
         Ok(reader)
+    }
+
+    /// Says in messages which file it is.
+    #[must_use]
+    pub fn named(self, name: &str) -> Reader {
+        Reader { name: format!("`{name}`: "), ..self }
     }
 
     /// How many packets were read.
@@ -340,7 +348,7 @@ impl Reader {
     }
 
     fn wrong(&self, at: u64, what: impl std::fmt::Display) -> Error {
-        Error::new(format!("behind packet {}, at byte {at}: {what}", self.packets))
+        Error::new(format!("{}behind packet {}, at byte {at}: {what}", self.name, self.packets))
     }
 }
 
