@@ -4,7 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use skep_engine::{AttachOptions, Error, ErrorKind, Link, TcDirection};
+use skep_spec::nearest::did_you_mean;
 use skep_spec::{AttachPoint, ProgId, ProgType, Program};
+use skep_sys::syscalls;
+
+use crate::process;
 
 /// A place where programs run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +107,12 @@ impl Hooks {
 
     pub(crate) fn add(hooks: &Arc<Hooks>, program: ProgId, place: Place, options: &AttachOptions) -> UserLink {
         let id = hooks.changes.load(Ordering::Relaxed);
-        let attached = Attached { id, program, place, cookie: options.cookie, pid: options.pid };
+        // A tracepoint is for all that is traced, as it is for all processes in the kernel.
+        let pid = match place {
+            Place::Tracepoint { .. } | Place::RawTracepoint { .. } => None,
+            _ => options.pid,
+        };
+        let attached = Attached { id, program, place, cookie: options.cookie, pid };
         let link = UserLink { hooks: hooks.clone(), id: attached.id, described: attached.place.to_string() };
         hooks.change(|all| all.push(attached));
         link
@@ -160,7 +169,46 @@ pub(crate) fn place(program: &Program, options: &AttachOptions, has_packets: boo
             packets(Place::Tc { direction })
         }
         AttachPoint::Socket if program.prog_type == ProgType::SOCKET_FILTER => packets(Place::Socket),
+        AttachPoint::Tracepoint { category, name } => {
+            let place = Place::Tracepoint { category: category.clone(), name: name.clone() };
+            processes(program, place, options, || unknown_tracepoint(program, category, name))
+        }
+        AttachPoint::RawTracepoint { name } => {
+            let place = Place::RawTracepoint { name: name.clone() };
+            processes(program, place, options, || no_source(program, &program.attach))
+        }
         other => Err(no_source(program, other)),
+    }
+}
+
+/// A place where a tracer of processes runs programs.
+fn processes(
+    program: &Program,
+    place: Place,
+    options: &AttachOptions,
+    unknown: impl FnOnce() -> Error,
+) -> Result<Place, Error> {
+    if process::is_seen(&place) {
+        if options.pid.is_some() {
+            return Ok(place);
+        }
+        return Err(refused(program, "user space sees the processes that it traces, and none was named")
+            .with_kind(ErrorKind::NeedsOption)
+            .with_hint("start a command with `-c CMD`, or name a process of your own with `-p PID`"));
+    }
+    Err(unknown())
+}
+
+fn unknown_tracepoint(program: &Program, category: &str, name: &str) -> Error {
+    if category != "syscalls" {
+        return no_source(program, &program.attach);
+    }
+    let error = refused(program, &format!("there is no tracepoint syscalls:{name}")).with_kind(ErrorKind::Absent);
+    let known = syscalls::all().map(|(_, call)| syscalls::tracepoint(call));
+    let known: Vec<String> = known.flat_map(|call| [format!("sys_enter_{call}"), format!("sys_exit_{call}")]).collect();
+    match did_you_mean(name, known.iter().map(String::as_str)) {
+        Some(hint) => error.with_hint(hint),
+        None => error,
     }
 }
 
@@ -198,11 +246,11 @@ fn no_source(program: &Program, attach: &AttachPoint) -> Error {
             return unsupported(
                 program,
                 &format!("nothing in user space makes events of `{category}`"),
-                "there are `syscalls`, `raw_syscalls`, `sched_process_fork`, `_exec` and `_exit`, and `signal`",
+                "there are `syscalls`, `raw_syscalls`, `sched:sched_process_fork`, `_exec` and `_exit`, and `signal:signal_deliver`",
             );
         }
         AttachPoint::RawTracepoint { .. } => {
-            ("nothing in user space makes events of this raw tracepoint", "raw_tracepoint/sys_enter and sys_exit")
+            ("nothing in user space makes events of this raw tracepoint", "`raw_tracepoint/sys_enter` and `sys_exit`")
         }
         AttachPoint::Netkit | AttachPoint::Cgroup | AttachPoint::Netfilter | AttachPoint::NetNamespace => {
             ("no traffic of the kernel is seen in user space", "a `tc` or `xdp` program with `--pcap FILE`")

@@ -44,6 +44,11 @@ pub use tracer::{Target, Tracer};
 
 use std::sync::Arc;
 
+/// Whether a tracer sees what happens at a place.
+pub(crate) fn is_seen(place: &crate::Place) -> bool {
+    source::Hook::at(place).is_some()
+}
+
 /// What is to be seen.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
