@@ -6,6 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use skep_engine::{AttachOptions, Error, ErrorKind, Link, TcDirection};
 use skep_spec::{AttachPoint, ProgId, ProgType, Program};
 
+use crate::process::Hook;
+
 /// A place where programs run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -128,19 +130,35 @@ impl Drop for UserLink {
     }
 }
 
+/// Where events come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sources {
+    /// From a file of packets.
+    pub(crate) has_packets: bool,
+    /// From a tracer.
+    pub(crate) has_processes: bool,
+}
+
 /// Where a program goes.
 ///
 /// # Errors
 ///
 /// When nothing in user space makes such events: with what does.
-pub(crate) fn place(program: &Program, options: &AttachOptions, has_packets: bool) -> Result<Place, Error> {
+pub(crate) fn place(program: &Program, options: &AttachOptions, sources: Sources) -> Result<Place, Error> {
     let packets = |place| {
-        if has_packets {
+        if sources.has_packets {
             return Ok(place);
         }
         Err(refused(program, "packets come from a file in user space, and none was given")
             .with_kind(ErrorKind::NeedsOption)
             .with_hint("give one with `--pcap FILE`, or one packet with `--data HEX`"))
+    };
+    let traced = |place: Place| match Hook::at(&place) {
+        None => Err(no_source(program, &program.attach)),
+        Some(_) if sources.has_processes => Ok(place),
+        Some(_) => Err(refused(program, "only processes of your own are seen in user space, and none was named")
+            .with_kind(ErrorKind::NeedsOption)
+            .with_hint("start one with `-c COMMAND`, or name one with `-p PID`; `--engine kernel` sees all, as root")),
     };
     match &program.attach {
         AttachPoint::Xdp => packets(Place::Xdp),
@@ -149,8 +167,21 @@ pub(crate) fn place(program: &Program, options: &AttachOptions, has_packets: boo
             packets(Place::Tc { direction })
         }
         AttachPoint::Socket if program.prog_type == ProgType::SOCKET_FILTER => packets(Place::Socket),
+        AttachPoint::Tracepoint { category, name } => traced(match target_of(options) {
+            Some((category, name)) => Place::Tracepoint { category, name },
+            None => Place::Tracepoint { category: category.clone(), name: name.clone() },
+        }),
+        AttachPoint::RawTracepoint { name } => {
+            traced(Place::RawTracepoint { name: options.target.clone().unwrap_or_else(|| name.clone()) })
+        }
         other => Err(no_source(program, other)),
     }
+}
+
+/// The tracepoint that the user wants in place of the section's.
+fn target_of(options: &AttachOptions) -> Option<(String, String)> {
+    let (category, name) = options.target.as_deref()?.split_once([':', '/'])?;
+    Some((category.to_owned(), name.to_owned()))
 }
 
 fn refused(program: &Program, why: &str) -> Error {
