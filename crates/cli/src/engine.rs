@@ -9,7 +9,7 @@ use skep_kernel::{KernelEngine, LiveTarget, features};
 use skep_spec::Spec;
 use skep_sys::Errno;
 use skep_userspace::pcap::{Reader, Writer};
-use skep_userspace::{Replay, UserEngine};
+use skep_userspace::{Replay, UserEngine, Verdicts};
 
 use crate::args::EngineChoice;
 use crate::report;
@@ -30,14 +30,14 @@ pub(crate) struct Chosen {
 /// One of both.
 pub(crate) enum Either {
     Kernel(KernelEngine),
-    User(UserEngine),
+    User(Box<UserEngine>),
 }
 
 impl Either {
     pub(crate) fn as_dyn(&self) -> &dyn Engine {
         match self {
             Either::Kernel(engine) => engine,
-            Either::User(engine) => engine,
+            Either::User(engine) => &**engine,
         }
     }
 
@@ -49,12 +49,11 @@ impl Either {
     pub(crate) fn sum_up(&self) {
         let Either::User(engine) = self else { return };
         let Some(report) = engine.report() else { return };
-        for (program, place, verdicts) in &report.programs {
-            let mut text: Vec<String> = verdicts.iter().map(|(name, count)| format!("{count} {name}")).collect();
+        for Verdicts { program, place, counts } in &report.programs {
+            let mut text: Vec<String> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
             if text.is_empty() {
                 text.push("no packets".to_owned());
             }
-            let place = place.split(" (").next().unwrap_or_default();
             report::line(&format!("`{program}` ({place}): {}", text.join(", ")));
         }
         let plural = if report.packets == 1 { "" } else { "s" };
@@ -82,7 +81,7 @@ pub(crate) fn choose(
                 .with_hint("leave `--engine kernel` away, or `--iface IF` instead of `--pcap`"));
         }
         let engine = UserEngine::new(target).with_packets(replay(input, packets.output.as_deref())?);
-        return Ok(Chosen { engine: Either::User(engine), why: "since packets come from a file".to_owned() });
+        return Ok(Chosen { engine: Either::User(Box::new(engine)), why: "since packets come from a file".to_owned() });
     }
     let denied = || denied(spec);
     let (kernel, why) = match choice {
@@ -95,7 +94,7 @@ pub(crate) fn choose(
     };
     let engine = match kernel {
         true => Either::Kernel(KernelEngine::with_target(target)),
-        false => Either::User(UserEngine::new(target)),
+        false => Either::User(Box::new(UserEngine::new(target))),
     };
     Ok(Chosen { engine, why })
 }

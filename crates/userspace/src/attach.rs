@@ -34,15 +34,26 @@ pub enum Place {
     Socket,
 }
 
+impl Place {
+    /// What kind of place it is, in a word or two.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Place::Tracepoint { .. } => "tracepoint",
+            Place::RawTracepoint { .. } => "raw tracepoint",
+            Place::Xdp => "xdp",
+            Place::Tc { direction: TcDirection::Ingress } => "tc ingress",
+            Place::Tc { direction: TcDirection::Egress } => "tc egress",
+            Place::Socket => "socket filter",
+        }
+    }
+}
+
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Place::Tracepoint { category, name } => write!(f, "tracepoint {category}:{name}"),
             Place::RawTracepoint { name } => write!(f, "raw tracepoint {name}"),
-            Place::Xdp => f.write_str("xdp (packets of a file)"),
-            Place::Tc { direction: TcDirection::Ingress } => f.write_str("tc ingress (packets of a file)"),
-            Place::Tc { direction: TcDirection::Egress } => f.write_str("tc egress (packets of a file)"),
-            Place::Socket => f.write_str("socket filter (packets of a file)"),
+            _ => write!(f, "{} (packets of a file)", self.word()),
         }
     }
 }

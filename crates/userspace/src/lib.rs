@@ -33,6 +33,6 @@ pub mod process;
 
 pub use attach::{Attached, Hooks, Place};
 pub use map::UserMap;
-pub use replay::{Replay, Report};
+pub use replay::{Replay, Report, Verdicts};
 pub use runner::{Payload, RawArg, Runner};
 pub use session::{UserEngine, UserSession};

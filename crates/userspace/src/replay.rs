@@ -51,8 +51,19 @@ pub struct Report {
     pub written: Option<u64>,
     /// Time that reading, running and writing took.
     pub took: Duration,
-    /// Each program's verdicts: its name, where it was, and how often it said what.
-    pub programs: Vec<(String, String, Vec<(String, u64)>)>,
+    /// The programs that saw them.
+    pub programs: Vec<Verdicts>,
+}
+
+/// What a program said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdicts {
+    /// Its name.
+    pub program: String,
+    /// Where it was, in a word or two: `xdp`, `tc ingress`.
+    pub place: &'static str,
+    /// How often it said what.
+    pub counts: Vec<(String, u64)>,
 }
 
 impl Report {
@@ -155,28 +166,19 @@ impl Replay {
         }
     }
 
-    pub(crate) fn report(&self) -> Report {
-        // Until a program is attached there are no verdicts.
+    pub(crate) fn report(&self, shared: &Shared) -> Report {
+        let programs = self.stages.iter().map(|stage| Verdicts {
+            program: shared.spec.program(stage.id).name.clone(),
+            place: stage.place.word(),
+            counts: stage.verdicts(),
+        });
         Report {
             packets: self.reader.packets(),
             bytes: self.bytes,
             written: self.writer.as_ref().map(Writer::packets),
             took: self.took,
-            programs: self
-                .stages
-                .iter()
-                .map(|stage| (String::new(), stage.place.to_string(), stage.verdicts()))
-                .collect(),
+            programs: programs.collect(),
         }
-    }
-
-    /// Names for a report.
-    pub(crate) fn named(&self, shared: &Shared) -> Report {
-        let mut report = self.report();
-        for (stage, (name, ..)) in self.stages.iter().zip(&mut report.programs) {
-            name.clone_from(&shared.spec.program(stage.id).name);
-        }
-        report
     }
 
     /// Sends some packets through.

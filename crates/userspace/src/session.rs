@@ -287,7 +287,7 @@ impl Session for UserSession {
         let mut replay = self.replay.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(replay) = &mut *replay else { return Ok(Progress::ByItself) };
         let progress = replay.advance(&self.shared);
-        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(replay.named(&self.shared));
+        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(replay.report(&self.shared));
         progress
     }
 }

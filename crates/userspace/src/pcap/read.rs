@@ -186,7 +186,7 @@ impl Reader {
 
     /// What is between a block's header of `head` bytes and the length at its end.
     fn body(&mut self, start: u64, len: u32, head: u32) -> Result<Vec<u8>, Error> {
-        if !(head + 4..=MAX_BLOCK).contains(&len) || len % 4 != 0 {
+        if !(head + 4..=MAX_BLOCK).contains(&len) || !len.is_multiple_of(4) {
             return Err(self.wrong(start, format!("a block of {len} bytes")));
         }
         let mut body = match &mut self.format {
