@@ -14,11 +14,15 @@ use skep_userspace::{Replay, UserEngine, Verdicts};
 use crate::args::EngineChoice;
 use crate::report;
 
-/// Files of packets.
+/// Where events come from.
 #[derive(Debug, Default)]
-pub(crate) struct Packets {
-    pub(crate) input: Option<PathBuf>,
-    pub(crate) output: Option<PathBuf>,
+pub(crate) struct Sources {
+    /// A file of packets.
+    pub(crate) packets: Option<PathBuf>,
+    /// Where those that pass go.
+    pub(crate) packets_out: Option<PathBuf>,
+    /// A command, or a process that runs.
+    pub(crate) processes: bool,
 }
 
 /// An engine, and why it is this one.
@@ -71,16 +75,16 @@ impl Either {
 pub(crate) fn choose(
     choice: Option<EngineChoice>,
     spec: &Spec,
-    packets: &Packets,
+    sources: &Sources,
     target: LiveTarget,
 ) -> Result<Chosen, Error> {
-    if let Some(input) = &packets.input {
+    if let Some(input) = &sources.packets {
         if choice == Some(EngineChoice::Kernel) {
             return Err(Error::new("the kernel takes packets from interfaces, not from files")
                 .with_kind(ErrorKind::Unsupported)
                 .with_hint("leave `--engine kernel` away, or `--iface IF` instead of `--pcap`"));
         }
-        let engine = UserEngine::new(target).with_packets(replay(input, packets.output.as_deref())?);
+        let engine = UserEngine::new(target).with_packets(replay(input, sources.packets_out.as_deref())?);
         return Ok(Chosen { engine: Either::User(Box::new(engine)), why: "since packets come from a file".to_owned() });
     }
     let denied = || denied(spec);
@@ -94,6 +98,7 @@ pub(crate) fn choose(
     };
     let engine = match kernel {
         true => Either::Kernel(KernelEngine::with_target(target)),
+        false if sources.processes => Either::User(Box::new(UserEngine::new(target).with_processes())),
         false => Either::User(Box::new(UserEngine::new(target))),
     };
     Ok(Chosen { engine, why })

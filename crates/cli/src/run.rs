@@ -7,7 +7,7 @@ use skep_run::options::{Format, MapsAtEnd, Options};
 use skep_run::{Notice, Summary, prepare};
 
 use crate::args::{Maps, RunArgs, XdpMode};
-use crate::engine::{Chosen, Packets};
+use crate::engine::{Chosen, Sources};
 use crate::globals::Global;
 use crate::vectors::Vector;
 use crate::{engine, report};
@@ -16,13 +16,17 @@ pub(crate) fn run(args: RunArgs, globals: Vec<Global>) -> Result<ExitCode, Error
     let verbose = args.verbose;
     let choice = args.engine;
     let target = crate::build::target(args.btf.as_deref())?;
-    let packets = Packets { input: args.pcap.clone(), output: args.pcap_out.clone() };
+    let sources = Sources {
+        packets: args.pcap.clone(),
+        packets_out: args.pcap_out.clone(),
+        processes: args.command.is_some() || args.pid.is_some(),
+    };
     let vector = Vector::of(&args)?;
     let mut options = meant(args, globals);
     // A program that runs once may call others of its object.
     let wanted = if vector.is_some() { std::mem::take(&mut options.programs) } else { Vec::new() };
     let prepared = prepare(&options, &target, &mut |notice| tell(notice, verbose))?;
-    let Chosen { engine, why } = engine::choose(choice, &prepared.spec, &packets, target)?;
+    let Chosen { engine, why } = engine::choose(choice, &prepared.spec, &sources, target)?;
     if choice == Some(crate::args::EngineChoice::Auto) || verbose || (choice.is_none() && engine.name() == "user") {
         report::line(&format!("engine: {}, {why}", engine.name()));
     }

@@ -10,12 +10,14 @@
 //! - Dropping a [`Session`] or a [`Link`] takes everything away that was not pinned.
 //! - A lost record is a record ([`Record::Lost`]): nothing is dropped without being counted.
 
+mod command;
 mod error;
 mod link;
 mod map;
 mod record;
 mod session;
 
+pub use command::{HeldCommand, RunningCommand};
 pub use error::{Error, ErrorKind};
 pub use link::{
     AttachOptions, Link, NetfilterFamily, NetfilterHook, NetfilterStage, PerfEvent, Position, SampleRate, Spot,

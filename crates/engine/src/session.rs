@@ -2,12 +2,13 @@
 
 use std::io::Read;
 use std::os::fd::BorrowedFd;
+use std::process::Command;
 use std::time::Duration;
 
 use skep_spec::map::Slot;
 use skep_spec::{MapId, ProgId, Spec};
 
-use crate::{AttachOptions, Error, Link, MapHandle, RecordSource};
+use crate::{AttachOptions, Error, HeldCommand, Link, MapHandle, RecordSource};
 
 /// Something that runs programs.
 pub trait Engine {
@@ -21,6 +22,20 @@ pub trait Engine {
     /// When nothing at all could be set up (a map that every program needs, no rights). A program that fails alone does
     /// not fail the load: its reason stands in [`Session::programs`].
     fn load(&self, spec: Spec, options: &LoadOptions) -> Result<Box<dyn Session>, Error>;
+
+    /// Starts a command that waits, and is seen from its first instruction once it is released.
+    ///
+    /// # Errors
+    ///
+    /// When there are no resources for it. A command that cannot be executed is an error when it is released.
+    fn hold(&self, command: Command) -> Result<Box<dyn HeldCommand>, Error>;
+
+    /// Looks at a process from now on, where that has to be done to see it; asked for when the programs are attached.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such process, or it may not be looked at.
+    fn watch(&self, pid: u32) -> Result<(), Error>;
 }
 
 /// How to load.

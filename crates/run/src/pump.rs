@@ -2,11 +2,10 @@
 
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::Child;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use skep_engine::{Progress, Record, RecordSource, Session};
+use skep_engine::{Progress, Record, RecordSource, RunningCommand, Session};
 use skep_sys::signal::SignalPipe;
 
 use crate::Error;
@@ -26,7 +25,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 pub(crate) struct Until {
     pub(crate) deadline: Option<Instant>,
     pub(crate) max_events: Option<u64>,
-    pub(crate) child: Option<Child>,
+    pub(crate) child: Option<Box<dyn RunningCommand>>,
     pub(crate) watched: Option<Watched>,
     pub(crate) signals: Option<SignalPipe>,
 }
@@ -63,7 +62,7 @@ impl Pump<'_, '_> {
         session: &dyn Session,
         mut tick: impl FnMut(&Counts),
     ) -> Result<Stop, Error> {
-        let child_fd = until.child.as_ref().and_then(pidfd);
+        let child_fd = until.child.as_ref().and_then(|child| crate::process::pidfd(child.pid()));
         let mut next_tick = Instant::now() + TICK;
         loop {
             if self.finished(until) {
@@ -147,12 +146,6 @@ impl Pump<'_, '_> {
             ControlFlow::Continue(())
         })
     }
-}
-
-fn pidfd(child: &Child) -> Option<OwnedFd> {
-    let pid = rustix::process::Pid::from_child(child);
-    // Kernel 5.3; without it the loop looks once per tick.
-    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
 }
 
 /// Now, in nanoseconds since 1970.

@@ -17,7 +17,7 @@ use std::process::{Child, Command};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::seccomp::Filter;
+use crate::seccomp::{Filter, Room};
 
 /// A child that waits before its exec.
 #[derive(Debug)]
@@ -40,23 +40,24 @@ impl HeldChild {
         HeldChild::fork(command, None)
     }
 
-    /// As [`HeldChild::spawn`]; after its release the child puts a filter on itself, so it must have a tracer by then.
+    /// As [`HeldChild::spawn`], for a child that must have a tracer by the time when it is
+    /// [released with a filter](HeldChild::release_filtered).
     ///
     /// # Errors
     ///
-    /// As those of [`HeldChild::spawn`]; a filter that the kernel does not take shows at the release.
-    pub fn spawn_filtered(command: Command, filter: Filter) -> io::Result<HeldChild> {
-        HeldChild::fork(command, Some(filter))
+    /// As those of [`HeldChild::spawn`].
+    pub fn spawn_traced(command: Command) -> io::Result<HeldChild> {
+        HeldChild::fork(command, Some(Room::new()))
     }
 
-    fn fork(mut command: Command, filter: Option<Filter>) -> io::Result<HeldChild> {
+    fn fork(mut command: Command, mut room: Option<Room>) -> io::Result<HeldChild> {
         let (wait, go) = pipe_with(PipeFlags::CLOEXEC)?;
         let (pid_in, pid_out) = pipe_with(PipeFlags::CLOEXEC)?;
         let (failure, failure_out) = pipe_with(PipeFlags::CLOEXEC)?;
         let (wait_fd, go_fd, pid_fd) = (wait.as_raw_fd(), go.as_raw_fd(), pid_out.as_raw_fd());
         let failure_fd = failure_out.as_raw_fd();
         let image = Image::of(&command)?;
-        let is_traced = filter.is_some();
+        let is_traced = room.is_some();
         let hold = move || -> io::Result<()> {
             // SAFETY: getpid(2) has no preconditions.
             let pid = unsafe { libc::getpid() }.to_ne_bytes();
@@ -69,9 +70,12 @@ impl HeldChild {
             // SAFETY: one byte into our own variable.
             match unsafe { libc::read(wait_fd, std::ptr::from_mut(&mut byte).cast(), 1) } {
                 1 => {}
+                // SAFETY: leaves at once, see below.
+                _ if room.is_some() => unsafe { libc::_exit(127) },
                 _ => return Err(io::Error::from_raw_os_error(libc::ECANCELED)),
             }
-            let failure = match filter.as_ref().map_or(Ok(()), Filter::install) {
+            let mut read = |bytes: &mut [u8]| read_all(wait_fd, bytes);
+            let failure = match room.as_mut().map_or(Ok(()), |room| room.install(&mut read)) {
                 Ok(()) => image.exec(),
                 Err(error) => error,
             };
@@ -113,7 +117,25 @@ impl HeldChild {
     ///
     /// When the command could not be executed: not found, no permission.
     pub fn release(self) -> io::Result<Child> {
-        rustix::io::write(&self.go, &[1])?;
+        self.go(&[1])
+    }
+
+    /// Lets a traced child run, with a filter that it puts on itself first.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`HeldChild::release`], and when the kernel does not take the filter.
+    pub fn release_filtered(self, filter: &Filter) -> io::Result<Child> {
+        let mut word = vec![1];
+        word.extend(filter.bytes());
+        self.go(&word)
+    }
+
+    fn go(self, mut word: &[u8]) -> io::Result<Child> {
+        while !word.is_empty() {
+            let wrote = rustix::io::retry_on_intr(|| rustix::io::write(&self.go, word))?;
+            word = &word[wrote..];
+        }
         let spawned = self.spawner.join();
         let mut child = spawned.map_err(|_| io::Error::other("the thread that starts the command panicked"))??;
         let mut errno = [0; 4];
@@ -126,6 +148,26 @@ impl HeldChild {
         }
         Ok(child)
     }
+}
+
+/// Fills `bytes` from a descriptor; between fork and exec.
+fn read_all(fd: i32, bytes: &mut [u8]) -> io::Result<()> {
+    let mut done = 0;
+    while done < bytes.len() {
+        let rest = &mut bytes[done..];
+        // SAFETY: read(2) writes at most the length of `rest` to it.
+        match unsafe { libc::read(fd, rest.as_mut_ptr().cast(), rest.len()) } {
+            0 => return Err(io::Error::from_raw_os_error(libc::ECANCELED)),
+            got @ 1.. => done += got as usize,
+            _ => {
+                let error = io::Error::last_os_error();
+                if error.raw_os_error() != Some(libc::EINTR) {
+                    return Err(error);
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What exec is given, made before the fork.

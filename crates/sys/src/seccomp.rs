@@ -22,10 +22,73 @@ const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 const NR_OFF: u32 = 0;
 const ARCH_OFF: u32 = 4;
 
-/// A filter, ready to be installed between fork and exec.
+/// Most instructions that a filter may have (`BPF_MAXINSNS`).
+const MAX_INSNS: usize = 4096;
+
+/// A filter, ready to be installed.
 #[derive(Clone, Debug)]
 pub struct Filter {
     code: Vec<libc::sock_filter>,
+}
+
+/// Room for a filter that is not known yet: made before a fork, filled after it.
+#[derive(Debug)]
+pub struct Room {
+    code: Vec<libc::sock_filter>,
+}
+
+impl Room {
+    /// For the longest filter.
+    pub fn new() -> Room {
+        Room { code: vec![insn(0, 0); MAX_INSNS] }
+    }
+
+    /// Reads what [`Filter::bytes`] gave and puts the filter on the calling thread, for ever. Makes few system calls and allocates nothing,
+    /// so it may run between fork and exec.
+    ///
+    /// A process without `CAP_SYS_ADMIN` has to give up gaining rights by exec first (`PR_SET_NO_NEW_PRIVS`); that is done
+    /// only then, because set-user-id programs behave differently after it.
+    ///
+    /// # Errors
+    ///
+    /// What `read` fails with, `InvalidData` for bytes that are no filter, `EINVAL` for a kernel without `CONFIG_SECCOMP_FILTER`.
+    pub fn install(&mut self, mut read: impl FnMut(&mut [u8]) -> io::Result<()>) -> io::Result<()> {
+        let mut count = [0; 4];
+        read(&mut count)?;
+        let count = u32::from_ne_bytes(count) as usize;
+        let Some(code) = self.code.get_mut(..count) else { return Err(io::ErrorKind::InvalidData.into()) };
+        for insn in &mut *code {
+            let mut bytes = [0; 8];
+            read(&mut bytes)?;
+            let [c0, c1, jt, jf, k0, k1, k2, k3] = bytes;
+            let (code, k) = (u16::from_ne_bytes([c0, c1]), u32::from_ne_bytes([k0, k1, k2, k3]));
+            *insn = libc::sock_filter { code, jt, jf, k };
+        }
+        if set(code).is_ok() {
+            return Ok(());
+        }
+        // SAFETY: prctl(2) with numbers only.
+        if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        set(code)
+    }
+}
+
+impl Default for Room {
+    fn default() -> Room {
+        Room::new()
+    }
+}
+
+fn set(code: &[libc::sock_filter]) -> io::Result<()> {
+    let program = libc::sock_fprog { len: code.len() as u16, filter: code.as_ptr().cast_mut() };
+    let at = std::ptr::from_ref(&program);
+    // SAFETY: `program` describes `code`, which the kernel copies.
+    match unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, at) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 fn insn(code: u16, k: u32) -> libc::sock_filter {
@@ -46,34 +109,15 @@ impl Filter {
         Filter { code }
     }
 
-    /// Puts the filter on the calling thread, for ever. Makes two system calls at most and allocates nothing, so it may run between
-    /// fork and exec.
-    ///
-    /// A process without `CAP_SYS_ADMIN` has to give up gaining rights by exec first (`PR_SET_NO_NEW_PRIVS`); that is done
-    /// only then, because set-user-id programs behave differently after it.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` for a kernel without `CONFIG_SECCOMP_FILTER`.
-    pub fn install(&self) -> io::Result<()> {
-        if self.set().is_ok() {
-            return Ok(());
+    /// The filter as bytes for [`Room::install`].
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = (self.code.len() as u32).to_ne_bytes().to_vec();
+        for insn in &self.code {
+            bytes.extend(insn.code.to_ne_bytes());
+            bytes.extend([insn.jt, insn.jf]);
+            bytes.extend(insn.k.to_ne_bytes());
         }
-        // SAFETY: prctl(2) with numbers only.
-        if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        self.set()
-    }
-
-    fn set(&self) -> io::Result<()> {
-        let program = libc::sock_fprog { len: self.code.len() as u16, filter: self.code.as_ptr().cast_mut() };
-        let at = std::ptr::from_ref(&program);
-        // SAFETY: `program` describes `code`, which the kernel copies.
-        match unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, at) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
+        bytes
     }
 }
 

@@ -8,7 +8,7 @@ use skep_spec::nearest::did_you_mean;
 use skep_spec::{AttachPoint, ProgId, ProgType, Program};
 use skep_sys::syscalls;
 
-use crate::process;
+use crate::process::Hook;
 
 /// A place where programs run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,19 +148,35 @@ impl Drop for UserLink {
     }
 }
 
+/// Where events come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sources {
+    /// From a file of packets.
+    pub(crate) has_packets: bool,
+    /// From a tracer.
+    pub(crate) has_processes: bool,
+}
+
 /// Where a program goes.
 ///
 /// # Errors
 ///
 /// When nothing in user space makes such events: with what does.
-pub(crate) fn place(program: &Program, options: &AttachOptions, has_packets: bool) -> Result<Place, Error> {
+pub(crate) fn place(program: &Program, options: &AttachOptions, sources: Sources) -> Result<Place, Error> {
     let packets = |place| {
-        if has_packets {
+        if sources.has_packets {
             return Ok(place);
         }
         Err(refused(program, "packets come from a file in user space, and none was given")
             .with_kind(ErrorKind::NeedsOption)
             .with_hint("give one with `--pcap FILE`, or one packet with `--data HEX`"))
+    };
+    let traced = |place: Place| match Hook::at(&place) {
+        None => Err(unknown(program, &place)),
+        Some(_) if sources.has_processes => Ok(place),
+        Some(_) => Err(refused(program, "only processes of your own are seen in user space, and none was named")
+            .with_kind(ErrorKind::NeedsOption)
+            .with_hint("start one with `-c COMMAND`, or name one with `-p PID`; `--engine kernel` sees all, as root")),
     };
     match &program.attach {
         AttachPoint::Xdp => packets(Place::Xdp),
@@ -169,40 +185,23 @@ pub(crate) fn place(program: &Program, options: &AttachOptions, has_packets: boo
             packets(Place::Tc { direction })
         }
         AttachPoint::Socket if program.prog_type == ProgType::SOCKET_FILTER => packets(Place::Socket),
-        AttachPoint::Tracepoint { category, name } => {
-            let place = Place::Tracepoint { category: category.clone(), name: name.clone() };
-            processes(program, place, options, || unknown_tracepoint(program, category, name))
-        }
+        AttachPoint::Tracepoint { category, name } => traced(match target_of(options) {
+            Some((category, name)) => Place::Tracepoint { category, name },
+            None => Place::Tracepoint { category: category.clone(), name: name.clone() },
+        }),
         AttachPoint::RawTracepoint { name } => {
-            let place = Place::RawTracepoint { name: name.clone() };
-            processes(program, place, options, || no_source(program, &program.attach))
+            traced(Place::RawTracepoint { name: options.target.clone().unwrap_or_else(|| name.clone()) })
         }
         other => Err(no_source(program, other)),
     }
 }
 
-/// A place where a tracer of processes runs programs.
-fn processes(
-    program: &Program,
-    place: Place,
-    options: &AttachOptions,
-    unknown: impl FnOnce() -> Error,
-) -> Result<Place, Error> {
-    if process::is_seen(&place) {
-        if options.pid.is_some() {
-            return Ok(place);
-        }
-        return Err(refused(program, "user space sees the processes that it traces, and none was named")
-            .with_kind(ErrorKind::NeedsOption)
-            .with_hint("start a command with `-c CMD`, or name a process of your own with `-p PID`"));
-    }
-    Err(unknown())
-}
-
-fn unknown_tracepoint(program: &Program, category: &str, name: &str) -> Error {
-    if category != "syscalls" {
-        return no_source(program, &program.attach);
-    }
+/// What is said of a tracepoint that no tracer sees: near names, if it should be one of system calls.
+fn unknown(program: &Program, place: &Place) -> Error {
+    let name = match place {
+        Place::Tracepoint { category, name } if category == "syscalls" => name,
+        _ => return no_source(program, &program.attach),
+    };
     let error = refused(program, &format!("there is no tracepoint syscalls:{name}")).with_kind(ErrorKind::Absent);
     let known = syscalls::all().map(|(_, call)| syscalls::tracepoint(call));
     let known: Vec<String> = known.flat_map(|call| [format!("sys_enter_{call}"), format!("sys_exit_{call}")]).collect();
@@ -210,6 +209,12 @@ fn unknown_tracepoint(program: &Program, category: &str, name: &str) -> Error {
         Some(hint) => error.with_hint(hint),
         None => error,
     }
+}
+
+/// The tracepoint that the user wants in place of the section's.
+fn target_of(options: &AttachOptions) -> Option<(String, String)> {
+    let (category, name) = options.target.as_deref()?.split_once([':', '/'])?;
+    Some((category.to_owned(), name.to_owned()))
 }
 
 fn refused(program: &Program, why: &str) -> Error {

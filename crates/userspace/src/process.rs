@@ -7,7 +7,7 @@
 //!
 //! - A command of our own gets a *filter* between fork and exec ([`skep_sys::seccomp`]): only the calls that somebody wants
 //!   stop, all others run at full speed. A wanted call costs one stop, or two if its end is wanted too.
-//! - A process that runs already ([`Target::Pid`]) is stopped at *every* system call (`PTRACE_SYSCALL`), twice. A filter could be
+//! - A process that runs already ([`Tracer::join`]) is stopped at *every* system call (`PTRACE_SYSCALL`), twice. A filter could be
 //!   put into it as well, but never taken out again: it would fail its calls with `ENOSYS` from the moment that we are gone.
 //!
 //! Births, execs, ends and signals are stops that ptrace reports in either case.
@@ -32,22 +32,20 @@
 //! Sources: ptrace(2), seccomp(2) and `Documentation/userspace-api/seccomp_filter.rst` of Linux 6.18.
 
 mod calls;
+mod command;
 mod record;
 mod source;
 mod task;
 mod tracer;
 
 pub use calls::Calls;
+pub(crate) use command::Tracing;
+pub(crate) use source::Hook;
 pub use source::Source;
 pub use task::TracedTask;
-pub use tracer::{Target, Tracer};
+pub use tracer::Tracer;
 
 use std::sync::Arc;
-
-/// Whether a tracer sees what happens at a place.
-pub(crate) fn is_seen(place: &crate::Place) -> bool {
-    source::Hook::at(place).is_some()
-}
 
 /// What is to be seen.
 #[derive(Clone, Debug, Default)]

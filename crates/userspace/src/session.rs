@@ -1,19 +1,21 @@
 //! The machine in user space as an engine, and an object loaded into it.
 
 use std::io::Read;
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use skep_engine::{
-    AttachOptions, Engine, Error, ErrorKind, Link, LoadOptions, Loaded, MapHandle, Progress, RecordSource, Session,
-    TestRun, TestRunOutput,
+    AttachOptions, Engine, Error, ErrorKind, HeldCommand, Link, LoadOptions, Loaded, MapHandle, Progress, RecordSource,
+    Session, TestRun, TestRunOutput,
 };
 use skep_spec::map::Slot;
 use skep_spec::{MapId, ProgId, Spec, Target, resolve};
 use skep_vm::{Cpu, Machine, Trap};
 
-use crate::attach::{Hooks, place};
+use crate::attach::{Hooks, Sources, place};
 use crate::load::{self, Objects, Ready};
 use crate::map::UserMap;
+use crate::process::{Source, Tracer, Tracing};
 use crate::records::Records;
 use crate::replay::{Replay, Report};
 use crate::runner::Runner;
@@ -27,12 +29,14 @@ pub struct UserEngine {
     target: Arc<dyn Target + Send + Sync>,
     replay: Mutex<Option<Replay>>,
     report: Arc<Mutex<Option<Report>>>,
+    /// `None`: nobody looks at processes.
+    tracing: Option<Tracing>,
 }
 
 impl UserEngine {
     /// For programs that are written for the kernel that `target` describes.
     pub fn new(target: impl Target + Send + Sync + 'static) -> UserEngine {
-        UserEngine { target: Arc::new(target), replay: Mutex::default(), report: Arc::default() }
+        UserEngine { target: Arc::new(target), replay: Mutex::default(), report: Arc::default(), tracing: None }
     }
 
     /// With packets for XDP, tc and socket filter programs. They go through the first object that is loaded.
@@ -40,6 +44,18 @@ impl UserEngine {
     pub fn with_packets(self, replay: Replay) -> UserEngine {
         *self.replay.lock().unwrap_or_else(PoisonError::into_inner) = Some(replay);
         self
+    }
+
+    /// With events of processes: of commands ([`Engine::hold`]) and of running ones ([`Engine::watch`]).
+    #[must_use]
+    pub fn with_processes(mut self) -> UserEngine {
+        self.tracing = Some(Tracing::default());
+        self
+    }
+
+    /// Who traces commands and processes: tasks may need their tracer for longer than the programs do ([`Tracer::is_needed`]).
+    pub fn tracers(&self) -> Vec<Arc<Tracer>> {
+        self.tracing.as_ref().map(Tracing::tracers).unwrap_or_default()
     }
 
     /// What became of the packets so far; `None` when there were none.
@@ -57,13 +73,18 @@ impl UserEngine {
         let replay = self.replay.lock().unwrap_or_else(PoisonError::into_inner).take();
         let perf_bytes = if options.perf_buffer_bytes == 0 { PERF_BYTES } else { options.perf_buffer_bytes };
         let loaded_spec = spec.clone();
+        let shared = Arc::new(Shared {
+            spec: loaded_spec,
+            objects: Objects { machine, maps, programs, loaded: Vec::new(), warnings: Vec::new() },
+            hooks: Arc::default(),
+            fault: Mutex::default(),
+        });
+        if let Some(tracing) = &self.tracing {
+            tracing.set(Some(Source::new(Runner::new(shared.clone())?, &*self.target)));
+        }
         Ok(UserSession {
-            shared: Arc::new(Shared {
-                spec: loaded_spec,
-                objects: Objects { machine, maps, programs, loaded: Vec::new(), warnings: Vec::new() },
-                hooks: Arc::default(),
-                fault: Mutex::default(),
-            }),
+            shared,
+            tracing: self.tracing.clone(),
             loaded,
             warnings,
             perf_bytes,
@@ -86,6 +107,20 @@ impl Engine for UserEngine {
 
     fn load(&self, spec: Spec, options: &LoadOptions) -> Result<Box<dyn Session>, Error> {
         Ok(Box::new(UserEngine::load(self, spec, options)?))
+    }
+
+    fn hold(&self, command: Command) -> Result<Box<dyn HeldCommand>, Error> {
+        match &self.tracing {
+            Some(tracing) => Ok(Box::new(tracing.hold(command)?)),
+            None => Err(Error::new("this engine does not look at processes")),
+        }
+    }
+
+    fn watch(&self, pid: u32) -> Result<(), Error> {
+        match &self.tracing {
+            Some(tracing) => tracing.join(pid),
+            None => Ok(()),
+        }
     }
 }
 
@@ -141,6 +176,7 @@ impl Shared {
 #[derive(Debug)]
 pub struct UserSession {
     shared: Arc<Shared>,
+    tracing: Option<Tracing>,
     loaded: Vec<Loaded>,
     warnings: Vec<Error>,
     perf_bytes: usize,
@@ -187,6 +223,14 @@ impl UserSession {
     }
 }
 
+impl Drop for UserSession {
+    fn drop(&mut self) {
+        if let Some(tracing) = &self.tracing {
+            tracing.set(None);
+        }
+    }
+}
+
 impl Session for UserSession {
     fn spec(&self) -> &Spec {
         &self.shared.spec
@@ -203,7 +247,8 @@ impl Session for UserSession {
     fn attach(&self, id: ProgId, options: &AttachOptions) -> Result<Box<dyn Link>, Error> {
         self.ready(id)?;
         let has_packets = self.replay.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        let place = place(self.shared.spec.program(id), options, has_packets)?;
+        let sources = Sources { has_packets, has_processes: self.tracing.is_some() };
+        let place = place(self.shared.spec.program(id), options, sources)?;
         Ok(Box::new(Hooks::add(&self.shared.hooks, id, place, options)))
     }
 

@@ -40,7 +40,7 @@ fn add(spec: &mut Spec, name: &str, section: &str, code: &str) -> ProgId {
 }
 
 fn load(spec: Spec) -> UserSession {
-    let session = UserEngine::new(LiveTarget::shared()).load(spec, &LoadOptions::default());
+    let session = UserEngine::new(LiveTarget::shared()).with_processes().load(spec, &LoadOptions::default());
     session.unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -243,9 +243,13 @@ fn tracepoints_that_are_not_seen_say_what_is() {
     assert_eq!(error.kind(), ErrorKind::Absent);
     assert!(error.hint().is_some_and(|hint| hint.contains("sys_enter_write")), "{error:?}");
     assert!(refused(1).hint().is_some_and(|hint| hint.contains("sched_process_fork")));
-    assert_eq!(refused(2).kind(), ErrorKind::NeedsOption);
-    let known = AttachOptions { pid: Some(1), ..AttachOptions::default() };
-    assert_eq!(session.attach(ProgId(2), &known).unwrap().describe(), "tracepoint syscalls:sys_enter_write");
+    let link = session.attach(ProgId(2), &AttachOptions::default()).unwrap();
+    assert_eq!(link.describe(), "tracepoint syscalls:sys_enter_write");
+    let mut alone = empty();
+    add(&mut alone, "it", sections[2], "r0 = 0\nexit");
+    let session = UserEngine::new(LiveTarget::shared()).load(alone, &LoadOptions::default()).unwrap();
+    let error = session.attach(ProgId(0), &AttachOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NeedsOption);
 }
 
 /// Every object of the corpus loads as a whole, and what is refused names what it needs.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use skep_sys::syscalls;
-use skep_userspace::process::{Calls, Event, Target, Tracer, Wanted, What};
+use skep_userspace::process::{Calls, Event, Tracer, Wanted, What};
 use skep_vm::{Memory as _, Task as _};
 
 /// One event, with what the memory of its task said at that time.
@@ -44,10 +44,16 @@ fn unprivileged(mut command: Command) -> Command {
 
 type Log = Arc<Mutex<Vec<Seen>>>;
 
+/// Whom to trace.
+enum Target {
+    Command(Command),
+    Pid(u32),
+}
+
 fn start(target: Target, wanted: Wanted) -> Result<(Tracer, Log), skep_engine::Error> {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let to = Arc::clone(&seen);
-    let tracer = Tracer::start(target, wanted, move |event: Event<'_>| {
+    let sink = move |event: Event<'_>| {
         let mut text = Vec::new();
         if let What::Enter { nr: call, args, .. } = &event.what
             && *call == nr("write")
@@ -59,7 +65,17 @@ fn start(target: Target, wanted: Wanted) -> Result<(Tracer, Log), skep_engine::E
         let comm = String::from_utf8(task.comm()).unwrap();
         let seen = Seen { pid: task.pid(), tid: task.tid(), comm, what: event.what, text };
         to.lock().unwrap().push(seen);
-    })?;
+    };
+    let tracer = match target {
+        Target::Pid(pid) => Tracer::join(pid, wanted, sink)?,
+        Target::Command(command) => {
+            let tracer = Tracer::hold(command, sink)?;
+            // It waits, and nobody hears of it yet.
+            assert!(tracer.status().is_none() && seen.lock().unwrap().is_empty());
+            tracer.release(wanted).map_err(|cause| skep_engine::Error::new(format!("{:?}", cause.kind())))?;
+            tracer
+        }
+    };
     Ok((tracer, seen))
 }
 
@@ -73,8 +89,7 @@ fn until(what: &str, mut happened: impl FnMut() -> bool) {
 
 /// Runs a command to its end.
 fn trace(command: Command, wanted: Wanted) -> (ExitStatus, Vec<Seen>) {
-    let (mut tracer, seen) = start(Target::Command(command), wanted).unwrap();
-    tracer.release().unwrap();
+    let (tracer, seen) = start(Target::Command(command), wanted).unwrap();
     until("all tasks end", || tracer.is_done());
     let status = tracer.status().unwrap();
     drop(tracer);
@@ -146,7 +161,7 @@ fn a_thousand_children_are_followed() {
 fn signals_arrive_and_kill_as_ever() {
     let (status, seen) = trace(
         sh("trap 'echo caught' USR1; kill -USR1 $$; kill -TERM $$; echo never"),
-        Wanted { enter: calls(&["write"]), ..Wanted::default() },
+        Wanted { enter: calls(&["write"]), signals: true, ..Wanted::default() },
     );
     assert_eq!(status.signal(), Some(15));
     let signals: Vec<i32> = seen
@@ -160,13 +175,12 @@ fn signals_arrive_and_kill_as_ever() {
 
 #[test]
 fn a_stopped_job_stays_stopped_until_it_is_continued() {
-    let (mut tracer, seen) = start(
+    let (tracer, seen) = start(
         Target::Command(sh("kill -STOP $$; echo on; exit 4")),
         Wanted { enter: calls(&["write"]), signals: true, ..Wanted::default() },
     )
     .unwrap();
     let pid = tracer.pid();
-    tracer.release().unwrap();
     let state = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     until("the job is stopped", || {
         state().contains(") t ")
@@ -182,9 +196,17 @@ fn a_stopped_job_stays_stopped_until_it_is_continued() {
 
 #[test]
 fn a_command_that_is_not_there_says_so() {
-    let (mut tracer, _) = start(Target::Command(Command::new("/nonexistent/command")), Wanted::default()).unwrap();
-    assert_eq!(tracer.release().unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    let tracer = Tracer::hold(Command::new("/nonexistent/command"), |_| {}).unwrap();
+    assert_eq!(tracer.release(Wanted::default()).unwrap_err().kind(), std::io::ErrorKind::NotFound);
     until("nothing is left", || tracer.is_done());
+}
+
+#[test]
+fn a_command_that_is_never_released_never_runs() {
+    let file = std::env::temp_dir().join(format!("skep-unreleased-{}", std::process::id()));
+    let tracer = Tracer::hold(sh(&format!("echo > {}", file.display())), |_| {}).unwrap();
+    drop(tracer);
+    assert!(!file.exists());
 }
 
 /// A process that ends with the test.
@@ -250,9 +272,8 @@ fn a_process_that_is_not_there_says_so() {
 #[test]
 fn helper_that_traces_another() {
     let Ok(script) = std::env::var("SKEP_TEST_TRACE") else { return };
-    let (mut tracer, seen) =
+    let (tracer, seen) =
         start(Target::Command(sh(&script)), Wanted { enter: calls(&["mkdir"]), ..Wanted::default() }).unwrap();
-    tracer.release().unwrap();
     if std::env::var_os("SKEP_TEST_STAY").is_some() {
         until("the first folder", || seen.lock().unwrap().iter().any(|s| matches!(s.what, What::Enter { .. })));
         assert!(tracer.is_needed());

@@ -8,7 +8,8 @@
 
 use std::fs;
 
-use skep_btf::{Btf, Kind, Type};
+use skep_btf::{Btf, NeededNames, Type, TypeId};
+use skep_spec::Target;
 
 use super::{Event, TracedTask, What};
 use skep_vm::Task as _;
@@ -19,6 +20,9 @@ const ENTRY_BYTES: usize = 8;
 const COMM_BYTES: usize = 16;
 /// What `/proc` takes off a priority (`MAX_RT_PRIO`).
 const PRIO_OFFSET: i64 = 100;
+
+/// Events whose layout is the kernel's business.
+const EVENTS: [&str; 4] = ["sched_process_fork", "sched_process_exec", "sched_process_exit", "signal_deliver"];
 
 /// One field of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,13 +50,28 @@ pub(super) struct Layouts {
 }
 
 impl Layouts {
-    /// As the kernel with these types has them.
-    pub(super) fn of(btf: Option<&Btf>) -> Layouts {
+    /// As the kernel of a target has them.
+    pub(super) fn of(target: &dyn Target) -> Layouts {
+        let names = EVENTS.iter().fold(NeededNames::default(), |mut names, event| {
+            names.add(&format!("trace_event_raw_{event}"));
+            names
+        });
+        match target.btf_with(&names) {
+            Ok(Some((btf, found))) => Layouts::from_types(|event| {
+                let at = EVENTS.iter().position(|it| *it == event)?;
+                found.get(at)?.iter().find_map(|id| Layout::read(&btf, *id))
+            }),
+            // Without types, or where they may not be read.
+            Ok(None) | Err(_) => Layouts::from_types(|_| None),
+        }
+    }
+
+    fn from_types(read: impl Fn(&str) -> Option<Layout>) -> Layouts {
         let layout = |event: &str, default: &[(&str, usize, usize)]| {
             let fields = default.iter().map(|&(name, off, len)| Field { name: name.to_owned(), off, len });
             let fields: Vec<Field> = fields.collect();
             let len = fields.iter().map(|field| field.off + field.len).max().unwrap_or(ENTRY_BYTES);
-            btf.and_then(|btf| Layout::read(btf, event)).unwrap_or(Layout { fields, len })
+            read(event).unwrap_or(Layout { fields, len })
         };
         Layouts {
             fork: layout(
@@ -114,8 +133,7 @@ impl Layouts {
 }
 
 impl Layout {
-    fn read(btf: &Btf, event: &str) -> Option<Layout> {
-        let id = btf.find(&format!("trace_event_raw_{event}"), Kind::STRUCT)?;
+    fn read(btf: &Btf, id: TypeId) -> Option<Layout> {
         let Type::Struct(composite) = btf.type_by_id(id).ok()? else { return None };
         let mut fields = Vec::new();
         for member in composite.members() {
@@ -215,10 +233,7 @@ mod tests {
     #[test]
     fn records_have_the_layout_of_the_kernel_at_hand() {
         let task = Arc::new(TracedTask::new(std::process::id(), std::process::id()));
-        let read = fs::read("/sys/kernel/btf/vmlinux").ok().and_then(|bytes| Btf::parse(bytes).ok());
-        let types: &[Option<&Btf>] = if read.is_some() { &[None, read.as_ref()] } else { &[None] };
-        for btf in types {
-            let layouts = Layouts::of(*btf);
+        for layouts in [Layouts::from_types(|_| None), Layouts::of(&skep_kernel::LiveTarget::shared())] {
             let mut record = Record::default();
             let what = What::Executed { old_tid: 7, path: b"/bin/true".to_vec() };
             layouts.record(&Event { task: &task, what }, &mut record).unwrap();

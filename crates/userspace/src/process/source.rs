@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use skep_btf::Btf;
-use skep_spec::ProgId;
+use skep_spec::{ProgId, Target};
 use skep_sys::{ptrace, syscalls};
 
 use super::record::{Layouts, Record};
@@ -73,9 +72,9 @@ pub struct Source {
 }
 
 impl Source {
-    /// Runs programs of `runner`'s session, with the records of the kernel that has the types `btf`.
-    pub fn new(runner: Runner, btf: Option<&Btf>) -> Source {
-        Source { runner, layouts: Layouts::of(btf), record: Record::default(), table: HashMap::new(), changes: None }
+    /// Runs programs of `runner`'s session, with the records of the kernel that `target` describes.
+    pub fn new(runner: Runner, target: &dyn Target) -> Source {
+        Source { runner, layouts: Layouts::of(target), record: Record::default(), table: HashMap::new(), changes: None }
     }
 
     /// What a tracer must see for the programs that are attached now.
@@ -140,9 +139,6 @@ impl Source {
         }
         for hook in hooks {
             for attached in self.table.get(hook).into_iter().flatten() {
-                if attached.pid.is_some_and(|pid| pid != task.pid()) {
-                    continue;
-                }
                 if let Place::RawTracepoint { .. } = attached.place {
                     let registers = ptrace::registers(task.tid());
                     let number = match event.what {

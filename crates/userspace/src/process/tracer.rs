@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{fs, io};
@@ -38,29 +38,22 @@ const CHANGING: &[&str] = &[
     "setfsgid",
 ];
 
-/// Whom to trace.
-#[derive(Debug)]
-pub enum Target {
-    /// A command, which is started but waits for [`Tracer::release`]; with all that it starts.
-    Command(Command),
-    /// A process with all its threads; with all that it starts from now on.
-    Pid(u32),
-}
-
 /// A tracer at work. Dropping it ends the tracing and lets the target go on.
 #[derive(Debug)]
 pub struct Tracer {
     pid: u32,
-    held: Option<HeldChild>,
+    held: Mutex<Option<HeldChild>>,
     filtered: bool,
     shared: Arc<Shared>,
     nudge: Nudge,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What the thread and its handle share.
 #[derive(Debug, Default)]
 struct Shared {
+    /// What is to be seen; set before a command runs.
+    wanted: OnceLock<Wanted>,
     stop: AtomicBool,
     /// Nobody wants to hear of anything any more.
     pass: AtomicBool,
@@ -75,40 +68,56 @@ struct Outcome {
     tally: Tally,
 }
 
+/// What was half done by a thread that panicked is whole enough: each of these is set at once.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Shared {
     fn outcome(&self) -> MutexGuard<'_, Outcome> {
-        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.outcome)
     }
 }
 
 impl Tracer {
-    /// Starts to trace. `sink` gets the events in a thread of their own, while their task is stopped: it should be quick.
+    /// Starts a command that waits for [`Tracer::release`], and traces it with all that it starts. `sink` gets the events in a thread of their own,
+    /// while their task is stopped: it should be quick.
     ///
     /// # Errors
     ///
-    /// When there is no such process or it may not be traced, or when the command cannot be forked.
-    pub fn start(
-        target: Target,
-        wanted: Wanted,
+    /// When the command cannot be forked or traced.
+    pub fn hold(command: Command, sink: impl FnMut(Event<'_>) + Send + 'static) -> Result<Tracer, Error> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let held = HeldChild::spawn_traced(command);
+        let held = held.map_err(|cause| Error::new(format!("cannot start `{name}`: {}", io_text(&cause))))?;
+        let pid = held.pid();
+        Tracer::start(pid, Some(held), None, sink)
+    }
+
+    /// Traces a process with all its threads, and with all that it starts from now on. `sink` is as that of [`Tracer::hold`].
+    ///
+    /// # Errors
+    ///
+    /// When there is no such process, or it may not be traced.
+    pub fn join(pid: u32, wanted: Wanted, sink: impl FnMut(Event<'_>) + Send + 'static) -> Result<Tracer, Error> {
+        Tracer::start(pid, None, Some(wanted), sink)
+    }
+
+    fn start(
+        pid: u32,
+        held: Option<HeldChild>,
+        wanted: Option<Wanted>,
         sink: impl FnMut(Event<'_>) + Send + 'static,
     ) -> Result<Tracer, Error> {
-        let held = match target {
-            Target::Command(command) => {
-                let name = command.get_program().to_string_lossy().into_owned();
-                let held = HeldChild::spawn_filtered(command, filter(&wanted));
-                Ok(held.map_err(|cause| Error::new(format!("cannot start `{name}`: {}", io_text(&cause))))?)
-            }
-            Target::Pid(pid) => Err(pid),
-        };
-        let (pid, filtered) = match &held {
-            Ok(held) => (held.pid(), true),
-            Err(pid) => (*pid, false),
-        };
         let shared = Arc::new(Shared::default());
+        if let Some(wanted) = wanted {
+            let _ = shared.wanted.set(wanted);
+        }
+        let filtered = held.is_some();
         let (ready, readiness) = mpsc::channel();
         let in_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("skep-tracer".to_owned()).spawn(move || {
-            let seized = Seized::new(pid, filtered, wanted, in_thread);
+            let seized = Seized::new(pid, filtered, in_thread);
             let (answer, seized) = match seized {
                 Ok((nudge, seized)) => (Ok(nudge), Some(seized)),
                 Err(error) => (Err(error), None),
@@ -123,7 +132,7 @@ impl Tracer {
         });
         let thread = thread.map_err(|cause| Error::new("cannot start a thread").with_source(cause))?;
         let nudge = readiness.recv().unwrap_or_else(|_| Err(Error::new("the tracer's thread panicked")))?;
-        Ok(Tracer { pid, held: held.ok(), filtered, shared, nudge, thread: Some(thread) })
+        Ok(Tracer { pid, held: Mutex::new(held), filtered, shared, nudge, thread: Mutex::new(Some(thread)) })
     }
 
     /// Id of the first process.
@@ -131,15 +140,20 @@ impl Tracer {
         self.pid
     }
 
-    /// Lets a command run that waits; does nothing for a process that runs already.
+    /// Lets a command run that waits, and says what is to be seen of it; does nothing for a process that runs already.
     ///
     /// # Errors
     ///
     /// When it cannot be executed: not found, no permission.
-    pub fn release(&mut self) -> io::Result<()> {
-        match self.held.take() {
+    pub fn release(&self, wanted: Wanted) -> io::Result<()> {
+        let held = lock(&self.held).take();
+        match held {
             // The tracer waits for it, so the handle is of no use.
-            Some(held) => held.release().map(drop),
+            Some(held) => {
+                let filter = filter(&wanted);
+                let _ = self.shared.wanted.set(wanted);
+                held.release_filtered(&filter).map(drop)
+            }
             None => Ok(()),
         }
     }
@@ -155,10 +169,10 @@ impl Tracer {
     }
 
     /// Tells of nothing any more, and returns when there is nothing left to trace: filtered tasks need a tracer as long as they live.
-    pub fn stay(mut self) {
+    pub fn stay(&self) {
         self.shared.pass.store(true, Ordering::Release);
-        drop(self.held.take());
-        if let Some(thread) = self.thread.take() {
+        drop(lock(&self.held).take());
+        if let Some(thread) = lock(&self.thread).take() {
             let _ = thread.join();
         }
     }
@@ -178,8 +192,8 @@ impl Drop for Tracer {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
         // A command that was never released ends when its pipe closes.
-        drop(self.held.take());
-        let Some(thread) = self.thread.take() else { return };
+        drop(lock(&self.held).take());
+        let Some(thread) = lock(&self.thread).take() else { return };
         while !thread.is_finished() {
             self.nudge.send();
             std::thread::sleep(NUDGE_PAUSE);
@@ -217,7 +231,6 @@ struct Seized {
     root: u32,
     /// Tasks have a filter; else they stop at every call.
     filtered: bool,
-    wanted: Wanted,
     /// Numbers of execve and execveat, and of the other calls that change what is known of a task.
     exec: [u32; 2],
     changing: Vec<u32>,
@@ -227,7 +240,7 @@ struct Seized {
 }
 
 impl Seized {
-    fn new(pid: u32, filtered: bool, wanted: Wanted, shared: Arc<Shared>) -> Result<(Nudge, Seized), Error> {
+    fn new(pid: u32, filtered: bool, shared: Arc<Shared>) -> Result<(Nudge, Seized), Error> {
         let number = |wanted: &str| syscalls::all().find(|(_, name)| *name == wanted).map_or(u32::MAX, |(nr, _)| nr);
         let setup = |what: &str, errno: Errno| Error::new(format!("cannot {what}")).with_source(errno);
         let list = if filtered {
@@ -243,7 +256,6 @@ impl Seized {
             early: HashSet::new(),
             root: pid,
             filtered,
-            wanted,
             exec: [number("execve"), number("execveat")],
             changing: CHANGING.iter().map(|name| number(name)).collect(),
             shared,
@@ -379,7 +391,7 @@ impl Seized {
             Stop::Signal(signal) => {
                 let (_, errno, code) = ptrace::signal_info(tid)?;
                 if let Some(tracee) = self.tracees.get(&tid)
-                    && self.wanted.signals
+                    && self.shared.wanted.get().is_some_and(|wanted| wanted.signals)
                     && !is_ignored(tid, signal)
                 {
                     sink(Event { task: &tracee.task, what: What::Signal { signal, errno, code } });
@@ -393,6 +405,7 @@ impl Seized {
     }
 
     fn syscall(&mut self, tid: u32, info: SyscallInfo, sink: &mut dyn FnMut(Event<'_>)) {
+        let Some(wanted) = self.shared.wanted.get() else { return };
         let Some(tracee) = self.tracees.get_mut(&tid) else { return };
         match info {
             SyscallInfo::Entry { arch, .. } if arch != ptrace::NATIVE_ARCH => tracee.call = None,
@@ -401,7 +414,7 @@ impl Seized {
                 if self.exec.contains(&nr) {
                     tracee.path = path_of_exec(&tracee.task, nr == self.exec[1], &args);
                 }
-                if self.wanted.enter.has(nr) {
+                if wanted.enter.has(nr) {
                     sink(Event { task: &tracee.task, what: What::Enter { nr, args, at } });
                 }
                 if self.changing.contains(&nr) {
@@ -409,7 +422,7 @@ impl Seized {
                     tracee.task.changes();
                     tracee.call = Some(nr);
                 }
-                if !self.filtered || self.wanted.exit.has(nr) {
+                if !self.filtered || wanted.exit.has(nr) {
                     tracee.call = Some(nr);
                 }
             }
@@ -418,7 +431,7 @@ impl Seized {
                 if self.changing.contains(&nr) {
                     tracee.task.changes();
                 }
-                if self.wanted.exit.has(nr) {
+                if wanted.exit.has(nr) {
                     sink(Event { task: &tracee.task, what: What::Exit { nr, ret, at } });
                 }
             }
@@ -442,7 +455,7 @@ impl Seized {
     fn comes_out(&mut self, tid: u32, sink: &mut dyn FnMut(Event<'_>)) {
         let Some(tracee) = self.tracees.get_mut(&tid) else { return };
         let Some(nr) = tracee.born_in.take() else { return };
-        if self.wanted.exit.has(nr) {
+        if self.shared.wanted.get().is_some_and(|wanted| wanted.exit.has(nr)) {
             let at = match ptrace::syscall_info(tid) {
                 Ok(SyscallInfo::None { at } | SyscallInfo::Exit { at, .. }) => at,
                 _ => (0, 0),
