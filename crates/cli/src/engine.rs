@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use skep_engine::{Engine, Error, ErrorKind};
 use skep_kernel::{KernelEngine, LiveTarget, features};
 use skep_spec::Spec;
 use skep_sys::Errno;
+use skep_sys::front::Worker;
 use skep_userspace::pcap::{Reader, Writer};
 use skep_userspace::{Replay, UserEngine, Verdicts};
 
@@ -47,6 +49,27 @@ impl Either {
 
     pub(crate) fn name(&self) -> &'static str {
         self.as_dyn().name()
+    }
+
+    /// Splits this process in two where the engine traces processes: who traces must not be who is waited for and killed, since tasks may
+    /// need it to the end of their lives.
+    pub(crate) fn split(&self, sources: &Sources) -> Option<Worker> {
+        let traces = matches!(self, Either::User(_)) && sources.processes;
+        // Where it cannot be split, it works all the same until it is killed.
+        if traces { Worker::split().ok() } else { None }
+    }
+
+    /// Ends with success: at once for who waits, and in truth when no task needs us any more.
+    pub(crate) fn finish(&self, worker: Option<Worker>) -> ExitCode {
+        let Either::User(engine) = self else { return ExitCode::SUCCESS };
+        let needed: Vec<_> = engine.tracers().into_iter().filter(|tracer| tracer.is_needed()).collect();
+        if let (Some(worker), false) = (worker, needed.is_empty()) {
+            worker.finish(0);
+            for tracer in needed {
+                tracer.stay();
+            }
+        }
+        ExitCode::SUCCESS
     }
 
     /// What became of the packets of a file.

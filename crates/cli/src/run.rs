@@ -33,12 +33,13 @@ pub(crate) fn run(args: RunArgs, globals: Vec<Global>) -> Result<ExitCode, Error
     if let Some(vector) = vector {
         return vector.run(prepared.spec, &wanted, &options, engine.as_dyn());
     }
+    let worker = engine.split(&sources);
     let mut out = std::io::stdout();
     let result = skep_run::run(prepared, &options, engine.as_dyn(), &mut out, &mut |notice| tell(notice, verbose));
     // Also when it ends with an error: the packets before it had their verdicts.
     engine.sum_up();
     sum_up(&result?);
-    Ok(ExitCode::SUCCESS)
+    Ok(engine.finish(worker))
 }
 
 fn meant(args: RunArgs, mut globals: Vec<Global>) -> Options {
