@@ -33,6 +33,7 @@
 
 mod calls;
 mod command;
+mod image;
 mod record;
 mod source;
 mod task;
@@ -40,6 +41,7 @@ mod tracer;
 
 pub use calls::Calls;
 pub(crate) use command::Tracing;
+pub(crate) use image::{Images, TaskLayout};
 pub(crate) use source::Hook;
 pub use source::Source;
 pub use task::TracedTask;

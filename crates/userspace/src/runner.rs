@@ -10,6 +10,7 @@ use skep_spec::ProgId;
 use skep_vm::{Block, Cpu, Event, Memory, Task};
 
 use crate::attach::{Attached, Hooks};
+use crate::process::Images;
 use crate::session::Shared;
 
 /// The longest record of an event, in bytes.
@@ -43,6 +44,8 @@ pub struct Runner {
     record: Block,
     /// What arguments point at.
     memory: Block,
+    /// Tasks as the kernel has them, where programs look at them.
+    images: Option<Images>,
 }
 
 impl Runner {
@@ -53,7 +56,9 @@ impl Runner {
             block.map_err(|error| Error::new(format!("no memory for events: {error}")))
         };
         let (record, memory) = (block()?, block()?);
-        Ok(Runner { shared, cpu, record, memory })
+        let layout = shared.task_layout.clone();
+        let images = layout.map(|layout| Images::new(layout, shared.machine().space().clone()));
+        Ok(Runner { shared, cpu, record, memory, images })
     }
 
     /// Which programs are attached where.
@@ -63,6 +68,10 @@ impl Runner {
 
     /// In which task events happen from now on, and how its memory is read.
     pub fn set_task(&mut self, task: Option<Arc<dyn Task>>, memory: Option<Arc<dyn Memory>>) {
+        let task = match (&mut self.images, task) {
+            (Some(images), Some(task)) => Some(images.show(task)),
+            (_, task) => task,
+        };
         self.cpu.set_task(task);
         self.cpu.set_memory(memory);
     }

@@ -15,7 +15,7 @@ use skep_vm::{Cpu, Machine, Trap};
 use crate::attach::{Hooks, Sources, place};
 use crate::load::{self, Objects, Ready};
 use crate::map::UserMap;
-use crate::process::{Source, Tracer, Tracing};
+use crate::process::{Source, TaskLayout, Tracer, Tracing};
 use crate::records::Records;
 use crate::replay::{Replay, Report};
 use crate::runner::Runner;
@@ -73,11 +73,16 @@ impl UserEngine {
         let replay = self.replay.lock().unwrap_or_else(PoisonError::into_inner).take();
         let perf_bytes = if options.perf_buffer_bytes == 0 { PERF_BYTES } else { options.perf_buffer_bytes };
         let loaded_spec = spec.clone();
+        let looks = programs.iter().flatten().any(|ready| {
+            ready.program.insns().iter().any(|insn| insn.helper() == Some(skep_insn::helpers::GET_CURRENT_TASK))
+        });
+        let task_layout = if looks { TaskLayout::of(&*self.target) } else { None };
         let shared = Arc::new(Shared {
             spec: loaded_spec,
             objects: Objects { machine, maps, programs, loaded: Vec::new(), warnings: Vec::new() },
             hooks: Arc::default(),
             fault: Mutex::default(),
+            task_layout,
         });
         if let Some(tracing) = &self.tracing {
             tracing.set(Some(Source::new(Runner::new(shared.clone())?, &*self.target)));
@@ -132,6 +137,8 @@ pub(crate) struct Shared {
     pub(crate) hooks: Arc<Hooks>,
     /// What stopped a program that ran for an event; told to who reads the records.
     pub(crate) fault: Mutex<Option<Error>>,
+    /// Tasks as the kernel has them, where programs look at them.
+    pub(crate) task_layout: Option<TaskLayout>,
 }
 
 impl Shared {

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::needs::Need::Root;
+use crate::support::needs::Need::{Root, Tracepoint};
 use crate::support::programs::{both, corpus};
 use crate::support::skep::{self, Outcome};
 use crate::support::{example, needs};
@@ -269,4 +269,133 @@ fn what_needs_the_kernel_is_refused_with_what_comes_nearest() {
     assert!(text.contains("--pcap FILE"), "{text}");
     let text = said("struct_ops", "--maps=auto");
     assert!(text.contains("need a structure of the kernel that calls them"), "{text}");
+}
+
+/// The columns of the rows with `marker`, without the times and the ids that differ from run to run.
+fn columns(outcome: &Outcome, marker: &str) -> Vec<Vec<String>> {
+    let rows = outcome.stdout.lines().filter(|line| line.contains(marker));
+    let is_id = |word: &str| word.len() > 2 && word.bytes().all(|byte| byte.is_ascii_digit());
+    rows.map(|row| row.split_whitespace().skip(1).filter(|word| !is_id(word)).map(str::to_owned).collect()).collect()
+}
+
+/// S15, S16: rows of the user-space engine are those of the kernel.
+#[test]
+fn execs_of_a_command_are_seen_without_rights() {
+    let open = Open::new("execs");
+    let kernel = needs(&[Root, Tracepoint("syscalls/sys_enter_execve")]);
+    for name in ["execsnoop", "execsnoop_ppid"] {
+        // The headers of the examples lie beside them.
+        for header in ["exec_args.h"] {
+            let from = example(name).with_file_name(header);
+            if from.is_file() {
+                open.copy(&from);
+            }
+        }
+        let program = open.copy(&example(name));
+        let marker = format!("marker-{name}-{}", std::process::id());
+        let command = format!("/bin/sh -c '/bin/sh -c \"exit 3\" {marker} two; /nonexistent-{marker}; exit 4'");
+        let args: [&OsStr; 4] = [program.as_ref(), "--engine=user".as_ref(), "-c".as_ref(), command.as_ref()];
+        let outcome = open.run(&args);
+        assert!(outcome.status.success(), "{}", outcome.stderr);
+        assert!(outcome.summary().ends_with("; the command ended with exit status: 4"), "{}", outcome.stderr);
+        let seen = columns(&outcome, &marker);
+        let found = |words: &[&str]| seen.iter().any(|row| words.iter().all(|word| row.iter().any(|it| it == word)));
+        assert!(found(&["sh", "0", "/bin/sh", "two"]), "{}", outcome.stdout);
+        assert!(found(&["-ENOENT"]), "{}", outcome.stdout);
+        if name == "execsnoop_ppid" {
+            let child = outcome.stdout.lines().find(|line| line.contains("two") && !line.contains("exit 4"));
+            let words: Vec<&str> = child.expect("the inner shell").split_whitespace().collect();
+            // PID, PPID and who that is: the outer shell.
+            assert!(words[2] != words[3] && words[3] != "0" && words[4] == "sh", "{words:?}");
+        }
+        if kernel {
+            let args: [&OsStr; 5] =
+                ["run".as_ref(), program.as_ref(), "--engine=kernel".as_ref(), "-c".as_ref(), command.as_ref()];
+            let outcome = skep::call(&args);
+            assert!(outcome.status.success(), "{}", outcome.stderr);
+            assert_eq!(columns(&outcome, &marker), seen, "{}", outcome.stdout);
+        }
+    }
+}
+
+/// S1, S9, S14: printed text, of all that the command starts.
+#[test]
+fn calls_of_a_command_are_seen_without_rights() {
+    let open = Open::new("calls");
+    let texts = |name: &str, command: &str| {
+        let program = open.copy(&example(name));
+        let args: [&OsStr; 4] = [program.as_ref(), "--engine=user".as_ref(), "-c".as_ref(), command.as_ref()];
+        let outcome = open.run(&args);
+        assert!(outcome.status.success(), "{}", outcome.stderr);
+        assert_eq!(outcome.counts().1, 0, "{}", outcome.stderr);
+        outcome.stdout
+    };
+    let said = texts("minimal", "/bin/sh -c 'echo one; echo two'");
+    let triggered: Vec<&str> =
+        said.lines().filter_map(|line| line.split_once("BPF triggered from PID ")).map(|it| it.1).collect();
+    assert_eq!(triggered.len(), 2, "{said}");
+    assert_eq!(triggered[0], triggered[1], "{said}");
+    // What the command itself says comes through as ever.
+    assert!(said.lines().any(|line| line == "one") && said.lines().any(|line| line == "two"), "{said}");
+    let said = texts("execve_args", "/bin/sh -c '/bin/sh -c true'");
+    assert_eq!(said.lines().filter(|line| line.contains("execve /bin/sh")).count(), 2, "{said}");
+    let said = texts("hello", "/bin/sh -c '/bin/sh -c true'");
+    assert_eq!(said.lines().filter(|line| line.ends_with("]: /bin/sh")).count(), 2, "{said}");
+    assert_eq!(said.lines().filter(|line| line.ends_with("]: return: 0")).count(), 2, "{said}");
+}
+
+/// A process that runs already, and what is said when none is named.
+#[test]
+fn a_running_process_is_seen_without_rights() {
+    let open = Open::new("running");
+    let program = open.copy(&example("minimal"));
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "while :; do echo x; sleep 0.05; done"]).stdout(std::process::Stdio::null());
+    if rustix::process::geteuid().is_root() {
+        shell.uid(65534).gid(65534);
+    }
+    let mut shell = shell.spawn().expect("there is a shell");
+    let pid = shell.id().to_string();
+    let args: [&OsStr; 7] = [
+        program.as_ref(),
+        "--engine=user".as_ref(),
+        "-p".as_ref(),
+        pid.as_ref(),
+        "-n".as_ref(),
+        "3".as_ref(),
+        "--duration=30s".as_ref(),
+    ];
+    let outcome = open.run(&args);
+    assert!(outcome.status.success() || outcome.stderr.contains("ptrace_scope"), "{}", outcome.stderr);
+    if outcome.status.success() {
+        assert_eq!(outcome.counts(), (3, 0), "{}", outcome.stderr);
+        assert!(outcome.stdout.lines().all(|line| line.ends_with(&format!("from PID {pid}."))), "{}", outcome.stdout);
+        // It goes on as if nobody had looked.
+        assert!(shell.try_wait().expect("our child").is_none());
+    } else {
+        println!("skipped: needs ptrace of processes of one's own");
+    }
+    shell.kill().expect("our child");
+    shell.wait().expect("our child");
+    let outcome = open.run(&[program.as_os_str(), "--engine=user".as_ref()]);
+    assert_eq!(outcome.status.code(), Some(1));
+    assert!(outcome.stderr.contains("start one with `-c COMMAND`, or name one with `-p PID`"), "{}", outcome.stderr);
+}
+
+/// Nothing is said of an engine: the one that may.
+#[test]
+fn without_rights_the_machine_in_user_space_is_taken_and_named() {
+    if !needs(&[Root]) {
+        return;
+    }
+    let open = Open::new("auto");
+    let program = open.copy(&example("minimal"));
+    let outcome = open.run(&[program.as_os_str(), "-c".as_ref(), "/bin/sh -c 'echo x'".as_ref()]);
+    assert!(outcome.status.success(), "{}", outcome.stderr);
+    let first = outcome.stderr.lines().next().unwrap_or_default();
+    assert!(
+        first.starts_with("engine: user, since the kernel gives no right to load programs of type tracepoint"),
+        "{first}"
+    );
+    assert_eq!(outcome.counts(), (1, 0), "{}", outcome.stderr);
 }
