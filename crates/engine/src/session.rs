@@ -1,7 +1,9 @@
 //! Engines and what they give back.
 
+use std::collections::BTreeMap;
 use std::io::Read;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use skep_spec::map::Slot;
@@ -40,6 +42,9 @@ pub struct LoadOptions {
     /// Id of the loaded program whose functions the object's freplace programs replace (kernel 5.6). It must have been
     /// loaded with types (BTF), since the function is found by its name there.
     pub replace: Option<u32>,
+    /// Maps that exist, in place of those that the object declares under these names. They have to be of the same type, sizes and
+    /// flags, and keep what they hold: neither first values nor slots are written into them.
+    pub existing_maps: BTreeMap<String, Arc<OwnedFd>>,
 }
 
 /// Whose rights are used beside the process's own: a BPF token (kernel 6.9), by which the owner of a bpffs lets a user namespace,

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod replace;
+
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
