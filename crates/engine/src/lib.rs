@@ -21,7 +21,7 @@ pub use link::{
     AttachOptions, Link, NetfilterFamily, NetfilterHook, NetfilterStage, PerfEvent, Position, SampleRate, Spot,
     TcDirection, Watch, XdpMode,
 };
-pub use map::{Entry, MapFacts, MapHandle};
+pub use map::{BatchCursor, Entry, MapFacts, MapHandle};
 pub use record::{Record, RecordSource, Source};
 pub use session::{Engine, LoadOptions, Loaded, Session, TestRun, TestRunOutput, Token};
 

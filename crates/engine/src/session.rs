@@ -72,8 +72,8 @@ pub struct Loaded {
     pub log: Option<String>,
 }
 
-/// A loaded object. Dropping it takes away everything that is not pinned.
-pub trait Session {
+/// A loaded object. Dropping it takes away everything that is not pinned. Any thread may use it.
+pub trait Session: Send + Sync {
     /// The object, as loaded.
     fn spec(&self) -> &Spec;
 

@@ -18,6 +18,7 @@ mod session;
 pub mod attach;
 pub mod features;
 pub mod fuzz;
+pub mod info;
 pub mod map;
 pub mod program;
 pub mod records;

@@ -41,23 +41,30 @@
 //! It prints nothing, starts no thread and needs no runtime. [`Events`] gives its descriptor for event loops, synchronous or
 //! not: see [`Events::as_fd`].
 
+mod batch;
 mod events;
 mod link;
 mod loaded;
 mod map;
+mod memory;
 mod object;
 mod program;
 
+pub use batch::Batches;
 pub use events::Events;
 pub use link::{link_from_id, link_from_pinned};
 pub use loaded::Loaded;
-pub use map::Map;
+pub use map::{Access, ElemFlags, Map};
+pub use memory::Memory;
 pub use object::Object;
 pub use program::Program;
 
 pub use skep_engine::{
     AttachOptions, Error, ErrorKind, Link, LoadOptions, Position, Record, TestRun, TestRunOutput, Token, XdpMode,
 };
+pub use skep_kernel::errno_of;
+pub use skep_kernel::info::MapInfo;
 pub use skep_kernel::program::{ProgramStats, Statistics};
 pub use skep_spec as spec;
+pub use skep_sys::Errno;
 pub use zerocopy;

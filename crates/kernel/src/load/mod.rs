@@ -22,9 +22,9 @@ use skep_engine::{Error, LoadOptions, Loaded};
 use skep_insn::Endian;
 use skep_spec::map::{DataKind, MapContents, MapOrigin, Slot};
 use skep_spec::resolved::{KernelStructOps, ResolvedProgram};
-use skep_spec::{AttachType, MapId, ProgId, Resolved, Spec};
+use skep_spec::{AttachType, Map, MapId, ProgId, Resolved, Spec};
 use skep_sys::Errno;
-use skep_sys::bpf::{BtfFd, ProgFd, flags};
+use skep_sys::bpf::{BtfFd, MapInfo, ProgFd, flags};
 
 use crate::map::{KernelMap, failed};
 use crate::permission::{self, Tried};
@@ -217,6 +217,12 @@ fn fill_slots(spec: &Spec, options: &LoadOptions, objects: &mut Objects) {
         }
         objects.warnings.extend(problems);
     }
+}
+
+/// What differs between a map as an object declares it, on this machine, and one that is there; each as `what is this here and that
+/// there`.
+pub(crate) fn differences(declared: &Map, there: &MapInfo) -> Vec<String> {
+    shape::Shape::of(declared).differences(there)
 }
 
 /// Puts the descriptors of its programs into the value of a struct_ops map.

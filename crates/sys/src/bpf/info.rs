@@ -97,6 +97,36 @@ impl MapInfo {
     }
 }
 
+/// What `/proc/self/fdinfo` tells about a map and `struct bpf_map_info` does not (`bpf_map_show_fdinfo` in
+/// kernel/bpf/syscall.c).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MapFdInfo {
+    /// Bytes of memory that it takes; until kernel 5.11 those counted against `RLIMIT_MEMLOCK`, before 6.4 an estimate.
+    pub memlock_bytes: Option<u64>,
+    /// Whether user space may no longer write (kernel 5.2).
+    pub frozen: bool,
+    /// `enum bpf_prog_type` of the programs in a program array that has had one.
+    pub owner_prog_type: Option<u32>,
+}
+
+impl MapFdInfo {
+    /// `EINVAL` when the descriptor is no map, `ENOENT` without `/proc`.
+    pub fn of(fd: BorrowedFd<'_>) -> Result<MapFdInfo, Errno> {
+        use std::os::fd::AsRawFd as _;
+        expect_kind(fd, "bpf-map")?;
+        let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
+        let number = |key: &str| -> Option<u64> {
+            let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+            line.trim().parse().ok()
+        };
+        Ok(MapFdInfo {
+            memlock_bytes: number("memlock"),
+            frozen: number("frozen") == Some(1),
+            owner_prog_type: number("owner_prog_type").and_then(|number| u32::try_from(number).ok()),
+        })
+    }
+}
+
 /// `struct bpf_prog_info` without its arrays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "fields are the kernel's, in its spelling where it says enough")]

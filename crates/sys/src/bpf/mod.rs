@@ -26,7 +26,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 pub use btf::{BtfFd, BtfLoad};
 pub use id::{BtfId, LinkId, MapId, ProgId};
-pub use info::{BtfInfo, LinkInfo, LinkKind, LinkType, MapInfo, ProgDetails, ProgInfo};
+pub use info::{BtfInfo, LinkInfo, LinkKind, LinkType, MapFdInfo, MapInfo, ProgDetails, ProgInfo};
 pub use link::{LinkCreate, LinkExtra, LinkFd, LinkTarget, Relative, raw_tracepoint_open};
 pub use map::{BatchCount, MapCreate, MapFd};
 pub use prog::{
