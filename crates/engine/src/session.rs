@@ -118,6 +118,8 @@ pub struct TestRun<'a> {
     pub ctx: &'a [u8],
     /// How often to run; 0 counts as 1.
     pub repeat: u32,
+    /// CPU to run on, for types that are called there with the machine's own interrupts: raw tracepoints (kernel 5.10).
+    pub cpu: Option<u32>,
 }
 
 /// Result of a test run.

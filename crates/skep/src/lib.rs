@@ -49,6 +49,7 @@ mod map;
 mod memory;
 mod object;
 mod program;
+mod types;
 
 pub use batch::Batches;
 pub use events::Events;
@@ -58,12 +59,15 @@ pub use map::{Access, ElemFlags, Map};
 pub use memory::Memory;
 pub use object::Object;
 pub use program::Program;
+pub use types::{kernel_types, module_types};
 
+pub use skep_btf as btf;
 pub use skep_engine::{
     AttachOptions, Error, ErrorKind, Link, LoadOptions, Position, Record, TestRun, TestRunOutput, Token, XdpMode,
 };
+pub use skep_insn as insn;
 pub use skep_kernel::errno_of;
-pub use skep_kernel::info::MapInfo;
+pub use skep_kernel::info::{CodeFunction, CodeLine, MapInfo, ProgramCode, ProgramInfo, types_by_id};
 pub use skep_kernel::program::{ProgramStats, Statistics};
 pub use skep_spec as spec;
 pub use skep_sys::Errno;

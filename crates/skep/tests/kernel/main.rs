@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod maps;
+mod programs;
 mod replace;
 
 use std::ops::ControlFlow;

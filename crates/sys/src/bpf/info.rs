@@ -223,6 +223,20 @@ impl ProgInfo {
         }
     }
 
+    /// Asks for the ids of the program's maps, too.
+    pub fn with_maps(fd: BorrowedFd<'_>) -> Result<(ProgInfo, Vec<MapId>), Errno> {
+        let first = ProgInfo::raw(fd)?;
+        let mut ids = vec![0u32; first.nr_map_ids as usize];
+        let mut i = attr::ProgInfo::zeroed();
+        i.nr_map_ids = first.nr_map_ids;
+        i.map_ids = addr_mut(&mut ids);
+        // SAFETY: the descriptor is a program (checked in `raw`), and the only address is `ids` with its length.
+        unsafe { get(fd, &mut i)? };
+        // A map that was bound meanwhile is counted but not written.
+        ids.truncate(i.nr_map_ids as usize);
+        Ok((ProgInfo::from_raw(&i), ids.into_iter().map(MapId).collect()))
+    }
+
     /// Asks for everything, arrays included. They may be large: machine code of big programs is megabytes.
     pub fn with_details(fd: BorrowedFd<'_>) -> Result<(ProgInfo, ProgDetails), Errno> {
         let first = ProgInfo::raw(fd)?;

@@ -31,7 +31,7 @@ pub use link::{LinkCreate, LinkExtra, LinkFd, LinkTarget, Relative, raw_tracepoi
 pub use map::{BatchCount, MapCreate, MapFd};
 pub use prog::{
     Attach, Log, LogLevel, ProgFd, ProgLoad, ProgQuery, QueriedProgs, TaskFd, TestRun, TestRunOutcome, enable_stats,
-    prog_attach, prog_detach, prog_query, task_fd_query,
+    prog_attach, prog_bind_map, prog_detach, prog_query, task_fd_query,
 };
 
 use self::attr::Attr;
