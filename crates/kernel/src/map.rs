@@ -476,6 +476,15 @@ impl AsFd for KernelMap {
     }
 }
 
+/// Every map on the machine, in the order of ids. Needs `CAP_SYS_ADMIN`. What goes away while it is listed is passed over.
+pub fn all() -> impl Iterator<Item = Result<KernelMap, Error>> {
+    bpf::MapId::all().filter_map(|id| match id.and_then(MapFd::from_id) {
+        Err(Errno::ENOENT) => None,
+        Err(errno) => Some(Err(failed("cannot list the maps", errno))),
+        Ok(fd) => Some(KernelMap::known(fd)),
+    })
+}
+
 /// A hash whose elements move between buckets while it is read may show one twice.
 fn deduplicated(mut entries: Vec<Entry>) -> Vec<Entry> {
     let mut seen = std::collections::HashSet::with_capacity(entries.len());
@@ -518,6 +527,31 @@ pub(crate) fn pin(fd: BorrowedFd<'_>, path: &Path, what: &str) -> Result<(), Err
             _ => error,
         }
     })
+}
+
+/// What a name in a bpffs holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// A map.
+    Map,
+    /// A program.
+    Program,
+    /// A link.
+    Link,
+}
+
+/// What is pinned at `path`.
+///
+/// # Errors
+///
+/// When there is nothing, or nothing of BPF.
+pub fn pinned(path: &Path) -> Result<Pin, Error> {
+    match bpf::obj_get(None, &path_string(path)?, 0) {
+        Ok(bpf::Object::Map(_)) => Ok(Pin::Map),
+        Ok(bpf::Object::Prog(_)) => Ok(Pin::Program),
+        Ok(bpf::Object::Link(_)) => Ok(Pin::Link),
+        Err(errno) => Err(failed(&format!("cannot open what is pinned at {}", path.display()), errno)),
+    }
 }
 
 /// A path as the kernel takes it.

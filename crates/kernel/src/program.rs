@@ -191,6 +191,15 @@ impl AsFd for KernelProgram {
     }
 }
 
+/// Every program on the machine, in the order of ids. Needs `CAP_SYS_ADMIN`. What goes away while it is listed is passed over.
+pub fn all() -> impl Iterator<Item = Result<KernelProgram, Error>> {
+    bpf::ProgId::all().filter_map(|id| match id.and_then(ProgFd::from_id) {
+        Err(Errno::ENOENT) => None,
+        Err(errno) => Some(Err(failed("cannot list the programs", errno))),
+        Ok(fd) => Some(KernelProgram::known(fd)),
+    })
+}
+
 /// Gives a program a name in a bpffs.
 ///
 /// # Errors

@@ -48,27 +48,32 @@ mod loaded;
 mod map;
 mod memory;
 mod object;
+mod pin;
 mod program;
 mod types;
 
 pub use batch::Batches;
 pub use events::Events;
-pub use link::{link_from_id, link_from_pinned};
+pub use link::{link_from_id, link_from_pinned, link_from_pinned_as, link_info, links, query};
 pub use loaded::Loaded;
 pub use map::{Access, ElemFlags, Map};
 pub use memory::Memory;
 pub use object::Object;
+pub use pin::{Pinned, open_pinned, unpin};
 pub use program::Program;
 pub use types::{kernel_types, module_types};
 
 pub use skep_btf as btf;
 pub use skep_engine::{
-    AttachOptions, Error, ErrorKind, Link, LoadOptions, Position, Record, TestRun, TestRunOutput, Token, XdpMode,
+    AttachOptions, Error, ErrorKind, Link, LoadOptions, Position, Record, TcDirection, TestRun, TestRunOutput, Token,
+    XdpMode,
 };
 pub use skep_insn as insn;
+pub use skep_kernel::attach::{Attached, AttachedProgram, Hook};
 pub use skep_kernel::errno_of;
 pub use skep_kernel::info::{CodeFunction, CodeLine, MapInfo, ProgramCode, ProgramInfo, types_by_id};
 pub use skep_kernel::program::{ProgramStats, Statistics};
 pub use skep_spec as spec;
 pub use skep_sys::Errno;
+pub use skep_sys::bpf::{LinkInfo, LinkKind, LinkType};
 pub use zerocopy;

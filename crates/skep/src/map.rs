@@ -151,6 +151,12 @@ impl Map<'static> {
         KernelMap::from_id(id).map(Map::of)
     }
 
+    /// Every map on the machine, in the order of ids, whoever made it. Needs `CAP_SYS_ADMIN`. What goes away while it is listed is
+    /// passed over.
+    pub fn all() -> impl Iterator<Item = Result<Map<'static>, Error>> {
+        skep_kernel::map::all().map(|map| map.map(Map::of))
+    }
+
     pub(crate) fn of(map: KernelMap) -> Map<'static> {
         Map { place: Place::Kernel(Arc::new(map)) }
     }

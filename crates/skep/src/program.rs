@@ -85,6 +85,12 @@ impl Program<'static> {
         KernelProgram::from_id(id).map(Program::of)
     }
 
+    /// Every program on the machine, in the order of ids, whoever loaded it. Needs `CAP_SYS_ADMIN`. What goes away while it is
+    /// listed is passed over.
+    pub fn all() -> impl Iterator<Item = Result<Program<'static>, Error>> {
+        program::all().map(|program| program.map(Program::of))
+    }
+
     pub(crate) fn of(program: KernelProgram) -> Program<'static> {
         Program { place: Place::Kernel(Arc::new(program)) }
     }
@@ -195,6 +201,15 @@ impl<'a> Program<'a> {
     /// When this kind of attachment cannot be updated: XDP, tc, cgroup, network namespace, netkit and iterator links can.
     pub fn replace_at(&self, link: &dyn Link) -> Result<(), Error> {
         link.update(self.fd()?)
+    }
+
+    /// As [`Program::replace_at`], only if `old` is the program that is there now: of two that want to be next, one wins.
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::replace_at`], and when another one is there (`EPERM`).
+    pub fn replace_at_if(&self, link: &dyn Link, old: &Program<'_>) -> Result<(), Error> {
+        link.exchange(old.fd()?, self.fd()?)
     }
 
     /// Gives it a name in a bpffs, where it outlives this process.

@@ -360,8 +360,34 @@ impl BtfInfo {
 pub struct LinkType(pub u32);
 
 impl LinkType {
+    /// `BPF_LINK_TYPE_RAW_TRACEPOINT`.
+    pub const RAW_TRACEPOINT: LinkType = LinkType(1);
+    /// `BPF_LINK_TYPE_TRACING`: fentry and its kind, lsm, tp_btf, freplace.
+    pub const TRACING: LinkType = LinkType(2);
+    /// `BPF_LINK_TYPE_CGROUP`.
+    pub const CGROUP: LinkType = LinkType(3);
+    /// `BPF_LINK_TYPE_ITER`.
+    pub const ITER: LinkType = LinkType(4);
+    /// `BPF_LINK_TYPE_NETNS`.
+    pub const NETNS: LinkType = LinkType(5);
+    /// `BPF_LINK_TYPE_XDP`.
+    pub const XDP: LinkType = LinkType(6);
     /// `BPF_LINK_TYPE_PERF_EVENT`: a program on a perf event, be it a tracepoint, a probe or a sample.
     pub const PERF_EVENT: LinkType = LinkType(7);
+    /// `BPF_LINK_TYPE_KPROBE_MULTI`.
+    pub const KPROBE_MULTI: LinkType = LinkType(8);
+    /// `BPF_LINK_TYPE_STRUCT_OPS`.
+    pub const STRUCT_OPS: LinkType = LinkType(9);
+    /// `BPF_LINK_TYPE_NETFILTER`.
+    pub const NETFILTER: LinkType = LinkType(10);
+    /// `BPF_LINK_TYPE_TCX`.
+    pub const TCX: LinkType = LinkType(11);
+    /// `BPF_LINK_TYPE_UPROBE_MULTI`.
+    pub const UPROBE_MULTI: LinkType = LinkType(12);
+    /// `BPF_LINK_TYPE_NETKIT`.
+    pub const NETKIT: LinkType = LinkType(13);
+    /// `BPF_LINK_TYPE_SOCKMAP`.
+    pub const SOCKMAP: LinkType = LinkType(14);
 
     const NAMES: [&'static str; 15] = [
         "unspec",
