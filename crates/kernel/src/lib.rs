@@ -21,6 +21,7 @@ pub mod fuzz;
 pub mod info;
 pub mod map;
 pub mod program;
+pub mod readers;
 pub mod records;
 pub mod target;
 pub mod uprobe;

@@ -41,6 +41,8 @@
 //! It prints nothing, starts no thread and needs no runtime. [`Events`] gives its descriptor for event loops, synchronous or
 //! not: see [`Events::as_fd`].
 
+#[cfg(feature = "tokio")]
+mod asynchronous;
 mod batch;
 mod events;
 mod link;
@@ -52,6 +54,8 @@ mod pin;
 mod program;
 mod types;
 
+#[cfg(feature = "tokio")]
+pub use asynchronous::{AsyncEvents, AsyncReader};
 pub use batch::Batches;
 pub use events::Events;
 pub use link::{link_from_id, link_from_pinned, link_from_pinned_as, link_info, links, query};
@@ -73,7 +77,9 @@ pub use skep_kernel::attach::{Attached, AttachedProgram, Hook};
 pub use skep_kernel::errno_of;
 pub use skep_kernel::info::{CodeFunction, CodeLine, MapInfo, ProgramCode, ProgramInfo, types_by_id};
 pub use skep_kernel::program::{ProgramStats, Statistics};
+pub use skep_kernel::readers::{Flusher, Next, PerfOptions, PerfReader, PerfRecord, RingReader, Wakeup};
 pub use skep_spec as spec;
 pub use skep_sys::Errno;
 pub use skep_sys::bpf::{LinkInfo, LinkKind, LinkType};
+pub use skep_sys::ringbuf::RingRecord;
 pub use zerocopy;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use skep_engine::{MapFacts, MapHandle, MapId, RecordSource, Session};
 use skep_kernel::info::MapInfo;
+use skep_kernel::readers::{PerfOptions, PerfReader, RingReader};
 use skep_kernel::{KernelMap, Records};
 use skep_spec::map::{self as spec_map, Slot};
 use skep_sys::bpf::flags;
@@ -484,6 +485,61 @@ impl<'a> Map<'a> {
             }
         };
         Ok(Events::new(source))
+    }
+
+    /// Opens a reader of a ring buffer that lends one record at a time, without copying it. One reader of a map at a time.
+    ///
+    /// ```no_run
+    /// use std::time::{Duration, Instant};
+    ///
+    /// use skep::Next;
+    ///
+    /// # fn main() -> Result<(), skep::Error> {
+    /// # let loaded = skep::Object::open("x.bpf.o")?.load()?;
+    /// let mut reader = loaded.map("events")?.ring_reader()?;
+    /// reader.set_deadline(Some(Instant::now() + Duration::from_secs(1)));
+    /// while let Next::Record(record) = reader.read()? {
+    ///     println!("{} bytes", record.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When it is no ring buffer.
+    pub fn ring_reader(&self) -> Result<RingReader, Error> {
+        RingReader::open(self.kernel()?)
+    }
+
+    /// Opens a reader of a perf event array with its controls: when it is woken, pausing, buffers that are written over, what remains
+    /// on a CPU. One reader of a map at a time.
+    ///
+    /// ```no_run
+    /// use skep::{Next, PerfOptions, PerfRecord, Wakeup};
+    ///
+    /// # fn main() -> Result<(), skep::Error> {
+    /// # let loaded = skep::Object::open("x.bpf.o")?.load()?;
+    /// let options = PerfOptions { bytes_per_cpu: 1 << 20, wakeup: Wakeup::Bytes(64 << 10), ..PerfOptions::default() };
+    /// let mut reader = loaded.map("events")?.perf_reader(&options)?;
+    /// // Another thread, or a handler of signals, ends the reading: everything that is there is given before.
+    /// let flusher = reader.flusher();
+    /// # drop(flusher);
+    /// while let Next::Record(record) = reader.read()? {
+    ///     match record {
+    ///         PerfRecord::Event { cpu, data, .. } => println!("CPU {cpu}: {} bytes", data.len()),
+    ///         PerfRecord::Lost { cpu, count, .. } => eprintln!("CPU {cpu}: lost {count} events"),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When it is no perf event array, or the events cannot be opened (`CAP_PERFMON`).
+    pub fn perf_reader(&self, options: &PerfOptions) -> Result<PerfReader, Error> {
+        PerfReader::open(self.kernel()?, options)
     }
 
     /// Deletes `key`; `false` when it was not there.

@@ -5,7 +5,10 @@
 mod links;
 mod maps;
 mod programs;
+mod readers;
 mod replace;
+#[cfg(feature = "tokio")]
+mod runtime;
 
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd};
