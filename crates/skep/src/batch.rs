@@ -7,6 +7,9 @@ use zerocopy::FromBytes;
 
 use crate::{Error, Map};
 
+/// Keys, each with the values of all possible CPUs.
+pub type PerCpuBatch<K, V> = Vec<(K, Vec<V>)>;
+
 /// The entries of a map, some hundred at a time: one system call for each batch where the kernel has them (5.6, hashes and arrays),
 /// and memory for one batch only.
 ///
@@ -42,7 +45,6 @@ impl<'m, K: FromBytes, V: FromBytes> Batches<'m, K, V> {
     /// # Errors
     ///
     /// When `K` or `V` is not of the map's size, or the kernel refuses.
-    #[expect(clippy::should_implement_trait, reason = "an iterator could not be told how much room there is")]
     pub fn next(&mut self, room: usize) -> Result<Option<Vec<(K, V)>>, Error> {
         let Some(entries) = self.entries(room)? else { return Ok(None) };
         let map = self.map;
@@ -54,7 +56,7 @@ impl<'m, K: FromBytes, V: FromBytes> Batches<'m, K, V> {
     /// # Errors
     ///
     /// As [`Batches::next`].
-    pub fn next_per_cpu(&mut self, room: usize) -> Result<Option<Vec<(K, Vec<V>)>>, Error> {
+    pub fn next_per_cpu(&mut self, room: usize) -> Result<Option<PerCpuBatch<K, V>>, Error> {
         let Some(entries) = self.entries(room)? else { return Ok(None) };
         let map = self.map;
         entries

@@ -56,7 +56,7 @@ mod types;
 
 #[cfg(feature = "tokio")]
 pub use asynchronous::{AsyncEvents, AsyncReader};
-pub use batch::Batches;
+pub use batch::{Batches, PerCpuBatch};
 pub use events::Events;
 pub use link::{link_from_id, link_from_pinned, link_from_pinned_as, link_info, links, query};
 pub use loaded::Loaded;
@@ -75,6 +75,7 @@ pub use skep_engine::{
 pub use skep_insn as insn;
 pub use skep_kernel::attach::{Attached, AttachedProgram, Hook};
 pub use skep_kernel::errno_of;
+pub use skep_kernel::features::{KernelFeature, kernel_has};
 pub use skep_kernel::info::{CodeFunction, CodeLine, MapInfo, ProgramCode, ProgramInfo, types_by_id};
 pub use skep_kernel::program::{ProgramStats, Statistics};
 pub use skep_kernel::readers::{Flusher, Next, PerfOptions, PerfReader, PerfRecord, RingReader, Wakeup};
@@ -82,4 +83,5 @@ pub use skep_spec as spec;
 pub use skep_sys::Errno;
 pub use skep_sys::bpf::{LinkInfo, LinkKind, LinkType};
 pub use skep_sys::ringbuf::RingRecord;
+pub use skep_sys::version::KernelVersion;
 pub use zerocopy;

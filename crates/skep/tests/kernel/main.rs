@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod features;
 mod links;
 mod maps;
 mod programs;
 mod readers;
 mod replace;
-#[cfg(feature = "tokio")]
 mod runtime;
 
 use std::ops::ControlFlow;

@@ -53,7 +53,7 @@ fn large_maps_are_read_and_emptied_in_batches() {
             let mut batches = map.batches::<[u32; 2], u64>();
             let mut found = BTreeMap::new();
             while let Some(batch) = batches.next(100).unwrap() {
-                assert!(batch.len() >= 1 && found.len() + batch.len() <= 1000);
+                assert!(!batch.is_empty() && found.len() + batch.len() <= 1000);
                 found.extend(batch.into_iter().map(|([_, key], value)| (key, value)));
             }
             assert_eq!(found, all, "{map_type}");
