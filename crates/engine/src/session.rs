@@ -37,6 +37,8 @@ pub struct LoadOptions {
     pub perf_buffer_bytes: usize,
     /// Keep the verifier's log of programs that load, too.
     pub keep_logs: bool,
+    /// What the verifier writes down, and where to.
+    pub verifier_log: VerifierLog,
     /// Delegated rights.
     pub token: Token,
     /// Id of the loaded program whose functions the object's freplace programs replace (kernel 5.6). It must have been
@@ -45,6 +47,19 @@ pub struct LoadOptions {
     /// Maps that exist, in place of those that the object declares under these names. They have to be of the same type, sizes and
     /// flags, and keep what they hold: neither first values nor slots are written into them.
     pub existing_maps: BTreeMap<String, Arc<OwnedFd>>,
+}
+
+/// The verifier's log of a program. By default a refused program is verified once more with the log of its path, which becomes part
+/// of the error ([`Error::log`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VerifierLog {
+    /// Bits of `log_level`: 1 the path, 2 the registers at each instruction, 4 statistics; 0 leaves the choice to the engine.
+    pub level: u32,
+    /// Size of the first buffer, in bytes; 0 means 64 KiB. It grows until the log fits; who expects a long one saves the growing.
+    pub first_bytes: usize,
+    /// None at all, though a program is refused: for those who try many and only ask whether they load. The error then has the
+    /// kernel's number and no reason.
+    pub disabled: bool,
 }
 
 /// Whose rights are used beside the process's own: a BPF token (kernel 6.9), by which the owner of a bpffs lets a user namespace,

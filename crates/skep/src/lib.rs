@@ -70,7 +70,7 @@ pub use types::{kernel_types, module_types};
 pub use skep_btf as btf;
 pub use skep_engine::{
     AttachOptions, Error, ErrorKind, Link, LoadOptions, Position, Record, TcDirection, TestRun, TestRunOutput, Token,
-    XdpMode,
+    VerifierLog, XdpMode,
 };
 pub use skep_insn as insn;
 pub use skep_kernel::attach::{Attached, AttachedProgram, Hook};

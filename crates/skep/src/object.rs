@@ -12,7 +12,7 @@ use skep_spec::merge::{Input, merge};
 use skep_spec::section::SectionTable;
 use skep_spec::{MAX_OBJECT_BYTES, Spec, elf, map, program};
 use skep_sys::file;
-use zerocopy::{Immutable, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::{Error, Loaded, Map};
 
@@ -144,6 +144,30 @@ impl Object {
     /// When there is no such variable, or its size is not that of `value`.
     pub fn set_global<T: IntoBytes + Immutable + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), Error> {
         Ok(self.spec.set_variable(name, value.as_bytes())?)
+    }
+
+    /// The value that a global variable will begin with.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), skep::Error> {
+    /// let mut object = skep::Object::open("execsnoop.bpf.o")?;
+    /// let limit: u32 = object.global("max_args")?;
+    /// object.set_global("max_args", &(limit * 2))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When there is no such variable, or its size is not that of `T`.
+    pub fn global<T: FromBytes>(&self, name: &str) -> Result<T, Error> {
+        let (id, variable) = self.spec.variable(name)?;
+        let (off, size) = (variable.off_bytes as usize, variable.size_bytes as usize);
+        let mut value = self.spec.map(id).initial_value().unwrap_or_default();
+        // What the object gives no value for is zero (`.bss`).
+        value.resize(value.len().max(off + size), 0);
+        T::read_from_bytes(&value[off..off + size])
+            .map_err(|_| Error::new(format!("variable `{name}` has {size} bytes, not {}", size_of::<T>())))
     }
 
     /// The map `name`, to resize or change before it is created.

@@ -93,6 +93,7 @@ pub(crate) fn load(
         maps: &objects.maps,
         missing: &missing,
         keep_logs: options.keep_logs,
+        log: options.verifier_log,
         replaced: replaced.as_ref(),
     };
     let outcomes = loader.load_all(&ready);

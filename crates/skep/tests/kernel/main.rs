@@ -5,6 +5,7 @@
 mod features;
 mod links;
 mod maps;
+mod objects;
 mod programs;
 mod readers;
 mod replace;
