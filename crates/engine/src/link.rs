@@ -133,6 +133,10 @@ pub enum Position {
     Before(u32),
     /// Behind the program of this id.
     After(u32),
+    /// Before the program that the link of this id holds.
+    BeforeLink(u32),
+    /// Behind the program that the link of this id holds.
+    AfterLink(u32),
 }
 
 /// One of several places that one link reaches.

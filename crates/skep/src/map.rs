@@ -7,7 +7,7 @@ use std::sync::Arc;
 use skep_engine::{MapFacts, MapHandle, MapId, RecordSource, Session};
 use skep_kernel::info::MapInfo;
 use skep_kernel::readers::{PerfOptions, PerfReader, RingReader};
-use skep_kernel::{KernelMap, Records};
+use skep_kernel::{KernelMap, Records, UserRing};
 use skep_spec::map::{self as spec_map, Slot};
 use skep_sys::bpf::flags;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -356,6 +356,28 @@ impl<'a> Map<'a> {
         K: IntoBytes + Immutable + ?Sized,
         V: IntoBytes + Immutable,
     {
+        self.handle().update(self.key(key)?, &self.per_cpu(values)?, 0)
+    }
+
+    /// As [`Map::set_many`], for per-CPU maps: with the values of all possible CPUs (in one call since kernel 5.13).
+    ///
+    /// # Errors
+    ///
+    /// As [`Map::set_many`] and [`Map::set_per_cpu`].
+    pub fn set_many_per_cpu<K, V>(&self, entries: &[(K, Vec<V>)]) -> Result<(), Error>
+    where
+        K: IntoBytes + Immutable,
+        V: IntoBytes + Immutable,
+    {
+        let entries = entries
+            .iter()
+            .map(|(key, values)| Ok((self.key(key)?.to_vec(), self.per_cpu(values)?)))
+            .collect::<Result<Vec<_>, Error>>()?;
+        self.handle().update_many(&entries, 0)
+    }
+
+    /// Values as the kernel wants them: each in a slot of a multiple of 8 bytes.
+    fn per_cpu<V: IntoBytes + Immutable>(&self, values: &[V]) -> Result<Vec<u8>, Error> {
         let facts = self.facts();
         if values.len() != facts.values_per_key as usize {
             let (wanted, given) = (facts.values_per_key, values.len());
@@ -373,7 +395,7 @@ impl<'a> Map<'a> {
                 bytes.resize(bytes.len().next_multiple_of(8), 0);
             }
         }
-        self.handle().update(self.key(key)?, &bytes, 0)
+        Ok(bytes)
     }
 
     /// The value at `key`, removed in the same step; `None` when there is none. Hash maps need kernel 5.14. For queues and
@@ -540,6 +562,27 @@ impl<'a> Map<'a> {
     /// When it is no perf event array, or the events cannot be opened (`CAP_PERFMON`).
     pub fn perf_reader(&self, options: &PerfOptions) -> Result<PerfReader, Error> {
         PerfReader::open(self.kernel()?, options)
+    }
+
+    /// The sending end of a user ring buffer, out of which a program takes samples with `bpf_user_ringbuf_drain` (kernel 6.1).
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), skep::Error> {
+    /// # let loaded = skep::Object::open("x.bpf.o")?.load()?;
+    /// let commands = loaded.map("commands")?.user_ring()?;
+    /// if let Some(mut sample) = commands.reserve(8)? {
+    ///     sample.bytes().copy_from_slice(&42u64.to_ne_bytes());
+    ///     sample.submit();
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When it is none.
+    pub fn user_ring(&self) -> Result<UserRing, Error> {
+        UserRing::new(&self.kernel()?)
     }
 
     /// Deletes `key`; `false` when it was not there.

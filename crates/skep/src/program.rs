@@ -1,5 +1,6 @@
 //! A loaded program.
 
+use std::io::Read;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -177,6 +178,34 @@ impl<'a> Program<'a> {
             ))
             .with_hint("change that before it is loaded, with `Object::program_mut`")),
             Place::Kernel(program) => Ok(Box::new(program.attach_as(section, options)?)),
+        }
+    }
+
+    /// Runs an iterator program once over all that it is for; what it prints is read from the result, until its end (kernel 5.8).
+    ///
+    /// ```no_run
+    /// use std::io::Read;
+    ///
+    /// use skep::AttachOptions;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let loaded = skep::Object::open("tasks.bpf.o")?.load()?;
+    /// let mut text = String::new();
+    /// loaded.program("dump_task")?.iterate(&AttachOptions::default())?.read_to_string(&mut text)?;
+    /// print!("{text}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When it is no iterator, or `options` lack what it walks (a map, a cgroup).
+    pub fn iterate(&self, options: &AttachOptions) -> Result<Box<dyn Read>, Error> {
+        match &self.place {
+            Place::Session(session, id) => session.iterate(*id, options),
+            Place::Kernel(_) => Err(Error::new(format!("program `{}` does not say what it walks", self.name()))
+                .with_kind(ErrorKind::NeedsOption)
+                .with_hint("use the program of the object that it was loaded with")),
         }
     }
 

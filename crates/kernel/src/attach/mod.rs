@@ -64,6 +64,7 @@ use std::os::fd::BorrowedFd;
 
 pub use attachment::Attachment;
 pub use interface::{Interface, interfaces};
+pub use ksyscall::syscall_function;
 pub use options::{Options, PerfSample, Position, Rate, UsdtMaps};
 pub use query::{Attached, AttachedProgram, Hook, link_info, links, query};
 pub use struct_ops::attach as attach_struct_ops;

@@ -101,6 +101,13 @@ fn the_programs_of_a_tcx_hook_are_told_in_order() {
     assert_eq!(ids, [id(&loaded.program("first").unwrap()), id(&loaded.program("second").unwrap())]);
     assert_eq!(found.programs[0].link, Some(link_info(&*first).unwrap()[0].id.0));
     assert!(found.revision > empty.revision);
+    // Between the two, by the link of the one before.
+    let between = Recipe::new().program("between", "tcx/ingress", "r0 = -1\nexit").load();
+    let position = Position::AfterLink(link_info(&*first).unwrap()[0].id.0);
+    let options = AttachOptions { position, ..network.options("one") };
+    let third = between.program("between").unwrap().attach_with(&options).unwrap();
+    assert_eq!(ask().unwrap().programs[1].id, id(&between.program("between").unwrap()));
+    drop(third);
     let out = Hook::Tcx { interface: "one", direction: TcDirection::Egress };
     assert!(query(&out, Some(&network.path())).unwrap().programs.is_empty());
     drop((first, second));
@@ -206,4 +213,16 @@ fn names_in_a_bpffs_are_opened_and_taken_away() {
         assert!(open_pinned(pins.path(name)).is_err());
     }
     assert!(unpin("/proc/self/status").unwrap_err().to_string().contains("not in a bpffs"));
+}
+
+#[test]
+fn a_system_calls_function_is_found() {
+    let Ok(symbols) = std::fs::read_to_string("/proc/kallsyms") else {
+        println!("skipped: needs /proc/kallsyms");
+        return;
+    };
+    let function = skep::syscall_function("openat").unwrap();
+    let is_there = |name: &str| symbols.lines().any(|line| line.split(' ').nth(2) == Some(name));
+    assert!(function.as_deref().is_some_and(|name| name.ends_with("sys_openat") && is_there(name)), "{function:?}");
+    assert_eq!(skep::syscall_function("no_such_call").unwrap(), None);
 }

@@ -96,6 +96,11 @@ fn per_cpu_maps_are_read_in_batches_and_at_once() {
     }
     let all: BTreeMap<u32, Vec<u32>> = (0..50).map(|key| (key, values(key))).collect();
     assert_eq!(map.entries_per_cpu::<u32, u32>().unwrap().into_iter().collect::<BTreeMap<_, _>>(), all);
+    for key in 0..50u32 {
+        assert!(map.remove(&key).unwrap());
+    }
+    let entries: Vec<(u32, Vec<u32>)> = all.clone().into_iter().collect();
+    map.set_many_per_cpu(&entries).unwrap();
     let mut batches = map.batches::<u32, u32>();
     let mut found = BTreeMap::new();
     while let Some(batch) = batches.next_per_cpu(8).unwrap() {
@@ -187,4 +192,23 @@ fn an_array_is_memory() {
     assert!(memory.read::<u64>(memory.len() - 4).is_err());
     let plain = loaded.map("plain").unwrap();
     assert!(plain.memory().unwrap_err().hint().is_some_and(|hint| hint.contains("BPF_F_MMAPABLE")));
+}
+
+#[test]
+fn samples_are_sent_to_a_program() {
+    if !may_load() {
+        return;
+    }
+    if !skep::kernel_has(skep::KernelFeature::MapType(MapType::USER_RINGBUF)).unwrap() {
+        println!("skipped: needs user ring buffers");
+        return;
+    }
+    let loaded =
+        Recipe::new().map("commands", MapType::USER_RINGBUF, 0, 0, 4096).map("plain", MapType::ARRAY, 4, 4, 1).load();
+    let commands = loaded.map("commands").unwrap().user_ring().unwrap();
+    let mut sample = commands.reserve(8).unwrap().unwrap();
+    sample.bytes().copy_from_slice(&42u64.to_ne_bytes());
+    sample.submit();
+    assert_eq!(commands.pending(), 16);
+    assert!(loaded.map("plain").unwrap().user_ring().unwrap_err().to_string().contains("not user_ringbuf"));
 }

@@ -1,5 +1,7 @@
 //! Programs: what the kernel tells about them, and life apart from their object.
 
+use std::io::Read as _;
+
 use skep::btf::{Btf, Builder, FuncLinkage, IntEncoding, TypeDef};
 use skep::insn::Endian;
 use skep::insn::text::{Printer, Spelling};
@@ -163,4 +165,22 @@ fn types_are_found_by_their_id() {
     // Parsed once, shared by all.
     assert!(kernel.same(&skep::kernel_types().unwrap().unwrap()));
     assert!(skep::module_types("no_such_module").unwrap().is_none());
+}
+
+#[test]
+fn an_iterator_is_read() {
+    if !may_load() {
+        return;
+    }
+    // struct bpf_iter__bpf_map: the meta data, whose first member is the file that is read.
+    let code = "*(u64 *)(r10 -8) = 0x0a216968\nr1 = *(u64 *)(r1 +0)\nr1 = *(u64 *)(r1 +0)\nr2 = r10\nr2 += -8\n\
+                r3 = 4\ncall bpf_seq_write#127\nr0 = 0\nexit";
+    let loaded = Recipe::new().map("walked", MapType::ARRAY, 4, 4, 1).program("walk", "iter/bpf_map", code).load();
+    let program = loaded.program("walk").unwrap();
+    let mut text = String::new();
+    program.iterate(&skep::AttachOptions::default()).unwrap().read_to_string(&mut text).unwrap();
+    // Once for each map, and once for the end.
+    assert!(text.starts_with("hi!\nhi!\n") && text.len().is_multiple_of(4), "{text}");
+    let alone = program.to_owned().unwrap();
+    assert!(alone.iterate(&skep::AttachOptions::default()).is_err());
 }
