@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use skep::btf::{Btf, Builder, IntEncoding, MemberDef, TypeDef};
+use skep::insn::Endian;
 use skep::spec::map::{BPF_F_MMAPABLE, Map as MapSpec};
 use skep::spec::{MapType, ProgType};
 use skep::{Access, ElemFlags, Errno, Map, errno_of};
@@ -211,4 +213,32 @@ fn samples_are_sent_to_a_program() {
     sample.submit();
     assert_eq!(commands.pending(), 16);
     assert!(loaded.map("plain").unwrap().user_ring().unwrap_err().to_string().contains("not user_ringbuf"));
+}
+
+#[test]
+fn a_locked_value_is_read_and_set_whole() {
+    if !may_load() {
+        return;
+    }
+    // struct locked { struct bpf_spin_lock lock; int value; };
+    let mut builder = Builder::new();
+    let int = builder.add(TypeDef::Int { name: "int", size: 4, bits: 32, encoding: IntEncoding::SIGNED }).unwrap();
+    let member = |name, type_id, bit_offset| MemberDef { name, type_id, bit_offset, bitfield_size: None };
+    let lock = TypeDef::Struct { name: "bpf_spin_lock", size: 4, members: &[member("val", int, 0)] };
+    let lock = builder.add(lock).unwrap();
+    let members = [member("lock", lock, 0), member("value", int, 32)];
+    let locked = builder.add(TypeDef::Struct { name: "locked", size: 8, members: &members }).unwrap();
+    let mut recipe = Recipe::new().map("locked", MapType::HASH, 4, 8, 4);
+    recipe.0.btf = Some(Btf::parse(builder.finish(Endian::NATIVE).unwrap()).unwrap());
+    (recipe.0.maps[0].key_type, recipe.0.maps[0].value_type) = (Some(int), Some(locked));
+    let loaded = recipe.load();
+    let map = loaded.map("locked").unwrap();
+    let info = map.info().unwrap();
+    assert_eq!((info.key_type, info.value_type), (Some(int.0), Some(locked.0)));
+    assert!(!skep::types_by_id(info.btf_id.unwrap()).unwrap().find_by_name("locked").is_empty());
+    map.set(&1u32, &[0u32, 5]).unwrap();
+    map.set_with(&1u32, &[0u32, 6], ElemFlags::REPLACE | ElemFlags::LOCK).unwrap();
+    // The lock itself is never shown.
+    assert_eq!(map.get_with::<u32, [u32; 2]>(&1, ElemFlags::LOCK).unwrap(), Some([0, 6]));
+    assert_eq!(map.get_with::<u32, [u32; 2]>(&2, ElemFlags::LOCK).unwrap(), None);
 }
