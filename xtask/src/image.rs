@@ -14,7 +14,8 @@ use crate::kernels::Kernel;
 use crate::{corpus, paths, setup, sh};
 
 /// Packages whose tests want a kernel.
-const PACKAGES: &[&str] = &["skep-sys", "skep-script", "skep-kernel", "skep-run", "skep", "skep-cli"];
+const PACKAGES: &[&str] =
+    &["skep-sys", "skep-script", "skep-vm", "skep-kernel", "skep-userspace", "skep-run", "skep", "skep-cli"];
 
 /// Programs of this machine that tests call, next to busybox.
 const PROGRAMS: &[&str] =

@@ -46,6 +46,24 @@ pub(crate) struct RunArgs {
     /// Types of the kernel (BTF) from this file, for CO-RE on a kernel that was built without.
     #[arg(long, value_name = "FILE")]
     pub(crate) btf: Option<PathBuf>,
+    /// What runs the programs. `auto`: the kernel where it gives the right, else the machine in user space.
+    #[arg(long, value_enum, value_name = "ENGINE")]
+    pub(crate) engine: Option<EngineChoice>,
+    /// Send the packets of a file (pcap, pcapng; `-` is standard input) through xdp, tc and socket filter programs, in user space.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["iface", "data", "ctx", "repeat"])]
+    pub(crate) pcap: Option<PathBuf>,
+    /// Write the packets that pass to this file (pcap).
+    #[arg(long, value_name = "FILE", requires = "pcap")]
+    pub(crate) pcap_out: Option<PathBuf>,
+    /// Attach nothing, but run one program on this packet: a file, or bytes in hex.
+    #[arg(long, value_name = "FILE|HEX", conflicts_with_all = ["iface", "command", "pid"])]
+    pub(crate) data: Option<String>,
+    /// As `--data`, with this context structure.
+    #[arg(long, value_name = "FILE|HEX", conflicts_with_all = ["iface", "command", "pid"])]
+    pub(crate) ctx: Option<String>,
+    /// As `--data`, so many times.
+    #[arg(long, value_name = "N", conflicts_with_all = ["iface", "command", "pid"], allow_negative_numbers = true, value_parser = whole::<u32>)]
+    pub(crate) repeat: Option<u32>,
     /// Network interface for xdp and tc programs.
     #[arg(long, short, value_name = "IF")]
     pub(crate) iface: Option<String>,
@@ -99,7 +117,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "SIZE", default_value_t = 0, hide_default_value = true, value_parser = parse_size)]
     pub(crate) perf_buffer: usize,
     /// Only this program of the object; may be given several times.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, visible_alias = "program", value_name = "NAME")]
     pub(crate) prog: Vec<String>,
     /// Set the global NAME, when skep has a flag of that name itself.
     #[arg(long, value_name = "NAME=VALUE")]
@@ -146,6 +164,16 @@ fn parse_hook(text: &str) -> Result<NetfilterHook, String> {
         }
     };
     Ok(NetfilterHook { family, hook })
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EngineChoice {
+    /// The running kernel.
+    Kernel,
+    /// The machine in user space, which needs no rights.
+    User,
+    /// The kernel where it gives the right, else user space; says which, and why.
+    Auto,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]

@@ -39,7 +39,10 @@ pub(crate) fn split(typed: Vec<OsString>) -> (Vec<OsString>, Vec<Global>) {
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (long, None),
         };
-        let known = run.get_arguments().find(|arg| arg.get_long() == Some(name));
+        let is = |arg: &clap::Arg| {
+            arg.get_long() == Some(name) || arg.get_all_aliases().is_some_and(|aliases| aliases.contains(&name))
+        };
+        let known = run.get_arguments().find(|arg| is(arg));
         if known.is_some() || matches!(name, "help" | "version") {
             kept.push(word);
             if value.is_none() && known.is_some_and(takes_value) {
@@ -85,6 +88,7 @@ mod tests {
     #[test]
     fn known_flags_keep_their_values_and_other_commands_theirs() {
         check("skep run x.o -c --help --duration 5s", "skep run x.o -c --help --duration 5s", &[]);
+        check("skep run x.o --program it", "skep run x.o --program it", &[]);
         check("skep load --nonsense x.o", "skep load --nonsense x.o", &[]);
     }
 }

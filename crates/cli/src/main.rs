@@ -14,12 +14,14 @@
 mod args;
 mod build;
 mod doctor;
+mod engine;
 mod globals;
 mod load;
 mod names;
 mod report;
 mod run;
 mod trace;
+mod vectors;
 mod vm;
 
 use std::ffi::OsString;

@@ -3,25 +3,43 @@
 use std::process::ExitCode;
 
 use skep_engine::{AttachOptions, Error, LoadOptions};
-use skep_kernel::KernelEngine;
 use skep_run::options::{Format, MapsAtEnd, Options};
 use skep_run::{Notice, Summary, prepare};
 
 use crate::args::{Maps, RunArgs, XdpMode};
+use crate::engine::{Chosen, Sources};
 use crate::globals::Global;
-use crate::report;
+use crate::vectors::Vector;
+use crate::{engine, report};
 
 pub(crate) fn run(args: RunArgs, globals: Vec<Global>) -> Result<ExitCode, Error> {
     let verbose = args.verbose;
+    let choice = args.engine;
     let target = crate::build::target(args.btf.as_deref())?;
-    let options = meant(args, globals);
+    let sources = Sources {
+        packets: args.pcap.clone(),
+        packets_out: args.pcap_out.clone(),
+        processes: args.command.is_some() || args.pid.is_some(),
+    };
+    let vector = Vector::of(&args)?;
+    let mut options = meant(args, globals);
+    // A program that runs once may call others of its object.
+    let wanted = if vector.is_some() { std::mem::take(&mut options.programs) } else { Vec::new() };
     let prepared = prepare(&options, &target, &mut |notice| tell(notice, verbose))?;
+    let Chosen { engine, why } = engine::choose(choice, &prepared.spec, &sources, target)?;
+    if choice == Some(crate::args::EngineChoice::Auto) || verbose || (choice.is_none() && engine.name() == "user") {
+        report::line(&format!("engine: {}, {why}", engine.name()));
+    }
+    if let Some(vector) = vector {
+        return vector.run(prepared.spec, &wanted, &options, engine.as_dyn());
+    }
+    let worker = engine.split(&sources);
     let mut out = std::io::stdout();
-    let summary = skep_run::run(prepared, &options, &KernelEngine::with_target(target), &mut out, &mut |notice| {
-        tell(notice, verbose)
-    })?;
-    sum_up(&summary);
-    Ok(ExitCode::SUCCESS)
+    let result = skep_run::run(prepared, &options, engine.as_dyn(), &mut out, &mut |notice| tell(notice, verbose));
+    // Also when it ends with an error: the packets before it had their verdicts.
+    engine.sum_up();
+    sum_up(&result?);
+    Ok(engine.finish(worker))
 }
 
 fn meant(args: RunArgs, mut globals: Vec<Global>) -> Options {

@@ -57,7 +57,7 @@ fn failed(what: &str, error: impl std::fmt::Display) -> Error {
 }
 
 /// Reads hex digits, two for a byte, with blanks wherever they like.
-fn bytes(text: &str) -> Result<Vec<u8>, String> {
+pub(crate) fn bytes(text: &str) -> Result<Vec<u8>, String> {
     let mut digits = Vec::new();
     for character in text.chars().filter(|character| !character.is_whitespace()) {
         let digit = character.to_digit(16).ok_or_else(|| format!("`{character}` is no hex digit"))?;

@@ -10,12 +10,14 @@
 //! - Dropping a [`Session`] or a [`Link`] takes everything away that was not pinned.
 //! - A lost record is a record ([`Record::Lost`]): nothing is dropped without being counted.
 
+mod command;
 mod error;
 mod link;
 mod map;
 mod record;
 mod session;
 
+pub use command::{HeldCommand, RunningCommand};
 pub use error::{Error, ErrorKind};
 pub use link::{
     AttachOptions, Link, NetfilterFamily, NetfilterHook, NetfilterStage, PerfEvent, Position, SampleRate, Spot,
@@ -23,7 +25,7 @@ pub use link::{
 };
 pub use map::{BatchCursor, Entry, MapFacts, MapHandle};
 pub use record::{Record, RecordSource, Source};
-pub use session::{Engine, LoadOptions, Loaded, Session, TestRun, TestRunOutput, Token, VerifierLog};
+pub use session::{Engine, LoadOptions, Loaded, Progress, Session, TestRun, TestRunOutput, Token, VerifierLog};
 
 // The types that every user of the contract needs beside it.
 pub use skep_spec::{MapId, ProgId, Spec};

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use skep_spec::map::Slot;
 use skep_spec::{MapId, ProgId, Spec};
 
-use crate::{AttachOptions, Error, Link, MapHandle, RecordSource};
+use crate::{AttachOptions, Error, HeldCommand, Link, MapHandle, RecordSource};
 
 /// Something that runs programs.
 pub trait Engine {
@@ -23,6 +24,20 @@ pub trait Engine {
     /// When nothing at all could be set up (a map that every program needs, no rights). A program that fails alone does
     /// not fail the load: its reason stands in [`Session::programs`].
     fn load(&self, spec: Spec, options: &LoadOptions) -> Result<Box<dyn Session>, Error>;
+
+    /// Starts a command that waits, and is seen from its first instruction once it is released.
+    ///
+    /// # Errors
+    ///
+    /// When there are no resources for it. A command that cannot be executed is an error when it is released.
+    fn hold(&self, command: Command) -> Result<Box<dyn HeldCommand>, Error>;
+
+    /// Looks at a process from now on, where that has to be done to see it; asked for when the programs are attached.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such process, or it may not be looked at.
+    fn watch(&self, pid: u32) -> Result<(), Error>;
 }
 
 /// How to load.
@@ -119,9 +134,26 @@ pub trait Session: Send + Sync {
     /// Runs a loaded program on given input.
     fn test_run(&self, program: ProgId, input: &TestRun<'_>) -> Result<TestRunOutput, Error>;
 
+    /// Runs the attached programs on some more events of a source that has to be moved on, such as a file of packets: for a few
+    /// milliseconds, so that records are read in between.
+    fn advance(&self) -> Result<Progress, Error> {
+        Ok(Progress::ByItself)
+    }
+
     /// Opens readers on every map in `maps` (ring buffers, perf event arrays) and, when `printk` is set, on the text that
     /// the object's programs print.
     fn records(&self, maps: &[MapId], printk: bool) -> Result<Box<dyn RecordSource>, Error>;
+}
+
+/// How far a session's own source of events has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Events come by themselves.
+    ByItself,
+    /// There are more.
+    More,
+    /// That was the last one.
+    Done,
 }
 
 /// Input of a test run.

@@ -10,6 +10,7 @@
 //! - Nothing is dropped without being counted: what a buffer could not hold is a record itself.
 //! - The kernel is asked by trying. What it can do is found out once per process, and only when it matters.
 
+mod command;
 mod load;
 mod near;
 mod permission;

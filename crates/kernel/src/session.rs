@@ -2,16 +2,20 @@
 
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::process::Command;
 
 use skep_engine::{
-    AttachOptions, Engine, Error, Link, LoadOptions, Loaded, MapHandle, RecordSource, Session, TestRun, TestRunOutput,
+    AttachOptions, Engine, Error, HeldCommand, Link, LoadOptions, Loaded, MapHandle, RecordSource, Session, TestRun,
+    TestRunOutput,
 };
 use skep_spec::map::{MapContents, Slot};
 use skep_spec::nearest::did_you_mean;
 use skep_spec::{AttachPoint, MapId, MapType, ProgId, Spec};
 use skep_sys::bpf::{ProgFd, flags};
+use skep_sys::child::HeldChild;
 
 use crate::attach::{self, Attachment, UsdtIds};
+use crate::command::Held;
 use crate::load::{self, Objects};
 use crate::map::KernelMap;
 use crate::program;
@@ -62,6 +66,17 @@ impl Engine for KernelEngine {
 
     fn load(&self, spec: Spec, options: &LoadOptions) -> Result<Box<dyn Session>, Error> {
         Ok(Box::new(KernelEngine::load(self, spec, options)?))
+    }
+
+    fn hold(&self, command: Command) -> Result<Box<dyn HeldCommand>, Error> {
+        let held = HeldChild::spawn(command);
+        held.map(|held| Box::new(Held(held)) as Box<dyn HeldCommand>)
+            .map_err(|cause| Error::new(skep_sys::io_text(&cause)))
+    }
+
+    fn watch(&self, _: u32) -> Result<(), Error> {
+        // The kernel shows the programs everybody.
+        Ok(())
     }
 }
 

@@ -2,16 +2,16 @@
 
 use std::process::Command;
 
-use skep_sys::child::HeldChild;
+use skep_engine::{Engine, HeldCommand};
 
 use crate::{Error, input};
 
 /// Starts `command`, which waits until it is released.
-pub(crate) fn hold(command: &str) -> Result<HeldChild, Error> {
+pub(crate) fn hold(engine: &dyn Engine, command: &str) -> Result<Box<dyn HeldCommand>, Error> {
     let words = split_command(command).map_err(Error::new)?;
     let mut child = Command::new(&words[0]);
     child.args(&words[1..]);
-    HeldChild::spawn(child).map_err(|cause| cannot_start(command, &cause))
+    engine.hold(child).map_err(|error| error.about(format_args!("cannot start `{}`", words[0])))
 }
 
 /// Names the command's program.

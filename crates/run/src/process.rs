@@ -8,6 +8,11 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open, test_kill_process};
 
 use crate::Error;
 
+/// Becomes readable when the process has ended; `None` before kernel 5.3, where it is asked once a second.
+pub(crate) fn pidfd(pid: u32) -> Option<OwnedFd> {
+    pidfd_open(Pid::from_raw(pid as i32)?, PidfdFlags::empty()).ok()
+}
+
 /// A process whose end ends the run.
 #[derive(Debug)]
 pub(crate) struct Watched {

@@ -2,11 +2,10 @@
 
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::Child;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use skep_engine::{Record, RecordSource};
+use skep_engine::{Progress, Record, RecordSource, RunningCommand, Session};
 use skep_sys::signal::SignalPipe;
 
 use crate::Error;
@@ -26,7 +25,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 pub(crate) struct Until {
     pub(crate) deadline: Option<Instant>,
     pub(crate) max_events: Option<u64>,
-    pub(crate) child: Option<Child>,
+    pub(crate) child: Option<Box<dyn RunningCommand>>,
     pub(crate) watched: Option<Watched>,
     pub(crate) signals: Option<SignalPipe>,
 }
@@ -55,9 +54,15 @@ pub(crate) struct Pump<'a, 'w> {
 }
 
 impl Pump<'_, '_> {
-    /// Runs until something ends it. `tick` is called about once a second with the losses so far.
-    pub(crate) fn run(&mut self, until: &mut Until, mut tick: impl FnMut(&Counts)) -> Result<Stop, Error> {
-        let child_fd = until.child.as_ref().and_then(pidfd);
+    /// Runs until something ends it, the last event of a source that `session` moves on among that. `tick` is called about once a second with
+    /// the losses so far.
+    pub(crate) fn run(
+        &mut self,
+        until: &mut Until,
+        session: &dyn Session,
+        mut tick: impl FnMut(&Counts),
+    ) -> Result<Stop, Error> {
+        let child_fd = until.child.as_ref().and_then(|child| crate::process::pidfd(child.pid()));
         let mut next_tick = Instant::now() + TICK;
         loop {
             if self.finished(until) {
@@ -68,11 +73,17 @@ impl Pump<'_, '_> {
                 tick(&self.counts);
                 next_tick = now + TICK;
             }
-            let end = until.deadline.map_or(next_tick, |deadline| deadline.min(next_tick));
-            self.wait(until, child_fd.as_ref(), end.saturating_duration_since(now))?;
+            let progress = session.advance()?;
+            if progress == Progress::ByItself {
+                let end = until.deadline.map_or(next_tick, |deadline| deadline.min(next_tick));
+                self.wait(until, child_fd.as_ref(), end.saturating_duration_since(now))?;
+            }
             self.read(until.max_events)?;
             if let Some(stop) = self.flush()? {
                 return Ok(stop);
+            }
+            if progress == Progress::Done {
+                return Ok(Stop::Asked);
             }
         }
     }
@@ -135,12 +146,6 @@ impl Pump<'_, '_> {
             ControlFlow::Continue(())
         })
     }
-}
-
-fn pidfd(child: &Child) -> Option<OwnedFd> {
-    let pid = rustix::process::Pid::from_child(child);
-    // Kernel 5.3; without it the loop looks once per tick.
-    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
 }
 
 /// Now, in nanoseconds since 1970.

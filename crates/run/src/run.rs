@@ -47,7 +47,7 @@ pub fn run(
     let source = session.records(&buffers, formats.is_some())?;
     let signals =
         SignalPipe::new(SignalPipe::ENDING).map_err(|cause| Error::new("cannot catch signals").with_source(cause))?;
-    let held = options.command.as_deref().map(hold).transpose()?;
+    let held = options.command.as_deref().map(|command| hold(engine, command)).transpose()?;
     let mut attach_options = options.attach.clone();
     if let Some(held) = &held {
         attach_options.pid.get_or_insert(held.pid());
@@ -66,9 +66,12 @@ pub fn run(
     notice(Notice::Ready);
     let start = Instant::now();
     let child = held
-        .map(skep_sys::child::HeldChild::release)
+        .map(|held| held.release())
         .transpose()
         .map_err(|cause| cannot_start(options.command.as_deref().unwrap_or_default(), &cause))?;
+    if let Some(pid) = options.attach.pid {
+        engine.watch(pid)?;
+    }
     let mut until = Until {
         deadline: options.duration.map(|duration| start + duration),
         max_events: options.max_events,
@@ -77,7 +80,7 @@ pub fn run(
         signals: Some(signals),
     };
     let mut pump = Pump { source, writer: &mut writer, formats, counts: Counts::default() };
-    let stopped = pump.run(&mut until, watch_losses(&*session, counters.as_ref(), notice));
+    let stopped = pump.run(&mut until, &*session, watch_losses(&*session, counters.as_ref(), notice));
     let took = start.elapsed();
     finish(&mut pump, stopped, links, options, silent, &*session)?;
 

@@ -4,30 +4,60 @@
 //!
 //! # Safety
 //!
-//! Between fork and exec only async-signal-safe calls are made (read(2), prctl(2), sigprocmask through libc).
+//! Between fork and exec only async-signal-safe calls are made (read(2), prctl(2), seccomp(2), execve(2), sigprocmask through libc).
 #![expect(unsafe_code, reason = "a step between fork and exec")]
 
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsString, c_char};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
 use rustix::pipe::{PipeFlags, pipe_with};
+
+use crate::seccomp::{Filter, Room};
 
 /// A child that waits before its exec.
 #[derive(Debug)]
 pub struct HeldChild {
     spawner: std::thread::JoinHandle<io::Result<Child>>,
     go: OwnedFd,
+    /// Says why the exec failed, and ends without a word when it did not.
+    failure: OwnedFd,
+    is_traced: bool,
     pid: u32,
 }
 
 impl HeldChild {
     /// Forks for `command`. The child stays before its exec until [`HeldChild::release`], and ends with us if we die first.
-    pub fn spawn(mut command: Command) -> io::Result<HeldChild> {
+    ///
+    /// # Errors
+    ///
+    /// When there are no pipes or no process.
+    pub fn spawn(command: Command) -> io::Result<HeldChild> {
+        HeldChild::fork(command, None)
+    }
+
+    /// As [`HeldChild::spawn`], for a child that must have a tracer by the time when it is
+    /// [released with a filter](HeldChild::release_filtered).
+    ///
+    /// # Errors
+    ///
+    /// As those of [`HeldChild::spawn`].
+    pub fn spawn_traced(command: Command) -> io::Result<HeldChild> {
+        HeldChild::fork(command, Some(Room::new()))
+    }
+
+    fn fork(mut command: Command, mut room: Option<Room>) -> io::Result<HeldChild> {
         let (wait, go) = pipe_with(PipeFlags::CLOEXEC)?;
         let (pid_in, pid_out) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (failure, failure_out) = pipe_with(PipeFlags::CLOEXEC)?;
         let (wait_fd, go_fd, pid_fd) = (wait.as_raw_fd(), go.as_raw_fd(), pid_out.as_raw_fd());
+        let failure_fd = failure_out.as_raw_fd();
+        let image = Image::of(&command)?;
+        let is_traced = room.is_some();
         let hold = move || -> io::Result<()> {
             // SAFETY: getpid(2) has no preconditions.
             let pid = unsafe { libc::getpid() }.to_ne_bytes();
@@ -39,16 +69,29 @@ impl HeldChild {
             let mut byte = 0u8;
             // SAFETY: one byte into our own variable.
             match unsafe { libc::read(wait_fd, std::ptr::from_mut(&mut byte).cast(), 1) } {
-                1 => Ok(()),
-                _ => Err(io::Error::from_raw_os_error(libc::ECANCELED)),
+                1 => {}
+                // SAFETY: leaves at once, see below.
+                _ if room.is_some() => unsafe { libc::_exit(127) },
+                _ => return Err(io::Error::from_raw_os_error(libc::ECANCELED)),
             }
+            let mut read = |bytes: &mut [u8]| read_all(wait_fd, bytes);
+            let failure = match room.as_mut().map_or(Ok(()), |room| room.install(&mut read)) {
+                Ok(()) => image.exec(),
+                Err(error) => error,
+            };
+            let errno = failure.raw_os_error().unwrap_or(0).to_ne_bytes();
+            // SAFETY: four bytes of our own.
+            unsafe { libc::write(failure_fd, errno.as_ptr().cast(), errno.len()) };
+            // SAFETY: leaves at once, without the handlers of our parent. Returning the error would make the standard library wait for the
+            // child, and a tracer's stops are reported to whoever waits first.
+            unsafe { libc::_exit(127) }
         };
         // SAFETY: `hold` allocates nothing and makes only async-signal-safe calls.
         unsafe { command.pre_exec(hold) };
         // `Command::spawn` returns only after the exec, so it waits on a thread of its own.
         let spawner = std::thread::spawn(move || {
             let child = command.spawn();
-            drop((wait, pid_out));
+            drop((wait, pid_out, failure_out));
             child
         });
         let mut pid = [0u8; 4];
@@ -60,7 +103,7 @@ impl HeldChild {
             };
             return Err(error);
         }
-        Ok(HeldChild { spawner, go, pid: u32::from_ne_bytes(pid) })
+        Ok(HeldChild { spawner, go, failure, is_traced, pid: u32::from_ne_bytes(pid) })
     }
 
     /// Its process id.
@@ -74,8 +117,111 @@ impl HeldChild {
     ///
     /// When the command could not be executed: not found, no permission.
     pub fn release(self) -> io::Result<Child> {
-        rustix::io::write(&self.go, &[1])?;
-        self.spawner.join().map_err(|_| io::Error::other("the thread that starts the command panicked"))?
+        self.go(&[1])
+    }
+
+    /// Lets a traced child run, with a filter that it puts on itself first.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`HeldChild::release`], and when the kernel does not take the filter.
+    pub fn release_filtered(self, filter: &Filter) -> io::Result<Child> {
+        let mut word = vec![1];
+        word.extend(filter.bytes());
+        self.go(&word)
+    }
+
+    fn go(self, mut word: &[u8]) -> io::Result<Child> {
+        while !word.is_empty() {
+            let wrote = rustix::io::retry_on_intr(|| rustix::io::write(&self.go, word))?;
+            word = &word[wrote..];
+        }
+        let spawned = self.spawner.join();
+        let mut child = spawned.map_err(|_| io::Error::other("the thread that starts the command panicked"))??;
+        let mut errno = [0; 4];
+        if rustix::io::retry_on_intr(|| rustix::io::read(&self.failure, &mut errno))? == errno.len() {
+            // A tracer hears of the end of its tracee, and there is one end only.
+            if !self.is_traced {
+                child.wait()?;
+            }
+            return Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)));
+        }
+        Ok(child)
+    }
+}
+
+/// Fills `bytes` from a descriptor; between fork and exec.
+fn read_all(fd: i32, bytes: &mut [u8]) -> io::Result<()> {
+    let mut done = 0;
+    while done < bytes.len() {
+        let rest = &mut bytes[done..];
+        // SAFETY: read(2) writes at most the length of `rest` to it.
+        match unsafe { libc::read(fd, rest.as_mut_ptr().cast(), rest.len()) } {
+            0 => return Err(io::Error::from_raw_os_error(libc::ECANCELED)),
+            got @ 1.. => done += got as usize,
+            _ => {
+                let error = io::Error::last_os_error();
+                if error.raw_os_error() != Some(libc::EINTR) {
+                    return Err(error);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What exec is given, made before the fork.
+struct Image {
+    /// Words with their zeros, and their addresses with a null at the end.
+    words: Vec<CString>,
+    args: Vec<*const c_char>,
+    vars: Vec<CString>,
+    /// Empty: the environment as it is.
+    env: Vec<*const c_char>,
+}
+
+// SAFETY: the addresses are those of the strings beside them, which nobody changes.
+unsafe impl Send for Image {}
+// SAFETY: as above.
+unsafe impl Sync for Image {}
+
+impl Image {
+    fn of(command: &Command) -> io::Result<Image> {
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let words = words.map(|word| Ok(CString::new(word.as_bytes())?)).collect::<io::Result<Vec<CString>>>()?;
+        let mut vars = Vec::new();
+        if command.get_envs().next().is_some() {
+            let mut env: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
+            for (name, value) in command.get_envs() {
+                match value {
+                    Some(value) => env.insert(name.to_owned(), value.to_owned()),
+                    None => env.remove(name),
+                };
+            }
+            for (name, value) in env {
+                vars.push(CString::new([name.as_bytes(), b"=", value.as_bytes()].concat())?);
+            }
+        }
+        let addresses = |texts: &[CString]| texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
+        Ok(Image {
+            args: addresses(&words),
+            env: if vars.is_empty() { Vec::new() } else { addresses(&vars) },
+            words,
+            vars,
+        })
+    }
+
+    /// Becomes the program, which is looked for in `$PATH`, or says why not.
+    fn exec(&self) -> io::Error {
+        debug_assert!(self.args.len() == self.words.len() + 1 && self.env.len().saturating_sub(1) == self.vars.len());
+        if self.env.is_empty() {
+            // SAFETY: a null ends the list of strings, which live as long as `self`.
+            unsafe { libc::execvp(self.args[0], self.args.as_ptr()) };
+        } else {
+            // SAFETY: as above, for both lists.
+            unsafe { libc::execvpe(self.args[0], self.args.as_ptr(), self.env.as_ptr()) };
+        }
+        io::Error::last_os_error()
     }
 }
 

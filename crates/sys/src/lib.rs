@@ -10,9 +10,10 @@
 //! | memory shared with the kernel | [`mmap`], [`ringbuf`], [`user_ringbuf`], [`perf_ring`] |
 //! | events, network devices, sockets | [`perf_event`], [`netlink`], [`netns`], [`socket`] |
 //! | kernel file systems without mounting them | [`mount`], [`tracefs`], [`bpffs`] |
-//! | facts about the machine and this process | [`cpu`], [`version`], [`caps`], [`memlock`], [`kallsyms`], [`kconfig`] |
+//! | facts about the machine and this process | [`cpu`], [`version`], [`caps`], [`memlock`], [`kallsyms`], [`kconfig`], [`syscalls`] |
+//! | what other processes do | [`ptrace`], [`seccomp`] |
 //! | files of people, and those of other processes | [`file`](mod@file), [`inside`] |
-//! | waiting, and undoing after death | [`epoll`], [`signal`], [`child`], [`rcu`], [`undo`] |
+//! | waiting, and undoing after death | [`epoll`], [`signal`], [`child`], [`front`], [`rcu`], [`undo`] |
 
 mod errno;
 
@@ -23,6 +24,7 @@ pub mod child;
 pub mod cpu;
 pub mod epoll;
 pub mod file;
+pub mod front;
 pub mod inside;
 pub mod kallsyms;
 pub mod kconfig;
@@ -33,10 +35,13 @@ pub mod netlink;
 pub mod netns;
 pub mod perf_event;
 pub mod perf_ring;
+pub mod ptrace;
 pub mod rcu;
 pub mod ringbuf;
+pub mod seccomp;
 pub mod signal;
 pub mod socket;
+pub mod syscalls;
 mod trace_instance;
 pub mod tracefs;
 pub mod undo;

@@ -94,3 +94,39 @@ extern "C" fn on_signal(signal: i32) {
     // SAFETY: as above.
     unsafe { *errno = saved };
 }
+
+/// Makes one thread's blocking system call return with `EINTR`.
+///
+/// It sends `SIGURG`, which every process ignores unless it asked for it. A thread that is not blocking yet misses it, so whoever nudges has to
+/// do it again until the thread shows that it has noticed.
+#[derive(Clone, Copy, Debug)]
+pub struct Nudge {
+    tid: i32,
+}
+
+impl Nudge {
+    /// For the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// When the signal cannot be caught.
+    pub fn here() -> io::Result<Nudge> {
+        // SAFETY: all-zero bytes are a valid `sigaction`.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = on_nudge as extern "C" fn(i32) as usize;
+        // SAFETY: `action` is a whole `sigaction`, and the handler does nothing.
+        match unsafe { libc::sigaction(libc::SIGURG, &raw const action, std::ptr::null_mut()) } {
+            0 => Ok(Nudge { tid: rustix::thread::gettid().as_raw_nonzero().get() }),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Interrupts what the thread waits for.
+    pub fn send(self) {
+        let pid = std::process::id();
+        // SAFETY: tgkill(2) with numbers only; a thread that has ended is not found.
+        unsafe { libc::syscall(libc::SYS_tgkill, pid, self.tid, libc::SIGURG) };
+    }
+}
+
+extern "C" fn on_nudge(_signal: i32) {}

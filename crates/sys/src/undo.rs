@@ -17,6 +17,7 @@ use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use crate::errno::Errno;
+use crate::ptrace::Tracees;
 
 /// One system call that takes something back.
 #[derive(Debug)]
@@ -48,6 +49,9 @@ pub enum Undo<'a> {
         /// The descriptors that the attribute mentions: the child keeps them.
         keep: Vec<BorrowedFd<'a>>,
     },
+    /// ptrace(2): tasks with a filter that needs a tracer ([`seccomp`](crate::seccomp)) get the child for one, until they end. It must
+    /// be the last one of the list.
+    Trace(&'a Tracees),
 }
 
 impl Undo<'_> {
@@ -58,6 +62,7 @@ impl Undo<'_> {
                 keep.iter().chain(std::iter::once(socket)).map(AsRawFd::as_raw_fd).collect()
             }
             Undo::Bpf { keep, .. } => keep.iter().map(AsRawFd::as_raw_fd).collect(),
+            Undo::Trace(_) => Vec::new(),
         }
     }
 }
@@ -167,6 +172,10 @@ fn child(undo: &[Undo<'_>], keep: &[RawFd], pipe: RawFd) -> ! {
                 Undo::Bpf { command, attr, .. } => unsafe {
                     libc::syscall(libc::SYS_bpf, *command, attr.as_ptr(), attr.len())
                 },
+                Undo::Trace(tracees) => {
+                    tracees.inherit();
+                    0
+                }
             };
             if ret >= 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::EBUSY) {
                 break;

@@ -1,1 +1,38 @@
-//! The engine without privileges: real events for the machine in user space.
+//! The engine without privileges: the machine in user space (`skep-vm`), fed with real events.
+//!
+//! [`UserEngine`] takes a [`Spec`](skep_spec::Spec), fits it to a [`Target`](skep_spec::Target) (the running kernel's types where they
+//! can be read), and gives back a [`UserSession`]: maps, programs to attach or to run on request, and the stream of what programs tell. It
+//! needs no right at all.
+//!
+//! - Programs of any type can be run on a given context ([`Session::test_run`](skep_engine::Session::test_run)); XDP, tc and
+//!   socket filters on a packet, with the answers that the kernel's `BPF_PROG_TEST_RUN` gives (`test_run`).
+//! - [`Replay`] is a source of packets: a file (`pcap`), whose packets go through the programs that are attached.
+//! - [`process`] is a source of what processes do.
+//! - Other sources run programs through a [`Runner`]: it is told which programs, in which task, with which record.
+//!
+//! # Invariants
+//!
+//! - No privilege is needed, and nothing that is observed is changed.
+//! - What fails alone fails alone: a program that needs the kernel is refused with the name of what it needs.
+//! - A program that does wrong is stopped, and the run ends with an error that names its line: the kernel would not have taken it.
+//! - What has no source here is refused when it is attached, with the nearest thing that works.
+
+mod attach;
+mod context;
+mod load;
+mod map;
+mod records;
+mod replay;
+mod runner;
+mod session;
+mod target;
+mod test_run;
+
+pub mod pcap;
+pub mod process;
+
+pub use attach::{Attached, Hooks, Place};
+pub use map::UserMap;
+pub use replay::{Replay, Report, Verdicts};
+pub use runner::{Payload, RawArg, Runner};
+pub use session::{UserEngine, UserSession};

@@ -28,7 +28,7 @@ use skep_insn::InsnIdx;
 use crate::environment::{Event, Memory, Task};
 use crate::map::{Known, Map};
 use crate::program::Program;
-use crate::{Block, Machine, Space, SpaceError, Stop, Trap, TrapKind, interpreter};
+use crate::{Block, Machine, PacketBuffer, Space, SpaceError, Stop, Trap, TrapKind, interpreter};
 
 /// Functions inside of each other, the entry included (`MAX_CALL_FRAMES`).
 pub const MAX_FRAMES: usize = 8;
@@ -56,6 +56,7 @@ pub struct Cpu {
     tail_calls: u32,
     tail: Option<Arc<Program>>,
     packet: Option<Packet>,
+    buffer: Option<Box<PacketBuffer>>,
     number: u32,
     maps: Known,
     task: Option<Arc<dyn Task>>,
@@ -144,6 +145,7 @@ impl Cpu {
             tail_calls: 0,
             tail: None,
             packet: None,
+            buffer: None,
             number: machine.processors.fetch_add(1, Ordering::Relaxed) % machine.cpus(),
             maps: Known::default(),
             task: None,
@@ -227,9 +229,24 @@ impl Cpu {
         self.packet = packet;
     }
 
-    /// The packet for legacy loads.
+    /// The packet for legacy loads: the one in the buffer, if there is a buffer.
     pub fn packet(&self) -> Option<Packet> {
-        self.packet
+        self.buffer.as_ref().map_or(self.packet, |buffer| Some(buffer.packet()))
+    }
+
+    /// The packet that helpers of packets are about, for the runs to come; programs get its context.
+    pub fn set_buffer(&mut self, buffer: Option<Box<PacketBuffer>>) {
+        self.buffer = buffer;
+    }
+
+    /// The packet that helpers are about.
+    pub fn buffer(&self) -> Option<&PacketBuffer> {
+        self.buffer.as_deref()
+    }
+
+    /// The packet that helpers are about, to be changed.
+    pub fn buffer_mut(&mut self) -> Option<&mut PacketBuffer> {
+        self.buffer.as_deref_mut()
     }
 
     /// Runs a program, compiled when it was, with `args` in r1 and r2, and gives its r0.

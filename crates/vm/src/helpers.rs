@@ -11,11 +11,14 @@ mod format;
 mod loops;
 mod maps;
 mod memory;
+mod packet;
 mod print;
 mod records;
 mod refused;
+mod skb;
 mod text;
 mod world;
+mod xdp;
 
 use rustix::io::Errno;
 use skep_insn::helpers;
@@ -37,6 +40,9 @@ const FAMILIES: &[Family] = &[
     memory::FAMILY,
     print::FAMILY,
     text::FAMILY,
+    packet::FAMILY,
+    xdp::FAMILY,
+    skb::FAMILY,
 ];
 
 impl Helpers {

@@ -56,6 +56,7 @@
 //! and other processes come from the user of this crate. It does no IO of its own.
 
 mod alu;
+mod buffer;
 mod cpu;
 mod environment;
 mod error;
@@ -75,12 +76,13 @@ mod op;
 mod packet;
 mod program;
 
+pub use buffer::{MAX_PACKET_BYTES, PacketBuffer, PacketKind, Redirect, SK_BUFF_BYTES, SentClone, XDP_MD_BYTES};
 pub use cpu::{Cpu, DEFAULT_FUEL, MAX_FRAMES, MAX_MAY_GOTO, MAX_TAIL_CALLS, Packet, STACK_BYTES};
 pub use environment::{Event, Memory, Printed, Task, Text};
 pub use error::{CompileError, LoadError, LoadErrorKind, Stop, Trap, TrapKind};
 pub use helper::{Helper, HelperFn, Helpers};
 pub use machine::Machine;
-pub use map::{Bell, Entry, F_NO_PREALLOC, F_RDONLY_PROG, Map, MapError, MapKind, MapSpec};
+pub use map::{Bell, Entry, F_NO_PREALLOC, F_RDONLY_PROG, Listener, Map, MapError, MapKind, MapSpec};
 pub use memory::{Access, Block, Fault, FaultReason, SPACE_BYTES, Space, SpaceError};
 pub use program::{Image, Line, Program};
 

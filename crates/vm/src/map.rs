@@ -32,6 +32,7 @@ mod queue;
 mod registry;
 mod ring;
 mod table;
+mod targets;
 mod values;
 
 use std::fmt;
@@ -39,7 +40,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub use bell::Bell;
+pub use bell::{Bell, Listener};
 pub use error::MapError;
 pub(crate) use perf::PerfArray;
 pub(crate) use programs::Programs;
@@ -88,8 +89,12 @@ kinds! {
     LpmTrie = 11, "lpm_trie";
     ArrayOfMaps = 12, "array_of_maps";
     HashOfMaps = 13, "hash_of_maps";
+    DevMap = 14, "devmap";
+    CpuMap = 16, "cpumap";
+    XskMap = 17, "xskmap";
     Queue = 22, "queue";
     Stack = 23, "stack";
+    DevMapHash = 25, "devmap_hash";
     Ringbuf = 27, "ringbuf";
     BloomFilter = 30, "bloom_filter";
 }
@@ -103,6 +108,11 @@ impl MapKind {
     /// Whether each key has a value for each CPU.
     pub fn is_per_cpu(self) -> bool {
         matches!(self, MapKind::PerCpuHash | MapKind::PerCpuArray | MapKind::LruPerCpuHash)
+    }
+
+    /// Whether `bpf_redirect_map` takes it.
+    pub fn is_of_targets(self) -> bool {
+        matches!(self, MapKind::DevMap | MapKind::CpuMap | MapKind::XskMap | MapKind::DevMapHash)
     }
 
     pub(crate) fn is_lru(self) -> bool {
@@ -241,6 +251,7 @@ pub(crate) fn index_of(key: &[u8]) -> Option<u32> {
 enum Content {
     Array(array::Array),
     Hash(hash::Hash),
+    Targets(targets::Targets),
     LpmTrie(lpm::LpmTrie),
     Nested(nested::Nested),
     Programs(Programs),
@@ -280,6 +291,9 @@ impl Map {
             MapKind::Hash | MapKind::PerCpuHash | MapKind::LruHash | MapKind::LruPerCpuHash => {
                 Content::Hash(hash::Hash::new(spec, space, cpus)?)
             }
+            MapKind::DevMap | MapKind::CpuMap | MapKind::XskMap | MapKind::DevMapHash => {
+                Content::Targets(targets::Targets::new(spec, space)?)
+            }
             MapKind::LpmTrie => Content::LpmTrie(lpm::LpmTrie::new(spec, space)?),
             MapKind::ArrayOfMaps | MapKind::HashOfMaps => Content::Nested(nested::Nested::new(spec, registry)?),
             MapKind::ProgArray => Content::Programs(Programs::new(spec)?),
@@ -300,6 +314,7 @@ impl Map {
         match &self.content {
             Content::Array(it) => it,
             Content::Hash(it) => it,
+            Content::Targets(it) => it,
             Content::LpmTrie(it) => it,
             Content::Nested(it) => it,
             Content::Programs(it) => it,

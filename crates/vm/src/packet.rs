@@ -24,6 +24,9 @@ pub(crate) fn load(cpu: &Cpu, off: i32, len: u32) -> Result<Option<u64>, Stop> {
     }
     let mut bytes = [0; 8];
     let wanted = &mut bytes[8 - len as usize..];
+    if let Some(buffer) = cpu.buffer() {
+        return Ok(buffer.read(start, wanted).map(|()| u64::from_be_bytes(bytes)));
+    }
     cpu.space().read(packet.addr.wrapping_add_signed(start), wanted)?;
     Ok(Some(u64::from_be_bytes(bytes)))
 }

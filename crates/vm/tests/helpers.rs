@@ -256,9 +256,13 @@ fn other_helpers_are_refused_with_what_they_need() {
         let insns = code("program", &format!("call {id}\nexit"));
         bench.machine.load(&Image { insns: &insns, ..Image::default() }).expect_err("refused").to_string()
     };
-    assert!(why(helpers::SKB_LOAD_BYTES).contains("`bpf_skb_load_bytes`"), "{}", why(helpers::SKB_LOAD_BYTES));
+    assert!(
+        why(helpers::SKB_GET_TUNNEL_KEY).contains("`bpf_skb_get_tunnel_key`"),
+        "{}",
+        why(helpers::SKB_GET_TUNNEL_KEY)
+    );
     for (id, needs) in [
-        (helpers::SKB_LOAD_BYTES, "a packet of the kernel"),
+        (helpers::SKB_GET_TUNNEL_KEY, "a packet of the kernel"),
         (helpers::SK_LOOKUP_TCP, "a socket of the kernel"),
         (helpers::GET_STACKID, "a walk over the stack"),
         (helpers::GET_CURRENT_CGROUP_ID, "control groups"),

@@ -234,7 +234,9 @@ fn without_rights() {
     std::fs::copy(env!("CARGO_BIN_EXE_skep"), &binary).unwrap();
     std::fs::copy(corpus("clang19-el", "tp_minimal"), &object).unwrap();
     let mut command = Command::new(&binary);
-    let outcome = skep::finish(command.arg("run").arg(&object).uid(65534).gid(65534).env("HOME", "/nonexistent"));
+    let outcome = skep::finish(
+        command.args(["run", "--engine=kernel"]).arg(&object).uid(65534).gid(65534).env("HOME", "/nonexistent"),
+    );
     let said = message(&outcome, &object);
     std::fs::remove_dir_all(dir).unwrap();
     assert!(said.contains("operation not permitted (EPERM)"), "{said}");

@@ -23,4 +23,5 @@ mod trace;
 mod trace_end;
 mod tracepoints;
 mod uprobes;
+mod user;
 mod vm;

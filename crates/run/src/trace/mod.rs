@@ -33,7 +33,6 @@ mod run;
 mod scope;
 mod signals;
 mod switch;
-mod syscalls;
 mod time;
 mod trials;
 

@@ -14,8 +14,8 @@ use skep_script::types::{Clock, Stack, StackMode, Word};
 use skep_symbols::{Line, Symbols};
 use skep_view::script::Names;
 
+use super::signals;
 use super::time::Times;
-use super::{signals, syscalls};
 
 /// The most folders that are looked at for a cgroup.
 const MOST_CGROUPS: usize = 100_000;
@@ -260,7 +260,7 @@ impl Names for MachineNames<'_> {
         let text = match word {
             Word::Errno => Some(errno_text(number)),
             Word::Signal => signals::name(number),
-            Word::Syscall => syscalls::name(number).map(str::to_owned),
+            Word::Syscall => skep_sys::syscalls::name(number).map(str::to_owned),
             Word::User => self.users.get_or_init(users).get(&number).cloned(),
             Word::Place => {
                 self.plan.places.get(usize::try_from(number).unwrap_or(usize::MAX)).map(|place| place.name.clone())

@@ -1,14 +1,11 @@
 //! The steps of a run.
 
 use std::io::Write;
-use std::os::fd::OwnedFd;
-use std::process::Child;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
-use skep_engine::{AttachOptions, Engine, ErrorKind, ProgId, Session, TestRun};
+use rustix::process::{Pid, Signal, kill_process};
+use skep_engine::{AttachOptions, Engine, ErrorKind, ProgId, RunningCommand, Session, TestRun};
 use skep_script::plan::{Attach, Missing, Plan};
-use skep_sys::child::HeldChild;
 use skep_sys::signal::SignalPipe;
 
 use super::attach::{self, programs};
@@ -23,7 +20,7 @@ use super::{Notice, Options, Outcome, Script, container, signals, switch, trials
 use crate::Error;
 use crate::command::{cannot_start, hold};
 use crate::leave_out::Process;
-use crate::process::Watched;
+use crate::process::{Watched, pidfd};
 
 /// How long what was committed before the end is still read: the flag has stopped every program, but one that is too long for
 /// it goes on filling.
@@ -59,10 +56,10 @@ pub fn run(
     }
     let watched = options.pid.map(Watched::open).transpose()?;
     let held = match (&options.command, options.dry_run) {
-        (Some(command), false) => Some(hold(command)?),
+        (Some(command), false) => Some(hold(engine, command)?),
         _ => None,
     };
-    let known = Known { child: held.as_ref().map(HeldChild::pid), pid: options.pid };
+    let known = Known { child: held.as_ref().map(|held| held.pid()), pid: options.pid };
     parameters::fill(&mut spec, &plan.parameters, known);
     let root = options.pid.or(known.child).filter(|_| options.follow);
     let scope = Scope::add(&mut spec, &plan, root.map(Process::in_our_namespace), cgroup.as_ref())?;
@@ -113,11 +110,14 @@ pub fn run(
     run.iterators(&mut reader, options.pid, notice)?;
     let failed = trials::run(&mut run, &mut reader, notice)?;
     let mut child = held
-        .map(HeldChild::release)
+        .map(|held| held.release())
         .transpose()
         .map_err(|cause| cannot_start(options.command.as_deref().unwrap_or_default(), &cause))?
         .map(Ending);
-    reader.processes.extend(child.as_ref().and_then(|child| pidfd(&child.0)));
+    reader.processes.extend(child.as_ref().and_then(|child| pidfd(child.0.pid())));
+    if let Some(pid) = options.pid {
+        engine.watch(pid)?;
+    }
     reader.processes.extend(watched.as_ref().and_then(|it| it.fd()).and_then(|fd| fd.try_clone().ok()));
     reader.deadline = options.duration.map(|duration| Instant::now() + duration);
 
@@ -200,18 +200,14 @@ fn own_signals(plan: &Plan) -> Result<Vec<(i32, ProgId)>, Error> {
         .collect()
 }
 
-/// Becomes readable when the child has ended; `None` before kernel 5.3, where it is asked once a second.
-fn pidfd(child: &Child) -> Option<OwnedFd> {
-    pidfd_open(Pid::from_child(child), PidfdFlags::empty()).ok()
-}
-
 /// A command that was started for the trace ends with it.
-struct Ending(Child);
+struct Ending(Box<dyn RunningCommand>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
         if matches!(self.0.try_wait(), Ok(None)) {
-            let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
+            let pid = Pid::from_raw(self.0.pid() as i32);
+            let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
         }
     }
 }

@@ -61,6 +61,9 @@ fn map_of(cpu: &mut Cpu, handle: u64) -> Result<Arc<Map>, Stop> {
 /// A map that programs may change.
 fn map_to_change(cpu: &mut Cpu, handle: u64, id: u32) -> Result<Arc<Map>, Stop> {
     let map = map_of(cpu, handle)?;
+    if map.spec().kind.is_of_targets() {
+        return Err(misuse(id, "only user space changes a map that packets are redirected by"));
+    }
     if map.spec().programs_write() { Ok(map) } else { Err(misuse(id, "programs may only read this map")) }
 }
 

@@ -87,7 +87,10 @@ fn perf_event_output(cpu: &mut Cpu, [_, handle, flags, data, len]: [u64; 5]) -> 
         if wanted > packet.len.into() {
             return Ok(error(Errno::FAULT));
         }
-        data.extend(bytes(cpu, packet.addr, wanted)?);
+        match cpu.buffer() {
+            Some(buffer) => data.extend_from_slice(&buffer.bytes()[..wanted as usize]),
+            None => data.extend(bytes(cpu, packet.addr, wanted)?),
+        }
     }
     let index = flags & INDEX_MASK;
     let index = if index == INDEX_MASK { cpu.number() } else { index as u32 };

@@ -10,7 +10,7 @@ pub(crate) fn needs(id: u32) -> &'static str {
 }
 
 const KERNEL: &str = "the kernel's structures";
-const PACKET: &str = "a packet of the kernel (`struct sk_buff` or `struct xdp_buff`)";
+const PACKET: &str = "a packet of the kernel (`struct sk_buff`)";
 const SOCKET: &str = "a socket of the kernel";
 const NETWORK: &str = "the kernel's network stack";
 const CGROUP: &str = "the kernel's control groups";

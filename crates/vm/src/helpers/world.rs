@@ -20,6 +20,7 @@ pub(super) const FAMILY: Family = &[
     (helpers::GET_CURRENT_PID_TGID, |cpu, _| Ok(cpu.task().map_or(error(Errno::INVAL), |task| task.pid_tgid()))),
     (helpers::GET_CURRENT_UID_GID, |cpu, _| Ok(cpu.task().map_or(error(Errno::INVAL), |task| task.uid_gid()))),
     (helpers::GET_CURRENT_COMM, comm),
+    (helpers::GET_NS_CURRENT_PID_TGID, ns_pid_tgid),
     (helpers::GET_CURRENT_TASK, |cpu, _| Ok(cpu.task().map_or(0, |task| task.address()))),
     (helpers::GET_ATTACH_COOKIE, |cpu, _| Ok(cpu.event().cookie)),
     (helpers::GET_FUNC_IP, |cpu, _| Ok(cpu.event().func_ip)),
@@ -54,6 +55,17 @@ fn random(cpu: &mut Cpu, _: [u64; 5]) -> Result<u64, Stop> {
     mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     Ok((mixed ^ mixed >> 31) >> 32)
+}
+
+/// A task's numbers are those of the namespace that this process is in, whose file the program names. (`struct bpf_pidns_info`: thread, group.)
+fn ns_pid_tgid(cpu: &mut Cpu, [_, _, to, len, _]: [u64; 5]) -> Result<u64, Stop> {
+    let len = u64::from(len as u32);
+    pay(cpu, len)?;
+    cpu.space().zero(to, len)?;
+    let Some(task) = cpu.task().filter(|_| len == 8) else { return Ok(error(Errno::INVAL)) };
+    let both = task.pid_tgid();
+    cpu.space().write(to, &both.to_ne_bytes())?;
+    Ok(0)
 }
 
 /// The kernel's `TASK_COMM_LEN`.

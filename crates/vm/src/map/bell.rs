@@ -1,34 +1,67 @@
 //! What wakes readers of records: one bell for all buffers of a machine.
 //!
 //! It is a count of strokes. A reader looks at the count, then at the buffers, and if they are empty waits until the count is another
-//! one; so no stroke is lost between looking and waiting.
+//! one; so no stroke is lost between looking and waiting. Who waits in another way, for a descriptor, listens.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+/// What is called at each stroke, by the thread that rings. It must be short, and not ring itself.
+pub type Listener = dyn Fn() + Send + Sync;
+
 /// A count that can be waited for.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Bell {
-    strokes: Mutex<u64>,
+    state: Mutex<State>,
     rung: Condvar,
 }
 
+#[derive(Default)]
+struct State {
+    strokes: u64,
+    listeners: Vec<Weak<Listener>>,
+}
+
 impl Bell {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How often it was rung.
     pub fn strokes(&self) -> u64 {
-        *self.strokes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lock().strokes
     }
 
     /// Wakes who waits.
     pub fn ring(&self) {
-        *self.strokes.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        let mut state = self.lock();
+        state.strokes += 1;
+        for listener in &state.listeners {
+            if let Some(listener) = listener.upgrade() {
+                listener();
+            }
+        }
+        drop(state);
         self.rung.notify_all();
+    }
+
+    /// Calls `listener` at each stroke from now on, as long as somebody else holds it.
+    pub fn listen(&self, listener: &Arc<Listener>) {
+        let mut state = self.lock();
+        state.listeners.retain(|old| old.strong_count() != 0);
+        state.listeners.push(Arc::downgrade(listener));
     }
 
     /// Waits until it was rung more than `seen` times, at most for `timeout`; how often it was then.
     pub fn wait(&self, seen: u64, timeout: Duration) -> u64 {
-        let strokes = self.strokes.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.rung.wait_timeout_while(strokes, timeout, |strokes| *strokes == seen);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
+        let waited = self.rung.wait_timeout_while(self.lock(), timeout, |state| state.strokes == seen);
+        waited.unwrap_or_else(PoisonError::into_inner).0.strokes
+    }
+}
+
+impl fmt::Debug for Bell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bell").field("strokes", &self.strokes()).finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! Names of system calls by number.
+//! Names and numbers of system calls.
 
 /// Runs of numbers without a gap: the first one, and the names from there on.
 type Runs = &'static [(u64, &'static str)];
@@ -54,7 +54,7 @@ const RUNS: Runs = &[
          open_by_handle_at clock_adjtime syncfs sendmmsg setns getcpu process_vm_readv process_vm_writev kcmp \
          finit_module sched_setattr sched_getattr renameat2 seccomp getrandom memfd_create kexec_file_load \
          bpf execveat userfaultfd membarrier mlock2 copy_file_range preadv2 pwritev2 pkey_mprotect pkey_alloc \
-         pkey_free statx io_pgetevents rseq",
+         pkey_free statx io_pgetevents rseq uretprobe uprobe",
     ),
     SHARED,
 ];
@@ -101,10 +101,31 @@ const RUNS: Runs = &[
     SHARED,
 ];
 
+/// The calls whose tracepoints have another name: that of the function in the kernel (`SYSCALL_DEFINE`), where it was given a new one
+/// beside an old call.
+const TRACEPOINTS: &[(&str, &str)] = &[
+    ("fstat", "newfstat"),
+    ("lstat", "newlstat"),
+    ("sendfile", "sendfile64"),
+    ("stat", "newstat"),
+    ("umount2", "umount"),
+    ("uname", "newuname"),
+];
+
 /// The name of system call `number`; `None` when this build knows none.
-pub(super) fn name(number: u64) -> Option<&'static str> {
+pub fn name(number: u64) -> Option<&'static str> {
     let (first, names) = RUNS.iter().rev().find(|(first, _)| *first <= number)?;
     names.split(' ').nth(usize::try_from(number - first).ok()?)
+}
+
+/// All system calls that this build knows, with their numbers.
+pub fn all() -> impl Iterator<Item = (u32, &'static str)> {
+    RUNS.iter().flat_map(|(first, names)| (*first as u32..).zip(names.split_whitespace()))
+}
+
+/// What `sys_enter_` and `sys_exit_` are followed by in the name of a system call's tracepoints.
+pub fn tracepoint(name: &str) -> &str {
+    TRACEPOINTS.iter().find(|(call, _)| *call == name).map_or(name, |(_, tracepoint)| tracepoint)
 }
 
 #[cfg(test)]
@@ -117,5 +138,18 @@ mod tests {
         assert_eq!((name(read), name(openat)), (Some("read"), Some("openat")));
         assert_eq!((name(435), name(469)), (Some("clone3"), Some("file_setattr")));
         assert_eq!((name(470), name(400), name(u64::MAX)), (None, None, None));
+        for (number, call) in all() {
+            assert_eq!(name(number.into()), Some(call));
+        }
+        assert!(all().count() > 300);
+    }
+
+    /// The kernel is asked: each of its system call tracepoints belongs to a call here.
+    #[test]
+    fn tracepoints_are_named_as_the_kernel_does() {
+        let Ok(events) = crate::tracefs::Tracefs::open().and_then(|tracefs| tracefs.events("syscalls")) else { return };
+        let ours: Vec<String> = all().map(|(_, call)| format!("sys_enter_{}", tracepoint(call))).collect();
+        let missing: Vec<_> = events.iter().filter(|e| e.starts_with("sys_enter_") && !ours.contains(e)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
     }
 }

@@ -1,0 +1,401 @@
+//! Programs without any right: a user whom nothing is allowed, packets of files, and given input.
+
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::needs::Need::{Root, Tracepoint};
+use crate::support::programs::{both, corpus};
+use crate::support::skep::{self, Outcome};
+use crate::support::{example, needs};
+
+/// A folder that everybody may use, with skep in it: folders of root's are closed to others.
+struct Open {
+    dir: PathBuf,
+}
+
+impl Open {
+    fn new(name: &str) -> Open {
+        let dir = std::env::temp_dir().join(format!("skep-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).expect("there is a place for files");
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o777)).expect("it is ours");
+        std::fs::copy(env!("CARGO_BIN_EXE_skep"), dir.join("skep")).expect("skep can be copied");
+        Open { dir }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// A copy of a file that everybody may read.
+    fn copy(&self, file: &Path) -> PathBuf {
+        let to = self.file(&file.file_name().expect("a file").to_string_lossy());
+        std::fs::copy(file, &to).expect("the file can be copied");
+        to
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let to = self.file(name);
+        std::fs::write(&to, bytes).expect("the file can be written");
+        to
+    }
+
+    /// `skep run ARGS` as a user whom nothing is allowed; as ourselves where we are nobody special.
+    fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Outcome {
+        let mut command = Command::new(self.file("skep"));
+        command
+            .arg("run")
+            .args(args)
+            .env("HOME", "/nonexistent")
+            .env("XDG_CACHE_HOME", self.file("cache"))
+            .env("TZ", "UTC");
+        if rustix::process::geteuid().is_root() {
+            command.uid(65534).gid(65534);
+        }
+        skep::finish(&mut command)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn ipv4(protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let len = (20 + payload.len() as u16).to_be_bytes();
+    let ethernet = [0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 1, 8, 0];
+    let header = [0x45, 0, len[0], len[1], 0, 1, 0, 0, 64, protocol, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+    [ethernet.as_slice(), &header, payload].concat()
+}
+
+/// A SYN to a port, 74 bytes long as that of Linux, of a ping.
+fn syn(port: u16) -> Vec<u8> {
+    let mut segment = vec![0; 40];
+    segment[2..4].copy_from_slice(&port.to_be_bytes());
+    (segment[12], segment[13]) = (0xa0, 2);
+    ipv4(6, &segment)
+}
+
+fn ping() -> Vec<u8> {
+    ipv4(1, &[[8, 0].as_slice(), &[0; 62]].concat())
+}
+
+/// A file of packets, with microseconds.
+fn pcap(packets: &[Vec<u8>]) -> Vec<u8> {
+    let mut file = Vec::new();
+    for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65535, 1] {
+        file.extend(word.to_le_bytes());
+    }
+    for (at, packet) in (0u32..).zip(packets) {
+        let len = packet.len() as u32;
+        for word in [1_700_000_000, at, len, len] {
+            file.extend(word.to_le_bytes());
+        }
+        file.extend(packet);
+    }
+    file
+}
+
+/// The frames of a file that skep has written.
+fn frames(file: &[u8]) -> Vec<Vec<u8>> {
+    let word = |at: usize| u32::from_ne_bytes(file[at..at + 4].try_into().expect("four bytes"));
+    assert_eq!((word(0), word(20)), (0xa1b2_3c4d, 1), "nanoseconds, Ethernet");
+    let (mut at, mut found) = (24, Vec::new());
+    while at < file.len() {
+        let len = word(at + 8) as usize;
+        found.push(file[at + 16..at + 16 + len].to_vec());
+        at += 16 + len;
+    }
+    found
+}
+
+#[test]
+fn pings_of_a_file_are_dropped_and_tcp_passes() {
+    let open = Open::new("pings");
+    let packets = open.write("in.pcap", &pcap(&[ping(), syn(80), ping(), syn(8080)]));
+    for program in both("xdp_drop_icmp", "04-xdp-drop-icmp/xdp") {
+        let (program, out) = (open.copy(&program), open.file("out.pcap"));
+        let args: [&OsStr; 6] = [
+            program.as_ref(),
+            "--engine=user".as_ref(),
+            "--pcap".as_ref(),
+            packets.as_ref(),
+            "--pcap-out".as_ref(),
+            out.as_ref(),
+        ];
+        let outcome = open.run(&args);
+        assert!(outcome.status.success(), "{}", outcome.stderr);
+        let rows: Vec<&str> = outcome.stdout.lines().filter(|line| line.contains("Drop ICMP packets")).collect();
+        assert_eq!(rows.len(), 2, "{}", outcome.stdout);
+        let passed = outcome.stdout.lines().filter(|line| line.ends_with("output:Packet size is 74, protocol is 6"));
+        assert_eq!(passed.count(), 2, "{}", outcome.stdout);
+        assert!(outcome.stderr.contains("(xdp): 2 DROP, 2 PASS\n"), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains("4 packets, 344 bytes, 2 written, "), "{}", outcome.stderr);
+        assert_eq!(outcome.counts().1, 0, "{}", outcome.stderr);
+        let written = std::fs::read(&out).expect("it was written");
+        assert_eq!(frames(&written), [syn(80), syn(8080)]);
+    }
+}
+
+#[test]
+fn packets_of_a_file_are_counted_in_a_global() {
+    let open = Open::new("counter");
+    let packets = open.write("in.pcap", &pcap(&vec![syn(80); 40]));
+    for program in both("xdp_counter", "10-xdp-counter/hello") {
+        let program = open.copy(&program);
+        let args: [&OsStr; 6] = [
+            program.as_ref(),
+            "--engine=user".as_ref(),
+            "--pcap".as_ref(),
+            packets.as_ref(),
+            "--maps".as_ref(),
+            "exit".as_ref(),
+        ];
+        let outcome = open.run(&args);
+        assert!(outcome.status.success(), "{}", outcome.stderr);
+        let said: Vec<String> = (0..40).map(|number| format!("Hello World {number}")).collect();
+        let found: Vec<&str> =
+            outcome.stdout.lines().filter_map(|line| line.find("Hello").map(|at| &line[at..])).collect();
+        assert_eq!(found, said);
+        // The global is there at the end.
+        assert!(
+            outcome.stdout.lines().any(|line| line.contains("counter") && line.contains("40")),
+            "{}",
+            outcome.stdout
+        );
+    }
+}
+
+#[test]
+fn a_tc_program_lets_through_what_it_lets_through() {
+    let open = Open::new("tc");
+    let packets = open.write("in.pcap", &pcap(&[syn(80), syn(8080), ping()]));
+    let (program, out) = (open.copy(&example("traffic_controller")), open.file("out.pcap"));
+    let args: [&OsStr; 5] =
+        [program.as_ref(), "--pcap".as_ref(), packets.as_ref(), "--pcap-out".as_ref(), out.as_ref()];
+    let outcome = open.run(&args);
+    assert!(outcome.status.success(), "{}", outcome.stderr);
+    assert!(outcome.stderr.starts_with("engine: user, since packets come from a file\n"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("1 SHOT"), "{}", outcome.stderr);
+    assert_eq!(frames(&std::fs::read(&out).expect("it was written")), [syn(8080), ping()]);
+}
+
+#[test]
+fn files_of_packets_that_are_wrong_say_where() {
+    let open = Open::new("wrong");
+    let whole = pcap(&[syn(80), syn(81)]);
+    let program = open.copy(&corpus("clang19-el", "xdp"));
+    let said = |file: &Path, more: &[&str]| {
+        let mut args: Vec<&OsStr> =
+            vec![program.as_ref(), "--prog=drop_icmp".as_ref(), "--pcap".as_ref(), file.as_ref()];
+        args.extend(more.iter().map(OsStr::new));
+        let outcome = open.run(&args);
+        assert_eq!(outcome.status.code(), Some(1), "{}", outcome.stderr);
+        outcome.stderr
+    };
+    let cut = open.write("cut.pcap", &whole[..whole.len() - 5]);
+    let text = said(&cut, &[]);
+    assert!(text.contains("cut.pcap`: behind packet 1, at byte 130: the file ends in a packet's bytes"), "{text}");
+    // What came before had its verdict.
+    assert!(text.contains("`drop_icmp` (xdp): 1 PASS"), "{text}");
+    let text = said(&open.write("no.pcap", b"#!/bin/sh"), &[]);
+    assert!(text.contains("no.pcap`: this is no file of packets"), "{text}");
+    let text = said(&open.file("missing.pcap"), &[]);
+    assert!(text.contains("missing.pcap`: No such file or directory"), "{text}");
+    let text = said(&cut, &["--engine=kernel"]);
+    assert!(text.contains("the kernel takes packets from interfaces, not from files"), "{text}");
+}
+
+#[test]
+fn a_program_runs_on_given_input_the_same_on_both_engines() {
+    let open = Open::new("vectors");
+    let object = open.copy(&corpus("clang19-el", "xdp"));
+    let packet = open.write("packet", &ping());
+    let hex: String = syn(80).iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut engines = vec!["user"];
+    if needs(&[Root]) {
+        engines.push("kernel");
+    }
+    for (data, retval) in [(packet.to_string_lossy().into_owned(), 1), (hex, 2)] {
+        let answers: Vec<serde_json::Value> = engines
+            .iter()
+            .map(|engine| {
+                let args = ["--program", "drop_icmp", "--data", &data, "--repeat", "10", "--json", "--engine", engine];
+                let mut all: Vec<&OsStr> = vec![object.as_ref()];
+                all.extend(args.iter().map(OsStr::new));
+                let outcome = if *engine == "user" {
+                    open.run(&all)
+                } else {
+                    all.insert(0, "run".as_ref());
+                    skep::call(&all)
+                };
+                assert!(outcome.status.success(), "{}", outcome.stderr);
+                let mut answer: serde_json::Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+                assert!(answer["duration"].is_u64(), "{answer}");
+                answer["duration"] = 0.into();
+                answer
+            })
+            .collect();
+        assert_eq!(answers[0]["retval"], retval, "{}", answers[0]);
+        assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+    }
+    let outcome = open.run(&[object.as_os_str(), "--program=drop_icmp".as_ref(), "--data=00".as_ref()]);
+    assert_eq!(outcome.status.code(), Some(1));
+    assert!(
+        outcome.stderr.contains("the packet has 1 bytes, and an Ethernet header alone has 14"),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
+fn what_needs_the_kernel_is_refused_with_what_comes_nearest() {
+    let open = Open::new("refused");
+    let said = |object: &str, more: &str| {
+        let object = open.copy(&corpus("clang19-el", object));
+        let outcome = open.run(&[object.as_os_str(), "--engine=user".as_ref(), more.as_ref()]);
+        assert_eq!(outcome.status.code(), Some(1), "{}", outcome.stderr);
+        outcome.stderr
+    };
+    let text = said("kprobe", "--maps=auto");
+    assert!(text.contains("functions of the kernel are not seen in user space"), "{text}");
+    assert!(text.contains("= help: what comes nearest is a tracepoint"), "{text}");
+    let text = said("xdp", "--prog=drop_icmp");
+    assert!(text.contains("packets come from a file in user space, and none was given"), "{text}");
+    assert!(text.contains("--pcap FILE"), "{text}");
+    let text = said("struct_ops", "--maps=auto");
+    assert!(text.contains("need a structure of the kernel that calls them"), "{text}");
+}
+
+/// The columns of the rows with `marker`, without the times and the ids that differ from run to run.
+fn columns(outcome: &Outcome, marker: &str) -> Vec<Vec<String>> {
+    let rows = outcome.stdout.lines().filter(|line| line.contains(marker));
+    let is_id = |word: &str| word.len() > 2 && word.bytes().all(|byte| byte.is_ascii_digit());
+    rows.map(|row| row.split_whitespace().skip(1).filter(|word| !is_id(word)).map(str::to_owned).collect()).collect()
+}
+
+/// S15, S16: rows of the user-space engine are those of the kernel.
+#[test]
+fn execs_of_a_command_are_seen_without_rights() {
+    let open = Open::new("execs");
+    let kernel = needs(&[Root, Tracepoint("syscalls/sys_enter_execve")]);
+    for name in ["execsnoop", "execsnoop_ppid"] {
+        // The headers of the examples lie beside them.
+        for header in ["exec_args.h"] {
+            let from = example(name).with_file_name(header);
+            if from.is_file() {
+                open.copy(&from);
+            }
+        }
+        let program = open.copy(&example(name));
+        let marker = format!("marker-{name}-{}", std::process::id());
+        let command = format!("/bin/sh -c '/bin/sh -c \"exit 3\" {marker} two; /nonexistent-{marker}; exit 4'");
+        let args: [&OsStr; 4] = [program.as_ref(), "--engine=user".as_ref(), "-c".as_ref(), command.as_ref()];
+        let outcome = open.run(&args);
+        assert!(outcome.status.success(), "{}", outcome.stderr);
+        assert!(outcome.summary().ends_with("; the command ended with exit status: 4"), "{}", outcome.stderr);
+        let seen = columns(&outcome, &marker);
+        let found = |words: &[&str]| seen.iter().any(|row| words.iter().all(|word| row.iter().any(|it| it == word)));
+        assert!(found(&["sh", "0", "/bin/sh", "two"]), "{}", outcome.stdout);
+        assert!(found(&["-ENOENT"]), "{}", outcome.stdout);
+        if name == "execsnoop_ppid" {
+            let child = outcome.stdout.lines().find(|line| line.contains("two") && !line.contains("exit 4"));
+            let words: Vec<&str> = child.expect("the inner shell").split_whitespace().collect();
+            // PID, PPID and who that is: the outer shell.
+            assert!(words[2] != words[3] && words[3] != "0" && words[4] == "sh", "{words:?}");
+        }
+        if kernel {
+            let args: [&OsStr; 5] =
+                ["run".as_ref(), program.as_ref(), "--engine=kernel".as_ref(), "-c".as_ref(), command.as_ref()];
+            let outcome = skep::call(&args);
+            assert!(outcome.status.success(), "{}", outcome.stderr);
+            assert_eq!(columns(&outcome, &marker), seen, "{}", outcome.stdout);
+        }
+    }
+}
+
+/// S1, S9, S14: printed text, of all that the command starts.
+#[test]
+fn calls_of_a_command_are_seen_without_rights() {
+    let open = Open::new("calls");
+    let texts = |name: &str, command: &str| {
+        let program = open.copy(&example(name));
+        let args: [&OsStr; 4] = [program.as_ref(), "--engine=user".as_ref(), "-c".as_ref(), command.as_ref()];
+        let outcome = open.run(&args);
+        assert!(outcome.status.success(), "{}", outcome.stderr);
+        assert_eq!(outcome.counts().1, 0, "{}", outcome.stderr);
+        outcome.stdout
+    };
+    let said = texts("minimal", "/bin/sh -c 'echo one; echo two'");
+    let triggered: Vec<&str> =
+        said.lines().filter_map(|line| line.split_once("BPF triggered from PID ")).map(|it| it.1).collect();
+    assert_eq!(triggered.len(), 2, "{said}");
+    assert_eq!(triggered[0], triggered[1], "{said}");
+    // What the command itself says comes through as ever.
+    assert!(said.lines().any(|line| line == "one") && said.lines().any(|line| line == "two"), "{said}");
+    let said = texts("execve_args", "/bin/sh -c '/bin/sh -c true'");
+    assert_eq!(said.lines().filter(|line| line.contains("execve /bin/sh")).count(), 2, "{said}");
+    let said = texts("hello", "/bin/sh -c '/bin/sh -c true'");
+    assert_eq!(said.lines().filter(|line| line.ends_with("]: /bin/sh")).count(), 2, "{said}");
+    assert_eq!(said.lines().filter(|line| line.ends_with("]: return: 0")).count(), 2, "{said}");
+}
+
+/// A process that runs already, and what is said when none is named.
+#[test]
+fn a_running_process_is_seen_without_rights() {
+    let open = Open::new("running");
+    let program = open.copy(&example("minimal"));
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "while :; do echo x; sleep 0.05; done"]).stdout(std::process::Stdio::null());
+    if rustix::process::geteuid().is_root() {
+        shell.uid(65534).gid(65534);
+    }
+    let mut shell = shell.spawn().expect("there is a shell");
+    let pid = shell.id().to_string();
+    let args: [&OsStr; 7] = [
+        program.as_ref(),
+        "--engine=user".as_ref(),
+        "-p".as_ref(),
+        pid.as_ref(),
+        "-n".as_ref(),
+        "3".as_ref(),
+        "--duration=30s".as_ref(),
+    ];
+    let outcome = open.run(&args);
+    assert!(outcome.status.success() || outcome.stderr.contains("ptrace_scope"), "{}", outcome.stderr);
+    if outcome.status.success() {
+        assert_eq!(outcome.counts(), (3, 0), "{}", outcome.stderr);
+        assert!(outcome.stdout.lines().all(|line| line.ends_with(&format!("from PID {pid}."))), "{}", outcome.stdout);
+        // It goes on as if nobody had looked.
+        assert!(shell.try_wait().expect("our child").is_none());
+    } else {
+        println!("skipped: needs ptrace of processes of one's own");
+    }
+    shell.kill().expect("our child");
+    shell.wait().expect("our child");
+    let outcome = open.run(&[program.as_os_str(), "--engine=user".as_ref()]);
+    assert_eq!(outcome.status.code(), Some(1));
+    assert!(outcome.stderr.contains("start one with `-c COMMAND`, or name one with `-p PID`"), "{}", outcome.stderr);
+}
+
+/// Nothing is said of an engine: the one that may.
+#[test]
+fn without_rights_the_machine_in_user_space_is_taken_and_named() {
+    if !needs(&[Root]) {
+        return;
+    }
+    let open = Open::new("auto");
+    let program = open.copy(&example("minimal"));
+    let outcome = open.run(&[program.as_os_str(), "-c".as_ref(), "/bin/sh -c 'echo x'".as_ref()]);
+    assert!(outcome.status.success(), "{}", outcome.stderr);
+    let first = outcome.stderr.lines().next().unwrap_or_default();
+    assert!(
+        first.starts_with("engine: user, since the kernel gives no right to load programs of type tracepoint"),
+        "{first}"
+    );
+    assert_eq!(outcome.counts(), (1, 0), "{}", outcome.stderr);
+}

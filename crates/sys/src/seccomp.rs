@@ -1,0 +1,179 @@
+//! Seccomp filters that show chosen system calls to a tracer (seccomp(2), `SECCOMP_RET_TRACE`).
+//!
+//! A filter is a program of classic BPF that the kernel asks at each system call. Ours looks at two numbers only, the table of the
+//! call (`arch`) and its number, so the kernel (5.11 and later) finds out once which calls are always let through and keeps
+//! them in a bitmap: those cost next to nothing. The others are found by halving the sorted list.
+//!
+//! A task keeps its filters for ever, and so do those that it makes. Without a tracer a call that a filter wants traced fails
+//! with `ENOSYS`: whoever installs one has to see to it that there is always a tracer.
+//!
+//! Sources: seccomp(2), `Documentation/userspace-api/seccomp_filter.rst` of 6.18.
+#![expect(unsafe_code, reason = "seccomp(2)")]
+
+use std::io;
+
+use crate::ptrace::NATIVE_ARCH;
+
+const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const JUMP_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const JUMP_GREATER_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+/// Offsets in `struct seccomp_data`.
+const NR_OFF: u32 = 0;
+const ARCH_OFF: u32 = 4;
+
+/// Most instructions that a filter may have (`BPF_MAXINSNS`).
+const MAX_INSNS: usize = 4096;
+
+/// A filter, ready to be installed.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    code: Vec<libc::sock_filter>,
+}
+
+/// Room for a filter that is not known yet: made before a fork, filled after it.
+#[derive(Debug)]
+pub struct Room {
+    code: Vec<libc::sock_filter>,
+}
+
+impl Room {
+    /// For the longest filter.
+    pub fn new() -> Room {
+        Room { code: vec![insn(0, 0); MAX_INSNS] }
+    }
+
+    /// Reads what [`Filter::bytes`] gave and puts the filter on the calling thread, for ever. Makes few system calls and allocates nothing,
+    /// so it may run between fork and exec.
+    ///
+    /// A process without `CAP_SYS_ADMIN` has to give up gaining rights by exec first (`PR_SET_NO_NEW_PRIVS`); that is done
+    /// only then, because set-user-id programs behave differently after it.
+    ///
+    /// # Errors
+    ///
+    /// What `read` fails with, `InvalidData` for bytes that are no filter, `EINVAL` for a kernel without `CONFIG_SECCOMP_FILTER`.
+    pub fn install(&mut self, mut read: impl FnMut(&mut [u8]) -> io::Result<()>) -> io::Result<()> {
+        let mut count = [0; 4];
+        read(&mut count)?;
+        let count = u32::from_ne_bytes(count) as usize;
+        let Some(code) = self.code.get_mut(..count) else { return Err(io::ErrorKind::InvalidData.into()) };
+        for insn in &mut *code {
+            let mut bytes = [0; 8];
+            read(&mut bytes)?;
+            let [c0, c1, jt, jf, k0, k1, k2, k3] = bytes;
+            let (code, k) = (u16::from_ne_bytes([c0, c1]), u32::from_ne_bytes([k0, k1, k2, k3]));
+            *insn = libc::sock_filter { code, jt, jf, k };
+        }
+        if set(code).is_ok() {
+            return Ok(());
+        }
+        // SAFETY: prctl(2) with numbers only.
+        if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        set(code)
+    }
+}
+
+impl Default for Room {
+    fn default() -> Room {
+        Room::new()
+    }
+}
+
+fn set(code: &[libc::sock_filter]) -> io::Result<()> {
+    let program = libc::sock_fprog { len: code.len() as u16, filter: code.as_ptr().cast_mut() };
+    let at = std::ptr::from_ref(&program);
+    // SAFETY: `program` describes `code`, which the kernel copies.
+    match unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, at) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn insn(code: u16, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code, jt: 0, jf: 0, k }
+}
+
+impl Filter {
+    /// A filter that shows the calls with these numbers, of this machine's own table, to the tracer, and lets all others through.
+    pub fn tracing(calls: &[u32]) -> Filter {
+        let mut calls = calls.to_vec();
+        calls.sort_unstable();
+        calls.dedup();
+        let allow = insn(RETURN, libc::SECCOMP_RET_ALLOW);
+        // A foreign table: over the jump, which is one more instruction.
+        let mut code = vec![insn(LOAD_WORD, ARCH_OFF), insn(JUMP_EQUAL, NATIVE_ARCH), allow, insn(LOAD_WORD, NR_OFF)];
+        code[1].jt = 1;
+        halve(&mut code, &calls);
+        Filter { code }
+    }
+
+    /// The filter as bytes for [`Room::install`].
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = (self.code.len() as u32).to_ne_bytes().to_vec();
+        for insn in &self.code {
+            bytes.extend(insn.code.to_ne_bytes());
+            bytes.extend([insn.jt, insn.jf]);
+            bytes.extend(insn.k.to_ne_bytes());
+        }
+        bytes
+    }
+}
+
+/// Code that returns "trace" when the loaded number is one of `calls`, else "allow".
+fn halve(code: &mut Vec<libc::sock_filter>, calls: &[u32]) {
+    match calls {
+        [] => code.push(insn(RETURN, libc::SECCOMP_RET_ALLOW)),
+        [call] => {
+            let mut equal = insn(JUMP_EQUAL, *call);
+            equal.jf = 1;
+            code.extend([equal, insn(RETURN, libc::SECCOMP_RET_TRACE), insn(RETURN, libc::SECCOMP_RET_ALLOW)]);
+        }
+        _ => {
+            let (low, high) = calls.split_at(calls.len() / 2);
+            // A conditional jump reaches 255 instructions, an unconditional one everything.
+            let at = code.len();
+            let mut far = insn(JUMP_GREATER_EQUAL, high[0]);
+            far.jf = 1;
+            code.extend([far, insn((libc::BPF_JMP | libc::BPF_JA) as u16, 0)]);
+            halve(code, low);
+            code[at + 1].k = (code.len() - at - 2) as u32;
+            halve(code, high);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a filter as the kernel would.
+    fn run(filter: &Filter, arch: u32, nr: u32) -> u32 {
+        let mut pc = 0;
+        let mut a = 0;
+        loop {
+            let insn = &filter.code[pc];
+            pc += 1;
+            match insn.code {
+                LOAD_WORD => a = if insn.k == ARCH_OFF { arch } else { nr },
+                RETURN => return insn.k,
+                JUMP_EQUAL => pc += usize::from(if a == insn.k { insn.jt } else { insn.jf }),
+                JUMP_GREATER_EQUAL => pc += usize::from(if a >= insn.k { insn.jt } else { insn.jf }),
+                _ => pc += insn.k as usize,
+            }
+        }
+    }
+
+    #[test]
+    fn chosen_calls_are_traced_and_no_others() {
+        for calls in [vec![], vec![1], vec![59, 1, 0], (0..500).filter(|nr| nr % 3 != 1).collect::<Vec<u32>>()] {
+            let filter = Filter::tracing(&calls);
+            for nr in (0..600).chain([0x4000_0001, u32::MAX]) {
+                let want = if calls.contains(&nr) { libc::SECCOMP_RET_TRACE } else { libc::SECCOMP_RET_ALLOW };
+                assert_eq!(run(&filter, NATIVE_ARCH, nr), want, "{nr} of {calls:?}");
+                assert_eq!(run(&filter, 0x4000_0003, nr), libc::SECCOMP_RET_ALLOW);
+            }
+        }
+    }
+}

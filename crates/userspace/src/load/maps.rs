@@ -1,0 +1,100 @@
+//! Making the maps of an object.
+
+use std::sync::Arc;
+
+use skep_engine::{Error, ErrorKind};
+use skep_spec::map::{DataKind, MapContents, MapOrigin};
+use skep_spec::{Map as Declared, MapType};
+use skep_sys::page_size;
+use skep_vm::{Machine, Map, MapKind, MapSpec};
+
+use crate::map::failed;
+
+/// Makes a map and fills it; `contents` are what only the target could tell.
+pub(super) fn make(machine: &Machine, declared: &Declared, contents: Option<&[u8]>) -> Result<Arc<Map>, Error> {
+    let spec = shape(machine, declared)?;
+    let what = |verb: &str| format!("cannot {verb} map `{}`", declared.name);
+    let map = machine.create_map(&spec).map_err(|error| {
+        let failed = failed(&what("create"), error);
+        if spec.max_entries == 0 { failed.with_hint("its `max_entries` is 0: give it a size") } else { failed }
+    })?;
+    let data = match (contents, &declared.contents) {
+        (Some(data), _) => data,
+        (None, MapContents::Data(data)) => data,
+        _ => return Ok(map),
+    };
+    // A map is zero as it is made.
+    if data.iter().any(|&byte| byte != 0) {
+        let mut value = data.to_vec();
+        value.resize(spec.value_size as usize, 0);
+        map.update(&0u32.to_ne_bytes(), &value, 0).map_err(|error| failed(&what("fill"), error))?;
+    }
+    let constant = matches!(&declared.origin, MapOrigin::Kconfig)
+        || matches!(&declared.origin, MapOrigin::Data(section) if section.kind == DataKind::Rodata);
+    if constant {
+        map.freeze();
+    }
+    Ok(map)
+}
+
+/// What a map is in this machine: sizes that a Spec leaves open are settled as libbpf settles them.
+fn shape(machine: &Machine, map: &Declared) -> Result<MapSpec, Error> {
+    let kind = MapKind::from_number(map.map_type.0).ok_or_else(|| {
+        Error::new(format!(
+            "map `{}` is of type {}, which is not to be had in user space: it needs {}",
+            map.name,
+            map.map_type,
+            needs(map.map_type)
+        ))
+        .with_kind(ErrorKind::Unsupported)
+    })?;
+    let mut spec = MapSpec {
+        name: map.name.clone(),
+        kind,
+        key_size: map.key_size,
+        value_size: map.value_size,
+        max_entries: map.max_entries,
+        flags: map.flags,
+        extra: map.map_extra,
+        inner: match &map.inner {
+            Some(inner) => Some(Box::new(shape(machine, inner)?)),
+            None => None,
+        },
+    };
+    match kind {
+        MapKind::PerfEventArray => {
+            // A value type here describes events, not elements.
+            (spec.key_size, spec.value_size) = (4, 4);
+            if spec.max_entries == 0 {
+                spec.max_entries = machine.cpus();
+            }
+        }
+        MapKind::CpuMap if spec.max_entries == 0 => spec.max_entries = machine.cpus(),
+        MapKind::Ringbuf => {
+            (spec.key_size, spec.value_size) = (0, 0);
+            let page = page_size() as u64;
+            let pages = u64::from(spec.max_entries).div_ceil(page);
+            let size = if pages == 0 { 0 } else { pages.next_power_of_two() * page };
+            spec.max_entries = u32::try_from(size).unwrap_or(spec.max_entries);
+        }
+        _ => {}
+    }
+    Ok(spec)
+}
+
+fn needs(of: MapType) -> &'static str {
+    match of {
+        MapType::STACK_TRACE => "a walk over the stack of the traced task",
+        MapType::CGROUP_ARRAY | MapType::CGROUP_STORAGE | MapType::PERCPU_CGROUP_STORAGE | MapType::CGRP_STORAGE => {
+            "the kernel's control groups"
+        }
+        MapType::SOCKMAP | MapType::SOCKHASH | MapType::REUSEPORT_SOCKARRAY | MapType::SK_STORAGE => {
+            "sockets of the kernel"
+        }
+        MapType::TASK_STORAGE | MapType::INODE_STORAGE => "storage that the kernel ties to its objects",
+        MapType::STRUCT_OPS => "a structure of the kernel that calls programs",
+        MapType::USER_RINGBUF => "a buffer that user space writes",
+        MapType::ARENA => "memory that the kernel shares with this process",
+        _ => "the kernel",
+    }
+}

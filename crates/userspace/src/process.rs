@@ -1,0 +1,132 @@
+//! Events of processes, without privileges over the kernel: what a tracer sees of a command that it starts, or of a process that it
+//! may trace.
+//!
+//! # How
+//!
+//! Two ways exist to stop a task at system calls, and both are used:
+//!
+//! - A command of our own gets a *filter* between fork and exec ([`skep_sys::seccomp`]): only the calls that somebody wants
+//!   stop, all others run at full speed. A wanted call costs one stop, or two if its end is wanted too.
+//! - A process that runs already ([`Tracer::join`]) is stopped at *every* system call (`PTRACE_SYSCALL`), twice. A filter could be
+//!   put into it as well, but never taken out again: it would fail its calls with `ENOSYS` from the moment that we are gone.
+//!
+//! Births, execs, ends and signals are stops that ptrace reports in either case.
+//!
+//! # What the target may notice
+//!
+//! - A tracer: `TracerPid` in `/proc/self/status`, and it cannot be traced by anybody else.
+//! - Without `CAP_SYS_ADMIN`, a filtered command cannot gain rights by exec (`no_new_privs`): `sudo` and `ping` with the set-user-id bit do
+//!   not get them. The same holds for every traced process, filter or not, unless the tracer is root.
+//! - Time: some microseconds for each stop.
+//!
+//! Whatever becomes of us, the target lives on. Tasks without a filter are simply set free by the kernel. Those with one need a tracer
+//! to the end of their lives, since without one a wanted call fails with `ENOSYS`. So the process that traces should not be the one that people
+//! see and kill ([`skep_sys::front`]), and when its work is over it lets the calls of tasks that still live pass
+//! ([`Tracer::stay`]). If it is killed all the same, a small process that was started before them asks for its tracees
+//! ([`skep_sys::undo`]): a call that starts in the instants between fails, and where Yama lets nobody but ancestors trace
+//! (`ptrace_scope` above 0) the process cannot help.
+//!
+//! Programs of another architecture (a 32-bit program on a 64-bit kernel) run, but their system calls are not seen: their numbers
+//! mean other things. They are counted ([`Tally::foreign`]).
+//!
+//! Sources: ptrace(2), seccomp(2) and `Documentation/userspace-api/seccomp_filter.rst` of Linux 6.18.
+
+mod calls;
+mod command;
+mod image;
+mod record;
+mod source;
+mod task;
+mod tracer;
+
+pub use calls::Calls;
+pub(crate) use command::Tracing;
+pub(crate) use image::{Images, TaskLayout};
+pub(crate) use source::Hook;
+pub use source::Source;
+pub use task::TracedTask;
+pub use tracer::Tracer;
+
+use std::sync::Arc;
+
+/// What is to be seen.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// System calls as they start.
+    pub enter: Calls,
+    /// System calls as they end.
+    pub exit: Calls,
+    /// Signals as they are delivered.
+    pub signals: bool,
+}
+
+/// Something that a task did.
+#[derive(Debug)]
+pub struct Event<'a> {
+    /// Who. It is stopped, so its memory can be read, except after [`What::Ended`].
+    pub task: &'a Arc<TracedTask>,
+    /// What.
+    pub what: What,
+}
+
+/// What a task did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// It starts a system call.
+    Enter {
+        /// Number.
+        nr: u32,
+        /// Arguments.
+        args: [u64; 6],
+        /// Instruction and stack pointer.
+        at: (u64, u64),
+    },
+    /// A system call ends.
+    Exit {
+        /// Number.
+        nr: u32,
+        /// Its value; errors are negative.
+        ret: i64,
+        /// Instruction and stack pointer.
+        at: (u64, u64),
+    },
+    /// It made a task, which has not run yet.
+    Born {
+        /// The thread id.
+        tid: u32,
+        /// The process id, which is its maker's for a thread.
+        pid: u32,
+    },
+    /// It executes another program.
+    Executed {
+        /// The thread id that it had before; its own unless another thread than the first one called exec.
+        old_tid: u32,
+        /// The path that it gave.
+        path: Vec<u8>,
+    },
+    /// It ends; its memory is still there.
+    Ending {
+        /// The status, as of wait(2).
+        status: i32,
+        /// Whether it is the last task of its process.
+        last: bool,
+    },
+    /// It gets a signal, now.
+    Signal {
+        /// Number.
+        signal: i32,
+        /// `si_errno`.
+        errno: i32,
+        /// `si_code`.
+        code: i32,
+    },
+}
+
+/// What was counted beside the events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Programs of another architecture that were executed; nothing is seen of their system calls.
+    pub foreign: u64,
+    /// Tasks that were not traced, because the list of those that need another tracer after our death was full.
+    pub untraced: u64,
+}

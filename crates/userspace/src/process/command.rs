@@ -1,0 +1,98 @@
+//! Commands under a tracer's eyes.
+
+use std::io;
+use std::process::{Command, ExitStatus};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use skep_engine::{Error, HeldCommand, RunningCommand};
+
+use super::{Event, Source, Tracer, Wanted};
+
+/// The tracers of an engine, and the programs that run for what they see.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tracing {
+    /// Filled as an object is loaded.
+    source: Arc<Mutex<Option<Source>>>,
+    tracers: Arc<Mutex<Vec<Arc<Tracer>>>>,
+}
+
+impl Tracing {
+    fn with_source<T>(&self, look: impl FnOnce(&mut Option<Source>) -> T) -> T {
+        look(&mut self.source.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whose programs run from now on.
+    pub(crate) fn set(&self, source: Option<Source>) {
+        self.with_source(|slot| *slot = source);
+    }
+
+    /// What must be seen for the programs that are attached now.
+    fn wanted(&self) -> Wanted {
+        self.with_source(|slot| slot.as_mut().map_or_else(Wanted::default, Source::wanted))
+    }
+
+    fn sink(&self) -> impl FnMut(Event<'_>) + Send + use<> {
+        let source = Arc::clone(&self.source);
+        move |event| {
+            if let Some(source) = &mut *source.lock().unwrap_or_else(PoisonError::into_inner) {
+                source.fire(&event);
+            }
+        }
+    }
+
+    fn keep(&self, tracer: Tracer) -> Arc<Tracer> {
+        let tracer = Arc::new(tracer);
+        self.tracers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&tracer));
+        tracer
+    }
+
+    pub(crate) fn hold(&self, command: Command) -> Result<Held, Error> {
+        let tracer = Tracer::hold(command, self.sink())?;
+        Ok(Held { tracer: self.keep(tracer), tracing: self.clone() })
+    }
+
+    pub(crate) fn join(&self, pid: u32) -> Result<(), Error> {
+        let tracer = Tracer::join(pid, self.wanted(), self.sink())?;
+        self.keep(tracer);
+        Ok(())
+    }
+
+    /// All tracers so far.
+    pub(crate) fn tracers(&self) -> Vec<Arc<Tracer>> {
+        self.tracers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A command that waits.
+#[derive(Debug)]
+pub(crate) struct Held {
+    tracer: Arc<Tracer>,
+    tracing: Tracing,
+}
+
+impl HeldCommand for Held {
+    fn pid(&self) -> u32 {
+        self.tracer.pid()
+    }
+
+    fn release(self: Box<Self>) -> io::Result<Box<dyn RunningCommand>> {
+        self.tracer.release(self.tracing.wanted())?;
+        Ok(Box::new(Running { tracer: self.tracer }))
+    }
+}
+
+/// A command that runs.
+#[derive(Debug)]
+struct Running {
+    tracer: Arc<Tracer>,
+}
+
+impl RunningCommand for Running {
+    fn pid(&self) -> u32 {
+        self.tracer.pid()
+    }
+
+    fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        Ok(self.tracer.status())
+    }
+}

@@ -1,0 +1,167 @@
+//! From what a tracer sees to programs that run.
+
+use std::collections::HashMap;
+
+use skep_spec::{ProgId, Target};
+use skep_sys::{ptrace, syscalls};
+
+use super::record::{Layouts, Record};
+use super::{Calls, Event, Wanted, What};
+use crate::attach::{Attached, Place};
+use crate::runner::{Payload, RawArg, Runner};
+
+/// What a program is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Hook {
+    /// `syscalls:sys_enter_*`.
+    Enter(u32),
+    /// `syscalls:sys_exit_*`.
+    Exit(u32),
+    /// `raw_syscalls:sys_enter`, or the raw tracepoint `sys_enter`.
+    EnterAny,
+    /// `raw_syscalls:sys_exit`, or the raw tracepoint `sys_exit`.
+    ExitAny,
+    /// `sched:sched_process_fork`.
+    Born,
+    /// `sched:sched_process_exec`.
+    Executed,
+    /// `sched:sched_process_exit`.
+    Ending,
+    /// `signal:signal_deliver`.
+    Signal,
+}
+
+impl Hook {
+    /// What a place means here; `None` when a tracer does not see it.
+    pub(crate) fn at(place: &Place) -> Option<Hook> {
+        let (category, name) = match place {
+            Place::Tracepoint { category, name } => (category.as_str(), name.as_str()),
+            // Others have structures of the kernel for arguments.
+            Place::RawTracepoint { name } => ("raw_syscalls", name.as_str()),
+            _ => return None,
+        };
+        match (category, name) {
+            ("raw_syscalls", "sys_enter") => Some(Hook::EnterAny),
+            ("raw_syscalls", "sys_exit") => Some(Hook::ExitAny),
+            ("sched", "sched_process_fork") => Some(Hook::Born),
+            ("sched", "sched_process_exec") => Some(Hook::Executed),
+            ("sched", "sched_process_exit") => Some(Hook::Ending),
+            ("signal", "signal_deliver") => Some(Hook::Signal),
+            ("syscalls", name) => {
+                let number =
+                    |call: &str| syscalls::all().find(|(_, it)| syscalls::tracepoint(it) == call).map(|(nr, _)| nr);
+                match name.strip_prefix("sys_enter_") {
+                    Some(call) => number(call).map(Hook::Enter),
+                    None => number(name.strip_prefix("sys_exit_")?).map(Hook::Exit),
+                }
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Runs the attached programs for what a tracer sees.
+#[derive(Debug)]
+pub struct Source {
+    runner: Runner,
+    layouts: Layouts,
+    record: Record,
+    /// Who is attached where, as of this many changes.
+    table: HashMap<Hook, Vec<Attached>>,
+    changes: Option<u64>,
+}
+
+impl Source {
+    /// Runs programs of `runner`'s session, with the records of the kernel that `target` describes.
+    pub fn new(runner: Runner, target: &dyn Target) -> Source {
+        Source { runner, layouts: Layouts::of(target), record: Record::default(), table: HashMap::new(), changes: None }
+    }
+
+    /// What a tracer must see for the programs that are attached now.
+    pub fn wanted(&mut self) -> Wanted {
+        self.look();
+        let (mut enter, mut exit) = (Vec::new(), Vec::new());
+        let (mut any_enter, mut any_exit, mut signals) = (false, false, false);
+        for hook in self.table.keys() {
+            match hook {
+                Hook::Enter(nr) => enter.push(*nr),
+                Hook::Exit(nr) => exit.push(*nr),
+                Hook::EnterAny => any_enter = true,
+                Hook::ExitAny => any_exit = true,
+                Hook::Signal => signals = true,
+                Hook::Born | Hook::Executed | Hook::Ending => {}
+            }
+        }
+        Wanted {
+            enter: if any_enter { Calls::All } else { enter.into_iter().collect() },
+            exit: if any_exit { Calls::All } else { exit.into_iter().collect() },
+            signals,
+        }
+    }
+
+    /// Looks again who is attached, if something changed.
+    fn look(&mut self) {
+        let changes = self.runner.hooks().changes();
+        if self.changes == Some(changes) {
+            return;
+        }
+        self.changes = Some(changes);
+        self.table.clear();
+        for attached in self.runner.hooks().all().iter() {
+            if let Some(hook) = Hook::at(&attached.place) {
+                self.table.entry(hook).or_default().push(attached.clone());
+            }
+        }
+    }
+
+    /// Runs the programs for an event. A program that does wrong is stopped, and whoever reads the session's records is told.
+    pub fn fire(&mut self, event: &Event<'_>) {
+        self.look();
+        let hooks: &[Hook] = match event.what {
+            What::Enter { nr, .. } => &[Hook::EnterAny, Hook::Enter(nr)],
+            What::Exit { nr, .. } => &[Hook::ExitAny, Hook::Exit(nr)],
+            What::Born { .. } => &[Hook::Born],
+            What::Executed { .. } => &[Hook::Executed],
+            What::Ending { .. } => &[Hook::Ending],
+            What::Signal { .. } => &[Hook::Signal],
+        };
+        if !hooks.iter().any(|hook| self.table.contains_key(hook)) {
+            return;
+        }
+        let task = event.task;
+        self.runner.set_task(Some(task.clone()), Some(task.clone()));
+        match event.what {
+            What::Enter { nr, ref args, .. } => self.record.enter(task, nr, args),
+            What::Exit { nr, ret, .. } => self.record.exit(task, nr, ret),
+            _ => {
+                self.layouts.record(event, &mut self.record);
+            }
+        }
+        for hook in hooks {
+            for attached in self.table.get(hook).into_iter().flatten() {
+                if let Place::RawTracepoint { .. } = attached.place {
+                    let registers = ptrace::registers(task.tid());
+                    let number = match event.what {
+                        What::Enter { nr, .. } => u64::from(nr),
+                        What::Exit { ret, .. } => ret as u64,
+                        _ => 0,
+                    };
+                    let args = [RawArg::Memory(&registers), RawArg::Value(number)];
+                    self.runner.fire(attached, Payload::Raw(&args));
+                } else {
+                    self.runner.fire(attached, Payload::Record(self.record.bytes()));
+                }
+            }
+        }
+    }
+
+    /// Runs a program that nothing in the target makes run: a script's `BEGIN`, an interval's tick.
+    ///
+    /// # Errors
+    ///
+    /// When it is not loaded, or was stopped.
+    pub fn run(&mut self, program: ProgId, record: &[u8]) -> Result<u64, skep_engine::Error> {
+        self.runner.set_task(None, None);
+        self.runner.run(program, Payload::Record(record))
+    }
+}

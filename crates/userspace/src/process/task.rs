@@ -1,0 +1,100 @@
+//! What helpers know of a traced task: who it is, and its memory.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use skep_sys::ptrace;
+use skep_vm::{Memory, Task};
+
+/// A task that is traced.
+#[derive(Debug)]
+pub struct TracedTask {
+    pid: u32,
+    tid: u32,
+    facts: Mutex<Facts>,
+    /// The facts may have changed since they were read.
+    stale: AtomicBool,
+}
+
+/// What `/proc` says about a task.
+#[derive(Clone, Debug, Default)]
+struct Facts {
+    comm: Vec<u8>,
+    uid_gid: u64,
+}
+
+impl TracedTask {
+    pub(super) fn new(pid: u32, tid: u32) -> TracedTask {
+        TracedTask { pid, tid, facts: Mutex::default(), stale: AtomicBool::new(true) }
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Thread id.
+    pub fn tid(&self) -> u32 {
+        self.tid
+    }
+
+    /// Says that its name or its user may be another one from now on: they are read again when somebody asks.
+    pub(super) fn changes(&self) {
+        self.stale.store(true, Ordering::Relaxed);
+    }
+
+    fn facts(&self) -> Facts {
+        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.stale.swap(false, Ordering::Relaxed)
+            && let Some(read) = Facts::read(self.tid)
+        {
+            *facts = read;
+        }
+        facts.clone()
+    }
+}
+
+impl Facts {
+    fn read(tid: u32) -> Option<Facts> {
+        let status = fs::read(format!("/proc/{tid}/status")).ok()?;
+        let real_id = |key: &[u8]| -> u64 {
+            let line = status.split(|&b| b == b'\n').find_map(|line| line.strip_prefix(key));
+            let ids = line.and_then(|line| str::from_utf8(line).ok()).unwrap_or_default();
+            // Real, effective, saved and file system id, in this order.
+            ids.split_whitespace().next().and_then(|id| id.parse().ok()).unwrap_or(0)
+        };
+        // The name stands in `status` with some bytes escaped, in `comm` as it is.
+        let mut comm = fs::read(format!("/proc/{tid}/comm")).ok()?;
+        if comm.last() == Some(&b'\n') {
+            comm.pop();
+        }
+        Some(Facts { comm, uid_gid: real_id(b"Gid:") << 32 | real_id(b"Uid:") })
+    }
+}
+
+impl Task for TracedTask {
+    fn pid_tgid(&self) -> u64 {
+        u64::from(self.pid) << 32 | u64::from(self.tid)
+    }
+
+    fn uid_gid(&self) -> u64 {
+        self.facts().uid_gid
+    }
+
+    fn comm(&self) -> Vec<u8> {
+        self.facts().comm
+    }
+}
+
+impl Memory for TracedTask {
+    fn read(&self, addr: u64, to: &mut [u8]) -> Option<()> {
+        let read = ptrace::read_memory(self.tid, addr, to).ok()?;
+        (read == to.len()).then_some(())
+    }
+
+    fn write(&self, addr: u64, from: &[u8]) -> Option<()> {
+        let wrote = ptrace::write_memory(self.tid, addr, from).ok()?;
+        (wrote == from.len()).then_some(())
+    }
+}

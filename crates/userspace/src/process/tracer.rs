@@ -1,0 +1,608 @@
+//! The thread that traces, and the handle on it.
+
+use std::collections::{HashMap, HashSet};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::{fs, io};
+
+use skep_engine::{Error, ErrorKind};
+use skep_sys::child::HeldChild;
+use skep_sys::ptrace::{self, Stop, SyscallInfo, Tracees, Wait};
+use skep_sys::seccomp::Filter;
+use skep_sys::signal::Nudge;
+use skep_sys::undo::{Guard, Undo};
+use skep_sys::{Errno, io_text, syscalls};
+
+use super::{Calls, Event, Tally, TracedTask, Wanted, What};
+
+/// How often a thread that does not listen is nudged again.
+const NUDGE_PAUSE: Duration = Duration::from_millis(1);
+/// Longest path that exec takes (`PATH_MAX`).
+const MAX_PATH: usize = 4096;
+/// What is wanted from tasks that have a filter, beside what the user wants: calls that change what [`TracedTask`] knows.
+const CHANGING: &[&str] = &[
+    "execve",
+    "execveat",
+    "prctl",
+    "setuid",
+    "setgid",
+    "setreuid",
+    "setregid",
+    "setresuid",
+    "setresgid",
+    "setfsuid",
+    "setfsgid",
+];
+
+/// A tracer at work. Dropping it ends the tracing and lets the target go on.
+#[derive(Debug)]
+pub struct Tracer {
+    pid: u32,
+    held: Mutex<Option<HeldChild>>,
+    filtered: bool,
+    shared: Arc<Shared>,
+    nudge: Nudge,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the thread and its handle share.
+#[derive(Debug, Default)]
+struct Shared {
+    /// What is to be seen; set before a command runs.
+    wanted: OnceLock<Wanted>,
+    stop: AtomicBool,
+    /// Nobody wants to hear of anything any more.
+    pass: AtomicBool,
+    done: AtomicBool,
+    outcome: Mutex<Outcome>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Outcome {
+    /// What became of the first process.
+    status: Option<i32>,
+    tally: Tally,
+}
+
+/// What was half done by a thread that panicked is whole enough: each of these is set at once.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    fn outcome(&self) -> MutexGuard<'_, Outcome> {
+        lock(&self.outcome)
+    }
+}
+
+impl Tracer {
+    /// Starts a command that waits for [`Tracer::release`], and traces it with all that it starts. `sink` gets the events in a thread of their own,
+    /// while their task is stopped: it should be quick.
+    ///
+    /// # Errors
+    ///
+    /// When the command cannot be forked or traced.
+    pub fn hold(command: Command, sink: impl FnMut(Event<'_>) + Send + 'static) -> Result<Tracer, Error> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let held = HeldChild::spawn_traced(command);
+        let held = held.map_err(|cause| Error::new(format!("cannot start `{name}`: {}", io_text(&cause))))?;
+        let pid = held.pid();
+        Tracer::start(pid, Some(held), None, sink)
+    }
+
+    /// Traces a process with all its threads, and with all that it starts from now on. `sink` is as that of [`Tracer::hold`].
+    ///
+    /// # Errors
+    ///
+    /// When there is no such process, or it may not be traced.
+    pub fn join(pid: u32, wanted: Wanted, sink: impl FnMut(Event<'_>) + Send + 'static) -> Result<Tracer, Error> {
+        Tracer::start(pid, None, Some(wanted), sink)
+    }
+
+    fn start(
+        pid: u32,
+        held: Option<HeldChild>,
+        wanted: Option<Wanted>,
+        sink: impl FnMut(Event<'_>) + Send + 'static,
+    ) -> Result<Tracer, Error> {
+        let shared = Arc::new(Shared::default());
+        if let Some(wanted) = wanted {
+            let _ = shared.wanted.set(wanted);
+        }
+        let filtered = held.is_some();
+        let (ready, readiness) = mpsc::channel();
+        let in_thread = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("skep-tracer".to_owned()).spawn(move || {
+            let seized = Seized::new(pid, filtered, in_thread);
+            let (answer, seized) = match seized {
+                Ok((nudge, seized)) => (Ok(nudge), Some(seized)),
+                Err(error) => (Err(error), None),
+            };
+            // Whoever started us has gone away only if it panicked.
+            let _ = ready.send(answer);
+            if let Some(mut seized) = seized {
+                let mut sink = sink;
+                seized.run(&mut sink);
+                seized.shared.done.store(true, Ordering::Release);
+            }
+        });
+        let thread = thread.map_err(|cause| Error::new("cannot start a thread").with_source(cause))?;
+        let nudge = readiness.recv().unwrap_or_else(|_| Err(Error::new("the tracer's thread panicked")))?;
+        Ok(Tracer { pid, held: Mutex::new(held), filtered, shared, nudge, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Id of the first process.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Lets a command run that waits, and says what is to be seen of it; does nothing for a process that runs already.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be executed: not found, no permission.
+    pub fn release(&self, wanted: Wanted) -> io::Result<()> {
+        let held = lock(&self.held).take();
+        match held {
+            // The tracer waits for it, so the handle is of no use.
+            Some(held) => {
+                let filter = filter(&wanted);
+                let _ = self.shared.wanted.set(wanted);
+                held.release_filtered(&filter).map(drop)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// How the first process ended; `None` while it runs.
+    pub fn status(&self) -> Option<ExitStatus> {
+        self.shared.outcome().status.map(ExitStatus::from_raw)
+    }
+
+    /// What was counted so far.
+    pub fn tally(&self) -> Tally {
+        self.shared.outcome().tally
+    }
+
+    /// Tells of nothing any more, and returns when there is nothing left to trace: filtered tasks need a tracer as long as they live.
+    pub fn stay(&self) {
+        self.shared.pass.store(true, Ordering::Release);
+        drop(lock(&self.held).take());
+        if let Some(thread) = lock(&self.thread).take() {
+            let _ = thread.join();
+        }
+    }
+
+    /// Whether tasks are left that need a tracer to the end of their lives.
+    pub fn is_needed(&self) -> bool {
+        self.filtered && !self.is_done()
+    }
+
+    /// Whether there is nothing left to trace.
+    pub fn is_done(&self) -> bool {
+        self.shared.done.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        // A command that was never released ends when its pipe closes.
+        drop(lock(&self.held).take());
+        let Some(thread) = lock(&self.thread).take() else { return };
+        while !thread.is_finished() {
+            self.nudge.send();
+            std::thread::sleep(NUDGE_PAUSE);
+        }
+        let _ = thread.join();
+    }
+}
+
+/// The calls that stop a task which has a filter.
+fn filter(wanted: &Wanted) -> Filter {
+    let changing = || syscalls::all().filter(|(_, name)| CHANGING.contains(name)).map(|(nr, _)| nr);
+    match wanted.enter.and(&wanted.exit) {
+        Calls::All => Filter::tracing(&syscalls::all().map(|(nr, _)| nr).collect::<Vec<u32>>()),
+        Calls::Some(calls) => Filter::tracing(&calls.into_iter().chain(changing()).collect::<Vec<u32>>()),
+    }
+}
+
+/// What is known of a tracee.
+#[derive(Debug)]
+struct Tracee {
+    task: Arc<TracedTask>,
+    /// The call that it is in, if the end of it is waited for.
+    call: Option<u32>,
+    /// The path that it gave to exec.
+    path: Vec<u8>,
+    /// The call by which it was made, whose end it has not reached.
+    born_in: Option<u32>,
+}
+
+/// All tracees; belongs to the thread that seized them.
+struct Seized {
+    tracees: HashMap<u32, Tracee>,
+    /// New tasks that stopped before their maker told of them.
+    early: HashSet<u32>,
+    root: u32,
+    /// Tasks have a filter; else they stop at every call.
+    filtered: bool,
+    /// Numbers of execve and execveat, and of the other calls that change what is known of a task.
+    exec: [u32; 2],
+    changing: Vec<u32>,
+    shared: Arc<Shared>,
+    /// Those that need another tracer after us, and who it will be.
+    list: Option<(Tracees, Guard)>,
+}
+
+impl Seized {
+    fn new(pid: u32, filtered: bool, shared: Arc<Shared>) -> Result<(Nudge, Seized), Error> {
+        let number = |wanted: &str| syscalls::all().find(|(_, name)| *name == wanted).map_or(u32::MAX, |(nr, _)| nr);
+        let setup = |what: &str, errno: Errno| Error::new(format!("cannot {what}")).with_source(errno);
+        let list = if filtered {
+            let mut tracees = Tracees::new().map_err(|errno| setup("keep a list of processes", errno))?;
+            tracees.add(pid);
+            let guard = Guard::spawn(&[Undo::Trace(&tracees)]);
+            Some((tracees, guard.map_err(|errno| setup("start the process that takes over after us", errno))?))
+        } else {
+            None
+        };
+        let mut seized = Seized {
+            tracees: HashMap::new(),
+            early: HashSet::new(),
+            root: pid,
+            filtered,
+            exec: [number("execve"), number("execveat")],
+            changing: CHANGING.iter().map(|name| number(name)).collect(),
+            shared,
+            list,
+        };
+        let nudge = Nudge::here().map_err(|cause| Error::new("cannot catch SIGURG").with_source(cause))?;
+        seized.seize_all(pid)?;
+        Ok((nudge, seized))
+    }
+
+    /// Seizes every thread of a process.
+    fn seize_all(&mut self, pid: u32) -> Result<(), Error> {
+        // Threads that start meanwhile are found by looking again, until there is nothing new.
+        loop {
+            let threads = threads(pid);
+            let new: Vec<u32> = threads.into_iter().filter(|tid| !self.tracees.contains_key(tid)).collect();
+            if new.is_empty() && self.tracees.contains_key(&pid) {
+                break;
+            }
+            if new.is_empty() {
+                return Err(refusal(pid, Errno::ESRCH));
+            }
+            for tid in new {
+                match ptrace::seize(tid) {
+                    Ok(()) => drop(self.add(pid, tid)),
+                    // One that ended in the meantime, or was made by a thread that we have already.
+                    Err(_) if tid != pid => {}
+                    Err(errno) => return Err(refusal(pid, errno)),
+                }
+            }
+        }
+        if !self.filtered {
+            for tid in self.tracees.keys() {
+                // One that has ended is heard of later.
+                let _ = ptrace::interrupt(*tid);
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, pid: u32, tid: u32) -> &mut Tracee {
+        if let Some((list, _)) = &mut self.list
+            && !list.add(tid)
+        {
+            self.shared.outcome().tally.untraced += 1;
+        }
+        let tracee = Tracee { task: Arc::new(TracedTask::new(pid, tid)), call: None, path: Vec::new(), born_in: None };
+        self.tracees.entry(tid).or_insert(tracee)
+    }
+
+    /// Handles stops until all tracees have ended or somebody wants the tracing to stop.
+    fn run(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
+        while !self.shared.stop.load(Ordering::Acquire) {
+            match ptrace::wait(true) {
+                Ok(Wait::Stopped { tid, stop }) => self.stopped(tid, stop, sink),
+                Ok(Wait::Ended { tid, status }) => self.ended(tid, status),
+                Ok(Wait::Nothing) | Err(Errno::EINTR) => {}
+                Err(_) => return,
+            }
+        }
+        self.let_go();
+    }
+
+    fn ended(&mut self, tid: u32, status: i32) {
+        self.tracees.remove(&tid);
+        self.early.remove(&tid);
+        if let Some((list, _)) = &mut self.list {
+            list.remove(tid);
+        }
+        if tid == self.root {
+            self.shared.outcome().status = Some(status);
+        }
+    }
+
+    /// Tells what a stop means and lets the task go on. A task that was killed while it was stopped answers `ESRCH` to everything;
+    /// its end comes next.
+    fn stopped(&mut self, tid: u32, stop: Stop, sink: &mut dyn FnMut(Event<'_>)) {
+        if !self.tracees.contains_key(&tid) {
+            // It was made by a tracee, which tells of it in its next stop.
+            self.early.insert(tid);
+            return;
+        }
+        if self.shared.pass.load(Ordering::Acquire) {
+            self.pass(tid, stop);
+            return;
+        }
+        let _ = self.tell(tid, stop, sink);
+        let _ = self.go_on(tid, stop);
+    }
+
+    /// Lets a task go on without a look; only who is there matters still.
+    fn pass(&mut self, tid: u32, stop: Stop) {
+        if stop == Stop::Born
+            && let Ok(child) = ptrace::event_message(tid)
+        {
+            self.born(tid, child as u32, &mut |_| {});
+        }
+        if let Some(tracee) = self.tracees.get_mut(&tid) {
+            tracee.call = None;
+        }
+        let _ = ptrace::pass(tid, stop);
+    }
+
+    fn go_on(&self, tid: u32, stop: Stop) -> Result<(), Errno> {
+        let to_syscall = !self.filtered || self.tracees.get(&tid).is_some_and(|tracee| tracee.call.is_some());
+        match stop {
+            Stop::Job => ptrace::listen(tid),
+            Stop::Signal(signal) if to_syscall => ptrace::resume_to_syscall(tid, signal),
+            Stop::Signal(signal) => ptrace::resume(tid, signal),
+            _ if to_syscall => ptrace::resume_to_syscall(tid, 0),
+            _ => ptrace::resume(tid, 0),
+        }
+    }
+
+    fn tell(&mut self, tid: u32, stop: Stop, sink: &mut dyn FnMut(Event<'_>)) -> Result<(), Errno> {
+        match stop {
+            Stop::Seccomp | Stop::Syscall => self.syscall(tid, ptrace::syscall_info(tid)?, sink),
+            Stop::Born => {
+                let child = ptrace::event_message(tid)? as u32;
+                self.born(tid, child, sink);
+            }
+            Stop::Executed => {
+                let old_tid = ptrace::event_message(tid)? as u32;
+                self.executed(tid, old_tid, sink);
+            }
+            Stop::Ending => {
+                let status = ptrace::event_message(tid)? as i32;
+                let Some(tracee) = self.tracees.get(&tid) else { return Ok(()) };
+                let pid = tracee.task.pid();
+                let others = self.tracees.values().filter(|other| other.task.pid() == pid).count() > 1;
+                sink(Event { task: &tracee.task, what: What::Ending { status, last: !others } });
+            }
+            Stop::Signal(signal) => {
+                let (_, errno, code) = ptrace::signal_info(tid)?;
+                if let Some(tracee) = self.tracees.get(&tid)
+                    && self.shared.wanted.get().is_some_and(|wanted| wanted.signals)
+                    && !is_ignored(tid, signal)
+                {
+                    sink(Event { task: &tracee.task, what: What::Signal { signal, errno, code } });
+                }
+            }
+            // The first stop of a new task: it comes out of the call that made it.
+            Stop::Trap => self.comes_out(tid, sink),
+            Stop::Job | Stop::Other => {}
+        }
+        Ok(())
+    }
+
+    fn syscall(&mut self, tid: u32, info: SyscallInfo, sink: &mut dyn FnMut(Event<'_>)) {
+        let Some(wanted) = self.shared.wanted.get() else { return };
+        let Some(tracee) = self.tracees.get_mut(&tid) else { return };
+        match info {
+            SyscallInfo::Entry { arch, .. } if arch != ptrace::NATIVE_ARCH => tracee.call = None,
+            SyscallInfo::Entry { nr, args, at, .. } => {
+                let Ok(nr) = u32::try_from(nr) else { return };
+                if self.exec.contains(&nr) {
+                    tracee.path = path_of_exec(&tracee.task, nr == self.exec[1], &args);
+                }
+                if wanted.enter.has(nr) {
+                    sink(Event { task: &tracee.task, what: What::Enter { nr, args, at } });
+                }
+                if self.changing.contains(&nr) {
+                    // It changes during the call, so what is read before the end may be old: see the end too.
+                    tracee.task.changes();
+                    tracee.call = Some(nr);
+                }
+                if !self.filtered || wanted.exit.has(nr) {
+                    tracee.call = Some(nr);
+                }
+            }
+            SyscallInfo::Exit { ret, at } => {
+                let Some(nr) = tracee.call.take() else { return };
+                if self.changing.contains(&nr) {
+                    tracee.task.changes();
+                }
+                if wanted.exit.has(nr) {
+                    sink(Event { task: &tracee.task, what: What::Exit { nr, ret, at } });
+                }
+            }
+            SyscallInfo::None { .. } => {}
+        }
+    }
+
+    fn born(&mut self, maker: u32, child: u32, sink: &mut dyn FnMut(Event<'_>)) {
+        let Some(tracee) = self.tracees.get(&maker) else { return };
+        let (task, call) = (Arc::clone(&tracee.task), tracee.call);
+        let is_thread = fs::exists(format!("/proc/{}/task/{child}", task.pid())).unwrap_or(false);
+        let pid = if is_thread { task.pid() } else { child };
+        self.add(pid, child).born_in = call;
+        sink(Event { task: &task, what: What::Born { tid: child, pid } });
+        if self.early.remove(&child) {
+            self.stopped(child, Stop::Trap, sink);
+        }
+    }
+
+    /// A new task sees the end of the call that made it, with the value 0.
+    fn comes_out(&mut self, tid: u32, sink: &mut dyn FnMut(Event<'_>)) {
+        let Some(tracee) = self.tracees.get_mut(&tid) else { return };
+        let Some(nr) = tracee.born_in.take() else { return };
+        if self.shared.wanted.get().is_some_and(|wanted| wanted.exit.has(nr)) {
+            let at = match ptrace::syscall_info(tid) {
+                Ok(SyscallInfo::None { at } | SyscallInfo::Exit { at, .. }) => at,
+                _ => (0, 0),
+            };
+            sink(Event { task: &tracee.task, what: What::Exit { nr, ret: 0, at } });
+        }
+    }
+
+    /// The task has the process's id now, whatever it had before; all other threads are gone.
+    fn executed(&mut self, tid: u32, old_tid: u32, sink: &mut dyn FnMut(Event<'_>)) {
+        let caller = self.tracees.remove(&old_tid);
+        let pid = caller.as_ref().map_or(tid, |caller| caller.task.pid());
+        let gone: Vec<u32> =
+            self.tracees.iter().filter(|(_, other)| other.task.pid() == pid).map(|(tid, _)| *tid).collect();
+        for tid in gone.into_iter().chain([old_tid]) {
+            self.tracees.remove(&tid);
+            if let Some((list, _)) = &mut self.list {
+                list.remove(tid);
+            }
+        }
+        if is_foreign(tid) {
+            self.shared.outcome().tally.foreign += 1;
+        }
+        let tracee = self.add(pid, tid);
+        if let Some(caller) = caller {
+            tracee.call = caller.call;
+            tracee.path = caller.path;
+        }
+        let path = std::mem::take(&mut tracee.path);
+        let task = Arc::clone(&tracee.task);
+        sink(Event { task: &task, what: What::Executed { old_tid, path } });
+    }
+
+    /// Sets every tracee free.
+    fn let_go(&mut self) {
+        // Those with a filter get another tracer, who asks for them from now on.
+        drop(self.list.take());
+        let mut running: HashSet<u32> = self.tracees.keys().copied().collect();
+        for tid in &self.early {
+            let _ = ptrace::detach(*tid, 0);
+        }
+        running.retain(|tid| ptrace::interrupt(*tid).is_ok());
+        while !running.is_empty() {
+            match ptrace::wait(true) {
+                Ok(Wait::Stopped { tid, stop }) => {
+                    let signal = if let Stop::Signal(signal) = stop { signal } else { 0 };
+                    let _ = ptrace::detach(tid, signal);
+                    running.remove(&tid);
+                }
+                Ok(Wait::Ended { tid, status }) => {
+                    running.remove(&tid);
+                    self.ended(tid, status);
+                }
+                Ok(Wait::Nothing) | Err(Errno::EINTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// Whether a task ignores a signal: the kernel would not even have brought it, did we not trace.
+fn is_ignored(tid: u32, signal: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
+    let is_in = |key: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
+        mask.and_then(|mask| u64::from_str_radix(mask, 16).ok()).is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+    };
+    // Those that do nothing to who has no handler: SIGCHLD, SIGCONT, SIGURG, SIGWINCH.
+    const HARMLESS: &[i32] = &[17, 18, 23, 28];
+    is_in("SigIgn:") || HARMLESS.contains(&signal) && !is_in("SigCgt:")
+}
+
+/// Ids of the threads of a process; empty when it is gone.
+fn threads(pid: u32) -> Vec<u32> {
+    let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Whether the program that a task has just started is one of another architecture.
+fn is_foreign(tid: u32) -> bool {
+    use std::io::Read as _;
+
+    // e_ident's class, and e_machine.
+    let mut head = [0; 20];
+    let read = fs::File::open(format!("/proc/{tid}/exe")).and_then(|mut file| file.read_exact(&mut head));
+    let machine = u16::from_le_bytes([head[18], head[19]]);
+    let native = if cfg!(target_arch = "x86_64") {
+        62
+    } else if cfg!(target_arch = "aarch64") {
+        183
+    } else {
+        return false;
+    };
+    read.is_ok() && head.starts_with(b"\x7fELF") && (head[4] != 2 || machine != native)
+}
+
+/// The path of a call of execve or execveat, as the kernel names it.
+fn path_of_exec(task: &TracedTask, is_at: bool, args: &[u64; 6]) -> Vec<u8> {
+    let path = string(task.tid(), if is_at { args[1] } else { args[0] });
+    let dir = args[0] as i32;
+    if !is_at || path.starts_with(b"/") || dir == AT_FDCWD {
+        return path;
+    }
+    let mut whole = format!("/dev/fd/{dir}").into_bytes();
+    if !path.is_empty() {
+        whole.push(b'/');
+        whole.extend(path);
+    }
+    whole
+}
+
+/// `AT_FDCWD` of fcntl.h.
+const AT_FDCWD: i32 = -100;
+
+/// Reads the text at an address of another task, up to its zero.
+fn string(tid: u32, addr: u64) -> Vec<u8> {
+    let mut text = Vec::new();
+    let mut piece = [0; 256];
+    while text.len() < MAX_PATH {
+        let at = addr.wrapping_add(text.len() as u64);
+        // Not over the end of a page: the next one may not be there.
+        let len = piece.len().min(4096 - (at % 4096) as usize);
+        let Ok(read) = ptrace::read_memory(tid, at, &mut piece[..len]) else { break };
+        match piece[..read].iter().position(|&byte| byte == 0) {
+            Some(end) => {
+                text.extend_from_slice(&piece[..end]);
+                break;
+            }
+            None if read == 0 => break,
+            None => text.extend_from_slice(&piece[..read]),
+        }
+    }
+    text
+}
+
+/// Why a process cannot be traced.
+fn refusal(pid: u32, errno: Errno) -> Error {
+    if errno == Errno::ESRCH {
+        return Error::new(format!("there is no process {pid}")).with_kind(ErrorKind::Absent);
+    }
+    let error = Error::new(format!("cannot trace process {pid}")).with_source(errno).with_kind(ErrorKind::Denied);
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:")).map(str::trim);
+    match tracer {
+        Some(tracer) if tracer != "0" => error.with_hint(format!("process {tracer} traces it already, and there can be one only")),
+        _ => error.with_hint(
+            "only processes of your own can be traced, and only your commands (`-c`) where /proc/sys/kernel/yama/ptrace_scope is not 0",
+        ),
+    }
+}
