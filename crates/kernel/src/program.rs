@@ -82,7 +82,7 @@ impl KernelProgram {
         KernelProgram::known(fd)
     }
 
-    fn known(fd: ProgFd) -> Result<KernelProgram, Error> {
+    pub(crate) fn known(fd: ProgFd) -> Result<KernelProgram, Error> {
         let info = fd.info().map_err(|errno| failed("the kernel does not tell about the program", errno))?;
         Ok(KernelProgram { fd, id: info.id.0, name: info.name, prog_type: ProgType(info.prog_type) })
     }

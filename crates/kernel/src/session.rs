@@ -12,8 +12,9 @@ use skep_spec::{AttachPoint, MapId, MapType, ProgId, Spec};
 use skep_sys::bpf::{ProgFd, flags};
 
 use crate::attach::{self, Attachment, UsdtIds};
-use crate::load::{self, Objects};
+use crate::load::Objects;
 use crate::map::KernelMap;
+use crate::prepared::PreparedObject;
 use crate::program;
 use crate::records::Records;
 use crate::target::LiveTarget;
@@ -37,15 +38,17 @@ impl KernelEngine {
 
     /// As [`Engine::load`], with the kernel's own session.
     pub fn load(&self, spec: Spec, options: &LoadOptions) -> Result<KernelSession, Error> {
-        let resolved = skep_spec::resolve::resolve(&spec, &self.target);
-        let objects = load::load(&spec, resolved, &self.target, options)?;
-        Ok(KernelSession {
-            spec,
-            target: self.target.clone(),
-            objects,
-            usdt_ids: UsdtIds::default(),
-            perf_buffer_bytes: options.perf_buffer_bytes,
-        })
+        self.prepare(spec, options)?.load()
+    }
+
+    /// The first half of [`KernelEngine::load`]: resolves the object and makes its maps, and loads no program yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`KernelEngine::load`].
+    #[doc(alias = "bpf_object__prepare")]
+    pub fn prepare(&self, spec: Spec, options: &LoadOptions) -> Result<PreparedObject, Error> {
+        PreparedObject::new(spec, self.target.clone(), options)
     }
 }
 
@@ -77,6 +80,10 @@ pub struct KernelSession {
 }
 
 impl KernelSession {
+    pub(crate) fn new(spec: Spec, target: LiveTarget, objects: Objects, perf_buffer_bytes: usize) -> KernelSession {
+        KernelSession { spec, target, objects, usdt_ids: UsdtIds::default(), perf_buffer_bytes }
+    }
+
     /// The kernel that it was loaded into.
     pub fn target(&self) -> &LiveTarget {
         &self.target
