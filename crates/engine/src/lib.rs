@@ -23,7 +23,7 @@ pub use link::{
 };
 pub use map::{Entry, MapFacts, MapHandle};
 pub use record::{Record, RecordSource, Source};
-pub use session::{Engine, LoadOptions, Loaded, Session, TestRun, TestRunOutput, Token};
+pub use session::{Engine, LoadOptions, Loaded, ProgramStream, Session, TestRun, TestRunOutput, Token};
 
 // The types that every user of the contract needs beside it.
 pub use skep_spec::{MapId, ProgId, Spec};

@@ -4,7 +4,8 @@ use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use skep_engine::{
-    AttachOptions, Engine, Error, Link, LoadOptions, Loaded, MapHandle, RecordSource, Session, TestRun, TestRunOutput,
+    AttachOptions, Engine, Error, Link, LoadOptions, Loaded, MapHandle, ProgramStream, RecordSource, Session, TestRun,
+    TestRunOutput,
 };
 use skep_spec::map::{MapContents, Slot};
 use skep_spec::nearest::did_you_mean;
@@ -227,6 +228,10 @@ impl Session for KernelSession {
 
     fn test_run(&self, id: ProgId, input: &TestRun<'_>) -> Result<TestRunOutput, Error> {
         program::test_run(self.program(id)?, self.spec.program(id).prog_type, &self.spec.program(id).name, input)
+    }
+
+    fn read_stream(&self, id: ProgId, stream: ProgramStream) -> Result<Vec<u8>, Error> {
+        program::read_stream(self.program(id)?.as_fd(), &self.spec.program(id).name, stream)
     }
 
     fn records(&self, maps: &[MapId], printk: bool) -> Result<Box<dyn RecordSource>, Error> {

@@ -5,7 +5,7 @@
 mod common;
 
 use common::*;
-use skep_engine::{LoadOptions, MapHandle as _, Session as _, TestRun};
+use skep_engine::{LoadOptions, MapHandle as _, ProgramStream, Session as _, TestRun};
 use skep_kernel::{CloneOptions, KernelEngine, PreparedObject};
 use skep_spec::{MapType, ProgType, Spec};
 use skep_sys::bpf;
@@ -127,4 +127,38 @@ fn a_clone_that_the_verifier_refuses_says_why() {
     let error = prepared.load_clone(answers, &options).unwrap_err().to_string();
     assert!(error.contains("`wrong`") && error.contains("R0 !read_ok"), "{error}");
     assert!(prepared.load_clone(answers, &CloneOptions::default()).is_ok());
+}
+
+/// The kernel reports a loop that does not end in the stream of errors of its program.
+#[test]
+fn what_the_kernel_reports_about_a_program_is_read_from_its_stream() {
+    if !may_load() || !kernel(6, 17) || !cfg!(target_arch = "x86_64") {
+        return;
+    }
+    let mut spec = empty();
+    let id = add_program(&mut spec, "for_ever", CLS, "again:\nmay_goto +1\ngoto again\nr0 = 3\nexit");
+    let session = load(spec);
+    assert_eq!(session.read_stream(id, ProgramStream::Stderr).unwrap(), b"");
+    session.test_run(id, &with_packet()).unwrap();
+    let text = String::from_utf8(session.read_stream(id, ProgramStream::Stderr).unwrap()).unwrap();
+    // The kernel keeps the report in pages that it must get without waiting. A kernel that is still setting up its memory
+    // (`deferred_pages_enabled` in alloc_pages_nolock, mm/page_alloc.c) has none to give, and forgets the report.
+    if text.is_empty() {
+        println!("the kernel had no memory for the report");
+    } else {
+        assert!(text.contains("Timeout detected for may_goto instruction"), "{text}");
+    }
+    assert_eq!(session.read_stream(id, ProgramStream::Stderr).unwrap(), b"");
+    assert_eq!(session.read_stream(id, ProgramStream::Stdout).unwrap(), b"");
+}
+
+#[test]
+fn kernels_without_streams_are_told_by_kind() {
+    if !may_load() || skep_sys::version::KernelVersion::running() >= skep_sys::version::KernelVersion::new(6, 17, 0) {
+        return;
+    }
+    let mut spec = empty();
+    let id = add_program(&mut spec, "quiet", CLS, "r0 = 0\nexit");
+    let error = load(spec).read_stream(id, ProgramStream::Stdout).unwrap_err();
+    assert_eq!(error.hint(), Some("streams of programs need kernel 6.17"));
 }
