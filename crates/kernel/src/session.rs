@@ -4,17 +4,18 @@ use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use skep_engine::{
-    AttachOptions, Engine, Error, Link, LoadOptions, Loaded, MapHandle, ProgramStream, RecordSource, Session, TestRun,
-    TestRunOutput,
+    AttachOptions, Engine, Error, ErrorKind, Link, LoadOptions, Loaded, MapHandle, ProgramStream, RecordSource,
+    Session, TestRun, TestRunOutput,
 };
 use skep_spec::map::{MapContents, Slot};
 use skep_spec::nearest::did_you_mean;
 use skep_spec::{AttachPoint, MapId, MapType, ProgId, Spec};
+use skep_sys::Errno;
 use skep_sys::bpf::{ProgFd, flags};
 
 use crate::attach::{self, Attachment, UsdtIds};
 use crate::load::Objects;
-use crate::map::KernelMap;
+use crate::map::{KernelMap, failed};
 use crate::prepared::PreparedObject;
 use crate::program;
 use crate::records::Records;
@@ -129,6 +130,38 @@ impl KernelSession {
             }
         }
         attach::attach(&program, fd.as_fd(), &options)
+    }
+
+    /// Tells the kernel which struct_ops map a program means when it calls the kernel functions of that struct_ops (kernel
+    /// 6.19): there may be several maps of one kind, and only the programs in a map belong to it by themselves.
+    ///
+    /// # Errors
+    ///
+    /// When the map is no struct_ops map, the program belongs to one or has been told another one already, and on older
+    /// kernels.
+    #[doc(alias = "bpf_program__assoc_struct_ops")]
+    pub fn associate_struct_ops(&self, program: ProgId, map: MapId) -> Result<(), Error> {
+        let (name, declared) = (&self.spec.program(program).name, self.spec.map(map));
+        if declared.map_type != MapType::STRUCT_OPS {
+            let message = format!("map `{}` is of type {}, not struct_ops", declared.name, declared.map_type);
+            return Err(Error::new(message));
+        }
+        if self.spec.program(program).prog_type == skep_spec::ProgType::STRUCT_OPS {
+            return Err(Error::new(format!("program `{name}` belongs to the struct_ops map that holds it")));
+        }
+        let (fd, made) = (self.program(program)?, self.made(map)?);
+        fd.associate_struct_ops(made.as_fd()).map_err(|errno| {
+            let what = format!("cannot associate program `{name}` with struct_ops map `{}`", declared.name);
+            let error = failed(&what, errno);
+            let old = skep_sys::version::KernelVersion::running() < skep_sys::version::KernelVersion::new(6, 19, 0);
+            match errno {
+                Errno::EINVAL if old => error
+                    .with_kind(ErrorKind::Unsupported)
+                    .with_hint("it needs kernel 6.19; until then, one struct_ops map of a kind can be told apart"),
+                Errno::EBUSY => error.with_hint("it is associated with another one already"),
+                _ => error,
+            }
+        })
     }
 
     /// The engine's options as the kernel's own, with the map that a program is for looked up among the object's.

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::os::fd::AsFd as _;
+
 use common::*;
 use skep_engine::{LoadOptions, MapHandle as _, ProgramStream, Session as _, TestRun};
 use skep_kernel::{CloneOptions, KernelEngine, PreparedObject};
@@ -127,6 +129,79 @@ fn a_clone_that_the_verifier_refuses_says_why() {
     let error = prepared.load_clone(answers, &options).unwrap_err().to_string();
     assert!(error.contains("`wrong`") && error.contains("R0 !read_ok"), "{error}");
     assert!(prepared.load_clone(answers, &CloneOptions::default()).is_ok());
+}
+
+#[test]
+fn an_exclusive_map_is_for_its_program_alone() {
+    if !may_load() || !kernel(6, 18) {
+        return;
+    }
+    let mut spec = object();
+    spec.make_exclusive("value", "reads_first").unwrap();
+    let other = add_program(&mut spec, "reads_it_too", CLS, &format!("r6 = r1\n{READ}"));
+    assert!(spec.make_exclusive("valu", "reads_first").unwrap_err().to_string().contains("valu"));
+    assert!(spec.make_exclusive("value", "nobody").is_err());
+    let reads = spec.program_named("reads_first").unwrap();
+    let session = KernelEngine::new().load(spec, &LoadOptions::default()).unwrap();
+    assert_eq!(session.test_run(reads, &with_packet()).unwrap().retval, 0);
+    let refused = session.test_run(other, &with_packet()).unwrap_err().to_string();
+    assert!(refused.contains("hash"), "{refused}");
+}
+
+#[test]
+fn an_exclusive_map_says_why_it_cannot_be() {
+    if !may_load() {
+        return;
+    }
+    let mut spec = object();
+    spec.make_exclusive("value", "reads_first").unwrap();
+    spec.programs[0].autoload = false;
+    let prepared = prepare(spec);
+    let warning = &prepared.warnings()[0];
+    assert_eq!(
+        warning.to_string(),
+        "map `value` cannot be for program `reads_first` alone: the program is switched off"
+    );
+    if skep_sys::version::KernelVersion::running() < skep_sys::version::KernelVersion::new(6, 18, 0) {
+        let mut spec = object();
+        spec.make_exclusive("value", "reads_first").unwrap();
+        let prepared = prepare(spec);
+        assert!(prepared.warnings()[0].hint().unwrap().contains("6.18"), "{:?}", prepared.warnings());
+    }
+}
+
+#[test]
+fn associating_with_struct_ops_says_what_it_needs() {
+    if !may_load() {
+        return;
+    }
+    let spec = object();
+    let (answers, map) = (spec.program_named("answers").unwrap(), spec.map_named("value").unwrap());
+    let session = load(spec);
+    let error = session.associate_struct_ops(answers, map).unwrap_err();
+    assert_eq!(error.to_string(), "map `value` is of type array, not struct_ops");
+    // The command itself, which the kernel refuses for the same reason, or because it does not know it.
+    let (program, map) = (session.program_fd(answers).unwrap(), session.kernel_map(map).unwrap());
+    assert_eq!(program.associate_struct_ops(map.as_fd()), Err(skep_sys::Errno::EINVAL));
+}
+
+#[test]
+fn attach_types_that_came_later_are_named() {
+    if !may_load() {
+        return;
+    }
+    for (section, instead) in [("fentry.multi/vfs_*", "kprobe.multi"), ("fsession/vfs_read", "kprobe.session")] {
+        let mut spec = object();
+        let meaning = skep_spec::section::SectionTable::new().lookup(section);
+        let program = &mut spec.programs[1];
+        section.clone_into(&mut program.section);
+        (program.prog_type, program.attach, program.attach_type) =
+            (meaning.prog_type, meaning.attach, meaning.attach_type);
+        let session = KernelEngine::new().load(spec, &LoadOptions::default()).unwrap();
+        let Err(error) = &session.programs()[1].result else { continue };
+        assert!(error.to_string().ends_with("came after kernel 6.18"), "{error}");
+        assert!(error.hint().unwrap().contains(instead));
+    }
 }
 
 /// The kernel reports a loop that does not end in the stream of errors of its program.

@@ -25,6 +25,7 @@
 //! the relocations do; a wide load takes two.
 
 pub mod diagnostic;
+pub mod digest;
 pub mod edit;
 pub mod elf;
 pub mod external;

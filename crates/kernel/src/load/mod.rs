@@ -192,6 +192,7 @@ fn make_maps(
         token,
         btf: objects.btf.as_ref(),
         contents: resolved.contents.iter().map(|(id, data)| (*id, data.as_slice())).collect(),
+        programs: &resolved.programs,
         struct_ops: resolved.struct_ops.iter().map(|(id, ops)| (*id, ops.as_ref().map_err(String::as_str))).collect(),
     };
     let mut missing = HashMap::new();

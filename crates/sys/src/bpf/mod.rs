@@ -77,6 +77,7 @@ mod cmd {
     pub(super) const PROG_BIND_MAP: u32 = 35;
     pub(super) const TOKEN_CREATE: u32 = 36;
     pub(super) const PROG_STREAM_READ_BY_FD: u32 = 37;
+    pub(super) const PROG_ASSOC_STRUCT_OPS: u32 = 38;
 }
 
 /// Flags of bpf(2)'s commands, in the kernel's spelling without the `BPF_` prefix, by what they are given to.

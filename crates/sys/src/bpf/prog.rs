@@ -217,6 +217,16 @@ impl ProgFd {
         unsafe { call(cmd::PROG_BIND_MAP, &mut a) }.map(drop)
     }
 
+    /// `BPF_PROG_ASSOC_STRUCT_OPS` (kernel 6.19): the program's calls of a struct_ops's kfuncs mean the structure in `map`.
+    /// Older kernels say `EINVAL`.
+    pub fn associate_struct_ops(&self, map: BorrowedFd<'_>) -> Result<(), Errno> {
+        let mut a = attr::ProgAssocStructOps::zeroed();
+        a.map_fd = raw(map);
+        a.prog_fd = raw(self.fd.as_fd());
+        // SAFETY: no addresses in this attribute.
+        unsafe { call(cmd::PROG_ASSOC_STRUCT_OPS, &mut a) }.map(drop)
+    }
+
     /// `BPF_PROG_TEST_RUN`: runs the program on data and context made up by the caller.
     pub fn test_run(&self, run: &mut TestRun<'_>) -> Result<TestRunOutcome, Errno> {
         let mut a = attr::TestRun::zeroed();
