@@ -12,6 +12,7 @@
 //! - The kernel is asked by trying. What it can do is found out once per process, and only when it matters.
 
 mod load;
+mod loader;
 mod near;
 mod permission;
 mod prepared;
@@ -29,6 +30,7 @@ pub mod user_ring;
 
 pub use features::Features;
 pub use load::errno_of;
+pub use loader::LoaderEngine;
 pub use map::KernelMap;
 pub use prepared::{CloneOptions, PreparedObject};
 pub use program::KernelProgram;

@@ -32,6 +32,7 @@ pub mod external;
 pub mod function;
 pub mod glob;
 pub mod insert;
+pub mod loader;
 pub mod map;
 pub mod merge;
 pub mod nearest;

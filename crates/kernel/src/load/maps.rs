@@ -111,7 +111,7 @@ impl Maker<'_> {
             ..MapCreate::default()
         };
         if let Some(btf) = self.btf
-            && shape.takes_types()
+            && shape.map_type.takes_types()
         {
             let value_type = match &map.origin {
                 MapOrigin::Data(section) => map.value_type.or(section.datasec),
@@ -310,7 +310,7 @@ impl Maker<'_> {
 }
 
 /// A map that was made or found, with what the kernel says about it.
-fn known(fd: MapFd, map: &Map) -> Result<KernelMap, Error> {
+pub(crate) fn known(fd: MapFd, map: &Map) -> Result<KernelMap, Error> {
     let info =
         fd.info().map_err(|errno| failed(&format!("the kernel does not tell about map `{}`", map.name), errno))?;
     let arena = if map.map_type == MapType::ARENA {

@@ -7,13 +7,13 @@
 //! program that is refused leaves the others. Only what would stop everything (no rights, another byte order) is an error of
 //! the load.
 
-mod maps;
+pub(crate) mod maps;
 mod programs;
 mod replace;
-mod shape;
+pub(crate) mod shape;
 mod token;
 mod types;
-mod verdict;
+pub(crate) mod verdict;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -218,7 +218,7 @@ fn make_maps(
 
 /// Lets a program hold the object's constants though no instruction may name them, so that tools find its metadata (kernel
 /// 5.10; older ones do without).
-fn bind_rodata(spec: &Spec, maps: &[Option<KernelMap>], prog: &ProgFd) {
+pub(crate) fn bind_rodata(spec: &Spec, maps: &[Option<KernelMap>], prog: &ProgFd) {
     for ((_, map), made) in spec.maps().zip(maps) {
         if let (MapOrigin::Data(section), Some(made)) = (&map.origin, made)
             && section.kind == DataKind::Rodata

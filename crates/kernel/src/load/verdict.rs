@@ -29,7 +29,7 @@ struct Complaint<'a> {
 }
 
 /// Why a program did not load.
-pub(super) fn explain(spec: &Spec, program: &Program, resolved: &ResolvedProgram, errno: Errno, log: &str) -> Error {
+pub(crate) fn explain(spec: &Spec, program: &Program, resolved: &ResolvedProgram, errno: Errno, log: &str) -> Error {
     let complaint = complaint(log);
     let name = format!("program `{}` ({})", program.name, program.section);
     let place = complaint.insn.and_then(|(insn, _)| place(spec, resolved, insn));

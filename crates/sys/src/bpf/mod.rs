@@ -30,8 +30,8 @@ pub use info::{BtfInfo, LinkInfo, LinkKind, LinkType, MapInfo, ProgDetails, Prog
 pub use link::{LinkCreate, LinkExtra, LinkFd, LinkTarget, Relative, raw_tracepoint_open};
 pub use map::{BatchCount, MapCreate, MapFd};
 pub use prog::{
-    Attach, Log, LogLevel, ProgFd, ProgLoad, ProgQuery, QueriedProgs, TaskFd, TestRun, TestRunOutcome, enable_stats,
-    prog_attach, prog_detach, prog_query, task_fd_query,
+    Attach, LoaderRun, Log, LogLevel, ProgFd, ProgLoad, ProgQuery, QueriedProgs, TaskFd, TestRun, TestRunOutcome,
+    enable_stats, prog_attach, prog_detach, prog_query, task_fd_query,
 };
 
 use self::attr::Attr;
