@@ -124,7 +124,8 @@ impl PacketBuffer {
             PacketKind::Xdp => (XDP_HEADROOM, XDP_MD_BYTES),
             _ => (SKB_HEADROOM, SK_BUFF_BYTES),
         };
-        let room = u64::from(headroom) + 2 * MAX_PACKET_BYTES as u64;
+        // The network stack makes packets longer than they came.
+        let room = u64::from(headroom) + if kind == PacketKind::Xdp { 1 } else { 2 } * MAX_PACKET_BYTES as u64;
         let block = space.allocate(room, true)?;
         block.set_window(0, 0);
         Ok(PacketBuffer {

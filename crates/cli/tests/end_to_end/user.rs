@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::needs::Need::{Root, Tracepoint};
+use crate::support::needs::Need::{Clang, Root, Tracepoint};
 use crate::support::programs::{both, corpus};
 use crate::support::skep::{self, Outcome};
 use crate::support::{example, needs};
@@ -284,12 +284,10 @@ fn execs_of_a_command_are_seen_without_rights() {
     let open = Open::new("execs");
     let kernel = needs(&[Root, Tracepoint("syscalls/sys_enter_execve")]);
     for name in ["execsnoop", "execsnoop_ppid"] {
-        // The headers of the examples lie beside them.
-        for header in ["exec_args.h"] {
-            let from = example(name).with_file_name(header);
-            if from.is_file() {
-                open.copy(&from);
-            }
+        // The header of the examples lies beside them.
+        let header = example(name).with_file_name("exec_args.h");
+        if header.is_file() {
+            open.copy(&header);
         }
         let program = open.copy(&example(name));
         let marker = format!("marker-{name}-{}", std::process::id());
@@ -344,18 +342,40 @@ fn calls_of_a_command_are_seen_without_rights() {
     assert_eq!(said.lines().filter(|line| line.ends_with("]: return: 0")).count(), 2, "{said}");
 }
 
+/// A shell of the user whom nothing is allowed that writes again and again.
+struct Busy {
+    child: std::process::Child,
+}
+
+impl Busy {
+    fn new() -> Busy {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", "while :; do echo x; sleep 0.05; done"]).stdout(std::process::Stdio::null());
+        if rustix::process::geteuid().is_root() {
+            shell.uid(65534).gid(65534);
+        }
+        Busy { child: shell.spawn().expect("there is a shell") }
+    }
+
+    fn is_alive(&mut self) -> bool {
+        self.child.try_wait().expect("our child").is_none()
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// A process that runs already, and what is said when none is named.
 #[test]
 fn a_running_process_is_seen_without_rights() {
     let open = Open::new("running");
     let program = open.copy(&example("minimal"));
-    let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", "while :; do echo x; sleep 0.05; done"]).stdout(std::process::Stdio::null());
-    if rustix::process::geteuid().is_root() {
-        shell.uid(65534).gid(65534);
-    }
-    let mut shell = shell.spawn().expect("there is a shell");
-    let pid = shell.id().to_string();
+    let mut shell = Busy::new();
+    let pid = shell.child.id().to_string();
     let args: [&OsStr; 7] = [
         program.as_ref(),
         "--engine=user".as_ref(),
@@ -371,12 +391,10 @@ fn a_running_process_is_seen_without_rights() {
         assert_eq!(outcome.counts(), (3, 0), "{}", outcome.stderr);
         assert!(outcome.stdout.lines().all(|line| line.ends_with(&format!("from PID {pid}."))), "{}", outcome.stdout);
         // It goes on as if nobody had looked.
-        assert!(shell.try_wait().expect("our child").is_none());
+        assert!(shell.is_alive());
     } else {
         println!("skipped: needs ptrace of processes of one's own");
     }
-    shell.kill().expect("our child");
-    shell.wait().expect("our child");
     let outcome = open.run(&[program.as_os_str(), "--engine=user".as_ref()]);
     assert_eq!(outcome.status.code(), Some(1));
     assert!(outcome.stderr.contains("start one with `-c COMMAND`, or name one with `-p PID`"), "{}", outcome.stderr);
@@ -398,4 +416,87 @@ fn without_rights_the_machine_in_user_space_is_taken_and_named() {
         "{first}"
     );
     assert_eq!(outcome.counts(), (1, 0), "{}", outcome.stderr);
+}
+
+/// S19: each packet has its line, and all of them pass.
+#[test]
+fn packets_of_a_file_are_measured() {
+    let open = Open::new("measured");
+    let packets = open.write("in.pcap", &pcap(&[ping(), syn(80)]));
+    let (program, out) = (open.copy(&example("xdp")), open.file("out.pcap"));
+    let args: [&OsStr; 6] = [
+        program.as_ref(),
+        "--engine=user".as_ref(),
+        "--pcap".as_ref(),
+        packets.as_ref(),
+        "--pcap-out".as_ref(),
+        out.as_ref(),
+    ];
+    let outcome = open.run(&args);
+    assert!(outcome.status.success(), "{}", outcome.stderr);
+    let sizes: Vec<&str> =
+        outcome.stdout.lines().filter_map(|line| line.rsplit_once("packet size: ")).map(|it| it.1).collect();
+    assert_eq!(sizes, ["98", "74"], "{}", outcome.stdout);
+    assert_eq!(frames(&std::fs::read(&out).expect("it was written")), [ping(), syn(80)]);
+}
+
+/// S2: only the process whose id was set.
+#[test]
+fn a_program_for_one_process_sees_that_one() {
+    if !needs(&[Clang]) {
+        return;
+    }
+    let open = Open::new("one");
+    let source = "#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n\
+                  const volatile int wanted = 0;\n\
+                  SEC(\"tp/syscalls/sys_enter_write\")\n\
+                  int f(void *ctx)\n{\n\tint pid = bpf_get_current_pid_tgid() >> 32;\n\
+                  \tif (pid == wanted)\n\t\tbpf_printk(\"write of %d\", pid);\n\treturn 0;\n}\n\
+                  char LICENSE[] SEC(\"license\") = \"GPL\";\n";
+    let program = open.write("one.bpf.c", source.as_bytes());
+    // Nobody can know a command's id before: two shells run already, and one of them is named to the program.
+    let (mut one, mut other) = (Busy::new(), Busy::new());
+    let run = |wanted: u32| {
+        let (pid, wanted) = (one.child.id().to_string(), wanted.to_string());
+        let args: [&OsStr; 7] = [
+            program.as_ref(),
+            "--engine=user".as_ref(),
+            "--wanted".as_ref(),
+            wanted.as_ref(),
+            "-p".as_ref(),
+            pid.as_ref(),
+            "--duration=1s".as_ref(),
+        ];
+        open.run(&args)
+    };
+    let seen = run(one.child.id());
+    if seen.stderr.contains("ptrace_scope") {
+        println!("skipped: needs ptrace of processes of one's own");
+        return;
+    }
+    assert!(seen.status.success() && seen.counts().0 > 0, "{}", seen.stderr);
+    assert_eq!(run(other.child.id()).counts(), (0, 0));
+    assert!(one.is_alive() && other.is_alive());
+}
+
+/// A program that the kernel would not take ends with its line, and harms nobody.
+#[test]
+fn a_program_that_reads_behind_a_packet_is_stopped_at_its_line() {
+    if !needs(&[Clang]) {
+        return;
+    }
+    let open = Open::new("wild");
+    let source = "#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n\
+                  SEC(\"xdp\")\nint wild(struct xdp_md *ctx)\n{\n\tchar *end = (void *)(long)ctx->data_end;\n\n\
+                  \treturn *(volatile char *)end;\n}\n";
+    let program = open.write("wild.bpf.c", source.as_bytes());
+    let packets = open.write("in.pcap", &pcap(&[ping()]));
+    let outcome = open.run(&[program.as_os_str(), "--pcap".as_ref(), packets.as_ref()]);
+    assert_eq!(outcome.status.code(), Some(1));
+    assert!(outcome.stderr.contains("packet 1: program `wild`, instruction "), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("which is outside of the program's memory (wild.bpf.c:8: `return"),
+        "{}",
+        outcome.stderr
+    );
 }

@@ -4,6 +4,7 @@
 //! one; so no stroke is lost between looking and waiting. Who waits in another way, for a descriptor, listens.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -13,50 +14,47 @@ pub type Listener = dyn Fn() + Send + Sync;
 /// A count that can be waited for.
 #[derive(Default)]
 pub struct Bell {
-    state: Mutex<State>,
+    /// Changed with `listeners` locked.
+    strokes: AtomicU64,
+    listeners: Mutex<Vec<Weak<Listener>>>,
     rung: Condvar,
 }
 
-#[derive(Default)]
-struct State {
-    strokes: u64,
-    listeners: Vec<Weak<Listener>>,
-}
-
 impl Bell {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Listener>>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How often it was rung.
     pub fn strokes(&self) -> u64 {
-        self.lock().strokes
+        self.strokes.load(Ordering::Acquire)
     }
 
     /// Wakes who waits.
     pub fn ring(&self) {
-        let mut state = self.lock();
-        state.strokes += 1;
-        for listener in &state.listeners {
+        let listeners = self.lock();
+        self.strokes.fetch_add(1, Ordering::Release);
+        for listener in &*listeners {
             if let Some(listener) = listener.upgrade() {
                 listener();
             }
         }
-        drop(state);
+        drop(listeners);
         self.rung.notify_all();
     }
 
     /// Calls `listener` at each stroke from now on, as long as somebody else holds it.
     pub fn listen(&self, listener: &Arc<Listener>) {
-        let mut state = self.lock();
-        state.listeners.retain(|old| old.strong_count() != 0);
-        state.listeners.push(Arc::downgrade(listener));
+        let mut listeners = self.lock();
+        listeners.retain(|old| old.strong_count() != 0);
+        listeners.push(Arc::downgrade(listener));
     }
 
     /// Waits until it was rung more than `seen` times, at most for `timeout`; how often it was then.
     pub fn wait(&self, seen: u64, timeout: Duration) -> u64 {
-        let waited = self.rung.wait_timeout_while(self.lock(), timeout, |state| state.strokes == seen);
-        waited.unwrap_or_else(PoisonError::into_inner).0.strokes
+        let waited = self.rung.wait_timeout_while(self.lock(), timeout, |_| self.strokes() == seen);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        self.strokes()
     }
 }
 
