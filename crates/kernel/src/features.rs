@@ -65,6 +65,8 @@ fn knows_helper(prog_type: ProgType, helper: u32) -> bool {
         prog_type: prog_type.0,
         insns: &bytes,
         license: c"GPL",
+        expected_attach_type: least_attach_type(prog_type),
+        prog_flags: if prog_type == ProgType::SYSCALL { flags::F_SLEEPABLE } else { 0 },
         kern_version: KernelVersion::running().code(),
         log: Some(Log { level: LogLevel::BRIEF, buf: &mut text }),
         ..ProgLoad::default()
@@ -299,9 +301,10 @@ impl Features {
     }
 }
 
-/// Whether a program of this type loads at all, with the least that the kernel wants of one.
-pub fn prog_type(prog_type: ProgType) -> Result<(), Errno> {
-    let attach_type = match prog_type {
+/// An attach type that programs of a type can be loaded with, since some do not load without (`bpf_prog_load_check_attach`).
+fn least_attach_type(prog_type: ProgType) -> u32 {
+    match prog_type {
+        ProgType::CGROUP_SOCK => AttachType::CGROUP_INET_SOCK_CREATE.0,
         ProgType::CGROUP_SOCK_ADDR => AttachType::CGROUP_INET4_CONNECT.0,
         ProgType::CGROUP_SOCKOPT => AttachType::CGROUP_GETSOCKOPT.0,
         ProgType::SK_LOOKUP => AttachType::SK_LOOKUP.0,
@@ -309,7 +312,11 @@ pub fn prog_type(prog_type: ProgType) -> Result<(), Errno> {
         ProgType::FLOW_DISSECTOR => AttachType::FLOW_DISSECTOR.0,
         ProgType::CGROUP_SKB => AttachType::CGROUP_INET_INGRESS.0,
         _ => 0,
-    };
+    }
+}
+
+/// Whether a program of this type loads at all, with the least that the kernel wants of one.
+pub fn prog_type(prog_type: ProgType) -> Result<(), Errno> {
     if prog_type == ProgType::SYSCALL {
         let bytes = skep_insn::slots_to_bytes(&return_0(), skep_insn::Endian::NATIVE);
         let mut load = ProgLoad {
@@ -321,7 +328,7 @@ pub fn prog_type(prog_type: ProgType) -> Result<(), Errno> {
         };
         return load.load().0.map(drop);
     }
-    load(prog_type, &return_0(), attach_type).map(drop)
+    load(prog_type, &return_0(), least_attach_type(prog_type)).map(drop)
 }
 
 #[cfg(test)]

@@ -74,7 +74,8 @@ impl fmt::Display for KernelFeature {
     }
 }
 
-/// Whether the running kernel has something, found out by trying and kept for the life of the process. Nothing is left behind.
+/// Whether the running kernel has something, found out by trying, with the rights that this process has when it asks first, and kept
+/// for its life. Nothing is left behind.
 ///
 /// # Errors
 ///

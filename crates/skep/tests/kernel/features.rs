@@ -65,6 +65,19 @@ fn answers_agree_with_the_kernels_version() {
         let has = kernel_has(feature).unwrap();
         assert!(!has || kernel_has(KernelFeature::KprobeMulti).unwrap(), "{feature}");
     }
+    // Whatever a type wants of its programs, none of them calls what no kernel has.
+    for &prog_type in ProgType::ALL {
+        if matches!(kernel_has(KernelFeature::ProgramType(prog_type)), Ok(true)) {
+            let has = |helper| kernel_has(KernelFeature::Helper(prog_type, helper));
+            match has(9999) {
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Unsupported, "{prog_type}: {error}"),
+                Ok(unknown) => {
+                    assert!(!unknown, "{prog_type}");
+                    assert!(has(helpers::MAP_LOOKUP_ELEM).unwrap(), "{prog_type}");
+                }
+            }
+        }
+    }
     let error = kernel_has(KernelFeature::Helper(ProgType::LSM, 1)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
 }
