@@ -38,6 +38,11 @@ pub trait Engine {
     ///
     /// When there is no such process, or it may not be looked at.
     fn watch(&self, pid: u32) -> Result<(), Error>;
+
+    /// Whether it sees nobody but the commands that it holds and the processes that it watches, and those that come from them.
+    fn sees_family_only(&self) -> bool {
+        false
+    }
 }
 
 /// How to load.

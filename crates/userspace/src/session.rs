@@ -130,6 +130,10 @@ impl Engine for UserEngine {
         }
     }
 
+    fn sees_family_only(&self) -> bool {
+        true
+    }
+
     fn watch(&self, pid: u32) -> Result<(), Error> {
         match &self.tracing {
             Some(tracing) => tracing.join(pid),

@@ -45,9 +45,14 @@ impl Open {
 
     /// `skep run ARGS` as a user whom nothing is allowed; as ourselves where we are nobody special.
     fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Outcome {
+        self.skep("run", args)
+    }
+
+    /// As [`Open::run`], for any verb.
+    fn skep<S: AsRef<OsStr>>(&self, verb: &str, args: &[S]) -> Outcome {
         let mut command = Command::new(self.file("skep"));
         command
-            .arg("run")
+            .arg(verb)
             .args(args)
             .env("HOME", "/nonexistent")
             .env("XDG_CACHE_HOME", self.file("cache"))
@@ -499,4 +504,64 @@ fn a_program_that_reads_behind_a_packet_is_stopped_at_its_line() {
         "{}",
         outcome.stderr
     );
+}
+
+#[test]
+fn scripts_see_a_command_without_rights() {
+    let open = Open::new("script");
+    // The one-liner of everybody's first minute.
+    let script = "tracepoint:syscalls:sys_enter_execve { printf(\"%s: \", comm); join(args->argv); }";
+    let outcome = open.skep("trace", &["--engine", "user", script, "-c", "/bin/sh -c '/bin/true one; /bin/true two'"]);
+    assert!(outcome.status.success(), "{}", outcome.stderr);
+    let rows: Vec<&str> = outcome.stdout.lines().filter(|line| line.contains("/bin/true")).collect();
+    assert_eq!(rows, ["skep: /bin/sh -c /bin/true one; /bin/true two", "sh: /bin/true one", "sh: /bin/true two"]);
+}
+
+#[test]
+fn a_script_without_rights_has_its_begin_its_clock_its_maps_and_its_end() {
+    let open = Open::new("clock");
+    let script = "BEGIN { printf(\"first\\n\"); } interval:ms:10 { @ticks++; if (@ticks == 3) { exit(); } } \
+                  tracepoint:sched:sched_process_exec { printf(\"%s\\n\", str(args.filename)); } \
+                  tracepoint:signal:signal_deliver /args.sig == 15/ { printf(\"%s gets %d\\n\", comm, args.sig); } \
+                  END { printf(\"last\\n\"); }";
+    let outcome = open.skep("trace", &["--engine", "user", "-q", script, "-c", "/bin/sh -c 'exec /bin/sleep 30'"]);
+    assert!(outcome.status.success(), "{}", outcome.stderr);
+    // The command ends with its trace.
+    assert_eq!(outcome.stdout, "first\n/bin/sh\n/bin/sleep\nlast\n\n\n@ticks: 3\n");
+}
+
+#[test]
+fn what_scripts_cannot_see_without_rights_says_what_can_be_seen() {
+    let open = Open::new("unseen");
+    for (script, words) in [
+        ("kprobe:do_unlinkat { @ = count(); }", "a tracepoint of the system call behind it"),
+        ("profile:hz:99 { @ = count(); }", "an `interval`"),
+        ("tracepoint:syscalls:sys_enter_openat { @ = count(); }", "`-c COMMAND`"),
+    ] {
+        let outcome = open.skep("trace", &["--engine", "user", script]);
+        assert!(!outcome.status.success() && outcome.stderr.contains(words), "{script}: {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn both_engines_see_the_same_of_a_command() {
+    if !needs(&[Root, Tracepoint("syscalls/sys_enter_openat")]) {
+        return;
+    }
+    let script = "tracepoint:syscalls:sys_enter_openat { @[comm] = count(); } \
+                  tracepoint:syscalls:sys_exit_openat /args.ret < 0/ { @errors[comm] = count(); } \
+                  tracepoint:sched:sched_process_exec { printf(\"%s %s\\n\", comm, str(args.filename)); } \
+                  tracepoint:sched:sched_process_exit { printf(\"exit %s\\n\", comm); } \
+                  tracepoint:raw_syscalls:sys_exit /comm == \"cat\"/ { @raw[args.id, args.ret < 0] = count(); } \
+                  rawtracepoint:sys_enter /comm == \"cat\"/ { @enter[arg1] = count(); }";
+    let seen = |engine: &str| {
+        let command = "/bin/sh -c '/bin/ls / > /dev/null; /bin/cat /nonexistent 2> /dev/null; exit 3'";
+        let mut skep = Command::new(env!("CARGO_BIN_EXE_skep"));
+        let outcome = skep::finish(skep.args(["trace", "-q", "--engine", engine, "--follow", script, "-c", command]));
+        assert!(outcome.status.success(), "{}", outcome.stderr);
+        outcome.stdout
+    };
+    let (kernel, user) = (seen("kernel"), seen("user"));
+    assert!(kernel.contains("cat /bin/cat\n"), "{kernel}");
+    assert_eq!(user, kernel);
 }

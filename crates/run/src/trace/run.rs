@@ -61,7 +61,7 @@ pub fn run(
     };
     let known = Known { child: held.as_ref().map(|held| held.pid()), pid: options.pid };
     parameters::fill(&mut spec, &plan.parameters, known);
-    let root = options.pid.or(known.child).filter(|_| options.follow);
+    let root = options.pid.or(known.child).filter(|_| options.follow && !engine.sees_family_only());
     let scope = Scope::add(&mut spec, &plan, root.map(Process::in_our_namespace), cgroup.as_ref())?;
     for probe in &scope.unlimited {
         let message = format!("{probe}: the program is too long to be limited to some processes; it sees all");
