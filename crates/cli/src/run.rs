@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use skep_engine::{AttachOptions, Error, LoadOptions};
-use skep_kernel::KernelEngine;
+use skep_engine::{AttachOptions, Engine, Error, LoadOptions};
+use skep_kernel::{KernelEngine, LoaderEngine};
 use skep_run::options::{Format, MapsAtEnd, Options};
 use skep_run::{Notice, Summary, prepare};
 
@@ -17,9 +17,11 @@ pub(crate) fn run(args: RunArgs, globals: Vec<Global>) -> Result<ExitCode, Error
     let options = meant(args, globals);
     let prepared = prepare(&options, &target, &mut |notice| tell(notice, verbose))?;
     let mut out = std::io::stdout();
-    let summary = skep_run::run(prepared, &options, &KernelEngine::with_target(target), &mut out, &mut |notice| {
-        tell(notice, verbose)
-    })?;
+    let engine: Box<dyn Engine> = match &prepared.loader {
+        Some(loader) => Box::new(LoaderEngine::new(loader.clone())),
+        None => Box::new(KernelEngine::with_target(target)),
+    };
+    let summary = skep_run::run(prepared, &options, &*engine, &mut out, &mut |notice| tell(notice, verbose))?;
     sum_up(&summary);
     Ok(ExitCode::SUCCESS)
 }
