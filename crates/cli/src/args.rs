@@ -309,6 +309,10 @@ pub(crate) struct BuildArgs {
     /// Write no object, but the part of this kernel's types (BTF) that C files and objects need, for `skep run --btf`.
     #[arg(long, value_name = "KERNEL_BTF", requires = "output")]
     pub(crate) min_btf: Option<PathBuf>,
+    /// Put a loader program behind the object: `skep run` and `skep load` then let the kernel make the maps, answer the CO-RE records and
+    /// load the programs by itself (kernel 5.17).
+    #[arg(long, requires = "output", conflicts_with = "min_btf")]
+    pub(crate) loader: bool,
     /// For another machine: build although this one lacks a probe or a type.
     #[arg(long)]
     pub(crate) elsewhere: bool,

@@ -8,7 +8,7 @@ use skep_btf::{Btf, CoreReloKind};
 use skep_engine::Error;
 use skep_kernel::LiveTarget;
 use skep_run::options::Options;
-use skep_spec::{Spec, elf};
+use skep_spec::{Spec, elf, loader};
 
 use crate::args::BuildArgs;
 use crate::{report, run, trace};
@@ -64,7 +64,14 @@ pub(crate) fn build(args: BuildArgs) -> Result<ExitCode, Error> {
             Some("programs that need it do not load; link the result with an object that defines it"),
         );
     }
-    write(&output, &elf::write(&spec)?, &files)?;
+    let object = elf::write(&spec)?;
+    if args.loader {
+        // Of the object as it will be read: its numbers count.
+        let spec = Spec::parse(&object, &spec.name)?;
+        write(&output, &loader::attach(&object, &loader::generate(&spec)?), &files)?;
+    } else {
+        write(&output, &object, &files)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

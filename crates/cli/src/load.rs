@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::json;
-use skep_engine::Error;
-use skep_kernel::{KernelEngine, errno_of};
+use skep_engine::{Error, LoadOptions, Session as _};
+use skep_kernel::{KernelEngine, LoaderEngine, errno_of};
+use skep_run::loader_of;
 use skep_run::trial::{TrialOptions, Verdict, open_linked, trial};
 use skep_sys::Errno;
 
@@ -37,6 +38,37 @@ pub(crate) fn load(args: &LoadArgs) -> Result<ExitCode, Error> {
                 continue;
             }
         };
+        if let [file] = files
+            && !args.each
+            && let Some(loader) = loader_of(file)?
+        {
+            let loaded = LoaderEngine::new(loader).load(spec.clone(), &LoadOptions::default());
+            all &= loaded.is_ok();
+            match (&loaded, args.json) {
+                (Err(error), false) => report::error(error),
+                (Err(error), true) => {
+                    let line =
+                        json!({ "object": object, "program": null, "loads": false, "reason": error.to_string() });
+                    writeln!(out, "{line}").or_else(cannot_write)?;
+                }
+                (Ok(session), json) => {
+                    for loaded in session.programs() {
+                        let program = spec.program(loaded.program);
+                        let verdict = Verdict {
+                            program: program.name.clone(),
+                            section: program.section.clone(),
+                            prog_type: program.prog_type.to_string(),
+                            result: Ok(()),
+                            insns: loaded.result.as_ref().ok().map(|slots| *slots as usize),
+                            hash: None,
+                        };
+                        let line = if json { to_json(&object, &verdict) } else { to_text(&object, &verdict) };
+                        writeln!(out, "{line}").or_else(cannot_write)?;
+                    }
+                }
+            }
+            continue;
+        }
         for verdict in trial(spec, options, &engine, &target) {
             all &= verdict.result.is_ok();
             let line = if args.json { to_json(&object, &verdict) } else { to_text(&object, &verdict) };

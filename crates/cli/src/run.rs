@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use skep_engine::{AttachOptions, Error, LoadOptions};
+use skep_kernel::LoaderEngine;
 use skep_run::options::{Format, MapsAtEnd, Options};
 use skep_run::{Notice, Summary, prepare};
 
-use crate::args::{Maps, RunArgs, XdpMode};
+use crate::args::{EngineChoice, Maps, RunArgs, XdpMode};
 use crate::engine::{Chosen, Sources};
 use crate::globals::Global;
 use crate::vectors::Vector;
@@ -26,8 +27,18 @@ pub(crate) fn run(args: RunArgs, globals: Vec<Global>) -> Result<ExitCode, Error
     // A program that runs once may call others of its object.
     let wanted = if vector.is_some() { std::mem::take(&mut options.programs) } else { Vec::new() };
     let prepared = prepare(&options, &target, &mut |notice| tell(notice, verbose))?;
+    if let Some(loader) = &prepared.loader {
+        if choice == Some(EngineChoice::User) || vector.is_some() || sources.packets.is_some() {
+            return Err(Error::new("a loader program loads into the kernel, and does nothing else")
+                .with_hint("give the object that it was made of"));
+        }
+        let engine = LoaderEngine::new(loader.clone());
+        let mut out = std::io::stdout();
+        sum_up(&skep_run::run(prepared, &options, &engine, &mut out, &mut |notice| tell(notice, verbose))?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let Chosen { engine, why } = engine::choose(choice, &prepared.spec, &sources, target)?;
-    if choice == Some(crate::args::EngineChoice::Auto) || verbose || (choice.is_none() && engine.name() == "user") {
+    if choice == Some(EngineChoice::Auto) || verbose || (choice.is_none() && engine.name() == "user") {
         report::line(&format!("engine: {}, {why}", engine.name()));
     }
     if let Some(vector) = vector {

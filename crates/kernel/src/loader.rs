@@ -42,14 +42,14 @@ impl LoaderEngine {
         LoaderEngine { loader, target: LiveTarget::shared() }
     }
 
-    /// Runs the loader program. `spec` says what programs and maps are called and where they attach, and has the first values of
+    /// Runs the loader program. Of the options only the size of perf buffers means something here. `spec` says what programs and maps are called and where they attach, and has the first values of
     /// globals; its instructions are not looked at.
     ///
     /// # Errors
     ///
     /// When the kernel is too old, a right is missing, or any step fails: a loader program loads all or nothing. Also when
     /// `spec` is another object than the loader program was made of.
-    pub fn load(&self, spec: Spec) -> Result<KernelSession, Error> {
+    pub fn load(&self, spec: Spec, options: &LoadOptions) -> Result<KernelSession, Error> {
         let data = self.fit(&spec)?;
         let blob = self.blob(&data)?;
         let program = self.program(&blob)?;
@@ -60,7 +60,7 @@ impl LoaderEngine {
             return Err(self.explain(&spec, &data, run.step, Errno::from_raw(-run.run.retval)));
         }
         drop((blob, program));
-        self.session(spec, run.run.fds)
+        self.session(spec, run.run.fds, options.perf_buffer_bytes)
     }
 
     /// The data as this machine wants it.
@@ -204,7 +204,7 @@ impl LoaderEngine {
     }
 
     /// What was made, as a session.
-    fn session(&self, spec: Spec, fds: Vec<Option<OwnedFd>>) -> Result<KernelSession, Error> {
+    fn session(&self, spec: Spec, fds: Vec<Option<OwnedFd>>, perf_bytes: usize) -> Result<KernelSession, Error> {
         let mut fds = fds.into_iter();
         let mut objects = Objects::default();
         for (map, place) in spec.maps.iter().zip(&self.loader.maps) {
@@ -226,7 +226,7 @@ impl LoaderEngine {
             }
             objects.programs.push(fd);
         }
-        Ok(KernelSession::new(spec, self.target.clone(), objects, 0))
+        Ok(KernelSession::new(spec, self.target.clone(), objects, perf_bytes))
     }
 }
 
@@ -246,9 +246,8 @@ impl Engine for LoaderEngine {
         "kernel"
     }
 
-    /// The options are for loading from user space and change nothing here.
-    fn load(&self, spec: Spec, _: &LoadOptions) -> Result<Box<dyn Session>, Error> {
-        Ok(Box::new(LoaderEngine::load(self, spec)?))
+    fn load(&self, spec: Spec, options: &LoadOptions) -> Result<Box<dyn Session>, Error> {
+        Ok(Box::new(LoaderEngine::load(self, spec, options)?))
     }
 
     fn hold(&self, command: Command) -> Result<Box<dyn HeldCommand>, Error> {

@@ -15,7 +15,7 @@ const CLS: ProgType = ProgType::SCHED_CLS;
 
 fn load_by_loader(spec: Spec) -> Result<KernelSession, skep_engine::Error> {
     let loader = generate(&spec).unwrap_or_else(|error| panic!("{error}"));
-    LoaderEngine::new(loader).load(spec)
+    LoaderEngine::new(loader).load(spec, &LoadOptions::default())
 }
 
 fn whole(spec: Spec) -> KernelSession {
@@ -124,7 +124,7 @@ fn compiled_objects_load_as_from_user_space() {
             }
         };
         let loader = detach(&attach(&bytes, &loader)).unwrap().unwrap();
-        match LoaderEngine::new(loader).load(spec) {
+        match LoaderEngine::new(loader).load(spec, &LoadOptions::default()) {
             Ok(session) => {
                 assert!(session.programs().iter().all(|it| it.result.is_ok()));
                 by_loader += 1;

@@ -1,7 +1,9 @@
 //! What a file is, by its content.
 
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use skep_spec::loader::{self, LoaderProgram};
 use skep_spec::{MAX_OBJECT_BYTES, elf};
 use skep_sys::file;
 
@@ -74,6 +76,33 @@ pub(crate) fn identify(path: &Path) -> Result<Input, Error> {
     };
     Err(Error::new(format!("`{shown}` is {looks}, which skep does not run"))
         .with_hint("give skep a `.bpf.c` or a `.bpf.o` file"))
+}
+
+/// The loader program behind an object ([`skep_spec::loader`]); `None` when there is none.
+///
+/// # Errors
+///
+/// When the file cannot be read, or the loader program is damaged.
+pub fn loader_of(path: &Path) -> Result<Option<LoaderProgram>, Error> {
+    let shown = path.display();
+    let cannot = |cause: std::io::Error| Error::new(format!("cannot read `{shown}`: {}", io_text(&cause)));
+    // What is no file with an end (a pipe, a device) is an object at most.
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let mut file = std::fs::File::open(path).map_err(cannot)?;
+    let len = file.metadata().map_err(cannot)?.len();
+    if len < loader::TRAILER as u64 || len > MAX_OBJECT_BYTES as u64 {
+        return Ok(None);
+    }
+    let mut end = [0; loader::TRAILER];
+    file.seek(SeekFrom::End(-(loader::TRAILER as i64))).and_then(|_| file.read_exact(&mut end)).map_err(cannot)?;
+    if !loader::is_attached(&end) {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(cannot)?;
+    loader::detach(&bytes).map_err(|cause| Error::from(cause).about(format_args!("`{shown}`")))
 }
 
 /// As [`identify`], for one file of several: C that holds no program of its own is known by its suffix.

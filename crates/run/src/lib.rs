@@ -46,7 +46,7 @@ mod streams;
 mod unused;
 mod writer;
 
-pub use input::is_c_or_object;
+pub use input::{is_c_or_object, loader_of};
 pub use notice::{Notice, Summary};
 pub use prepare::{Prepared, link, prepare};
 pub use run::run;

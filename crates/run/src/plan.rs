@@ -174,7 +174,13 @@ mod tests {
     #[test]
     fn members_of_a_struct_ops_map_go_where_it_goes() {
         let member = |name| program(name, "struct_ops", AttachPoint::StructOps);
-        let ops = StructOps { type_id: TypeId(1), data: vec![0; 8], programs: vec![(0, ProgId(0))], link: true };
+        let ops = StructOps {
+            type_id: TypeId(1),
+            data: vec![0; 8],
+            programs: vec![(0, ProgId(0))],
+            externs: vec![],
+            link: true,
+        };
         let map = Map { contents: MapContents::StructOps(ops), ..Map::new("ops", MapType::STRUCT_OPS, 4, 8, 1) };
         let mut spec = spec(vec![member("init"), member("stray")], vec![map]);
         let Plan { struct_ops, idle, .. } = plan(&spec);

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::time::Instant;
 
 use skep_clang::{Clang, EventTypes, Request, Vmlinux, event_types, lint};
+use skep_spec::loader::LoaderProgram;
 use skep_spec::merge::{Input as Part, merge};
 use skep_spec::{Spec, Target};
 
-use crate::input::{Input, identify, identify_part, object_name};
+use crate::input::{Input, identify, identify_part, loader_of, object_name};
 use crate::options::Options;
 use crate::{Error, Notice};
 
@@ -20,6 +21,9 @@ pub struct Prepared {
     pub spec: Spec,
     /// Types of its events that the compile told.
     pub hints: Vec<EventTypes>,
+    /// By what the kernel loads the object itself, when the file has it. The programs are then as they are in the file: they see
+    /// this process's own events, and what full buffers refuse is not counted.
+    pub loader: Option<LoaderProgram>,
 }
 
 /// Reads the file, compiles it when it is C, opens the object, and sets its globals.
@@ -50,8 +54,13 @@ pub fn prepare(options: &Options, target: &dyn Target, notice: &mut dyn FnMut(No
         let message = format!("[{}] {place}{}", warning.code, warning.text);
         notice(Notice::Warning { message, hint: Some(warning.help) });
     }
+    let loader = if options.linked.is_empty() { loader_of(&options.file)? } else { None };
+    if loader.is_some() && !options.programs.is_empty() {
+        return Err(Error::new(format!("`{shown}` holds a loader program, which loads all or nothing"))
+            .with_hint("leave out `--prog`, or run the object that it was built of"));
+    }
     let hints = spec.btf.as_ref().map(event_types).unwrap_or_default();
-    Ok(Prepared { spec, hints })
+    Ok(Prepared { spec, hints, loader })
 }
 
 /// Reads the files, compiles those that are C, and links them when there are several. C without a program of its own is known by its

@@ -33,13 +33,16 @@ pub fn run(
     out: &mut dyn Write,
     notice: &mut dyn FnMut(Notice<'_>),
 ) -> Result<Summary, Error> {
-    let Prepared { mut spec, hints } = prepared;
-    let plan = choose(&mut spec, options, notice)?;
+    let Prepared { mut spec, hints, loader } = prepared;
+    if loader.is_none() {
+        plan::act_at_once(&mut spec);
+    }
+    let plan = choose(&spec, options, notice)?;
     let watched = options.attach.pid.map(Watched::open).transpose()?;
     let formats = printk::formats(&spec);
     let shapes = events::shapes(&spec, &hints);
     let buffers: Vec<MapId> = shapes.keys().copied().collect();
-    let counters = instrument(&mut spec, options, notice);
+    let counters = if loader.is_none() { instrument(&mut spec, options, notice) } else { None };
 
     let session = engine.load(spec, &options.load)?;
     refuse_failed(&*session, &plan.jobs, notice)?;
@@ -103,8 +106,7 @@ pub fn run(
 }
 
 /// What is to be attached, and what need not be.
-fn choose(spec: &mut Spec, options: &Options, notice: &mut dyn FnMut(Notice<'_>)) -> Result<Plan, Error> {
-    plan::act_at_once(spec);
+fn choose(spec: &Spec, options: &Options, notice: &mut dyn FnMut(Notice<'_>)) -> Result<Plan, Error> {
     let plan = plan::plan(spec);
     for idle in &plan.idle {
         notice(Notice::Idle { program: &spec.program(idle.program).name, reason: idle.reason.into() });

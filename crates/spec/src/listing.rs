@@ -175,6 +175,9 @@ impl Spec {
                 for (off, program) in &ops.programs {
                     writeln!(f, "  +{off} program {}", self.program(*program).name)?;
                 }
+                for (off, external) in &ops.externs {
+                    writeln!(f, "  +{off} extern {}", self.external(*external).name)?;
+                }
             }
         }
         if let Some(inner) = &map.inner {

@@ -63,7 +63,7 @@ mod file;
 use code::{Blob, Code, MAP_CREATE, MAP_FREEZE, MAP_UPDATE_ELEM, MAX_FDS, PROG_LOAD};
 
 pub use code::{CTX_FDS, CTX_LOG};
-pub use file::{attach, detach};
+pub use file::{TRAILER, attach, detach, is_attached};
 
 /// A loader program for one object.
 #[derive(Clone, Debug, PartialEq, Eq)]

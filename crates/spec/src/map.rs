@@ -301,6 +301,8 @@ pub struct StructOps {
     pub data: Vec<u8>,
     /// Function members: byte offset of the member, and the program that fills it.
     pub programs: Vec<(u32, ProgId)>,
+    /// Function members that a program of another object fills, until that is linked in ([`merge`](crate::merge)).
+    pub externs: Vec<(u32, ExternId)>,
     /// In `.struct_ops.link`: registered by a link instead of by the map's update.
     pub link: bool,
 }

@@ -27,9 +27,9 @@ type Named = (String, Option<String>);
 
 /// Makes a tool of a script.
 pub(crate) fn build(args: BuildArgs) -> Result<ExitCode, Error> {
-    if !args.define.is_empty() || args.min_btf.is_some() {
+    if !args.define.is_empty() || args.min_btf.is_some() || args.loader {
         return Err(Error::new(format!(
-            "`{}` is a script; `-D` and `--min-btf` are for C files and objects",
+            "`{}` is a script; `-D`, `--min-btf` and `--loader` are for C files and objects",
             args.file.display()
         )));
     }

@@ -13,6 +13,7 @@ mod doctor;
 mod kprobes;
 mod link;
 mod load;
+mod loader;
 mod maps;
 mod network;
 mod scope;

@@ -259,7 +259,7 @@ impl Reader<'_, '_> {
 
     /// An extern for a slot that names something of another object. Compilers before LLVM 18 or so describe functions only when code calls
     /// them.
-    fn untyped_extern(&mut self, index: usize, of: MapType) -> Option<ExternId> {
+    pub(super) fn untyped_extern(&mut self, index: usize, of: MapType) -> Option<ExternId> {
         let symbol = &self.elf.symbols[index];
         if !symbol.undefined || symbol.is_local() || symbol.name.is_empty() {
             return None;

@@ -5,6 +5,7 @@ use skep_btf::Type;
 use super::Reader;
 use super::btf_maps::blank;
 use super::file::MAX_NAME_BYTES;
+use crate::external::{ExternId, ExternKind};
 use crate::map::{BPF_F_LINK, MapContents, MapOrigin, MapType, StructOps};
 
 impl Reader<'_, '_> {
@@ -46,7 +47,7 @@ impl Reader<'_, '_> {
                 self.warn(var.name(), format!("is no structure inside of section `{name}`"));
                 continue;
             };
-            let mut programs = Vec::new();
+            let (mut programs, mut externs) = (Vec::new(), Vec::new());
             let start = elf.sections[section].relocs.partition_point(|reloc| reloc.offset < off as u64);
             for reloc in
                 elf.sections[section].relocs[start..].iter().take_while(|reloc| reloc.offset < (off + size) as u64)
@@ -55,9 +56,14 @@ impl Reader<'_, '_> {
                 let addend =
                     reloc.addend.or_else(|| self.word64(section, reloc.offset).map(|word| word as i64)).unwrap_or(0);
                 let place = symbol.section.zip(symbol.value.checked_add_signed(addend));
-                match place.and_then(|place| self.program_at(place)) {
-                    Some(program) => programs.push(((reloc.offset - off as u64) as u32, program)),
-                    None => self.warn(
+                let member = (reloc.offset - off as u64) as u32;
+                let external = self.extern_of_symbol.get(&reloc.symbol).copied();
+                let external = external.or_else(|| self.untyped_extern(reloc.symbol, MapType::PROG_ARRAY));
+                let is_function = |id: &ExternId| matches!(self.spec.external(*id).kind, ExternKind::Function { .. });
+                match (place.and_then(|place| self.program_at(place)), external.filter(is_function)) {
+                    (Some(program), _) => programs.push((member, program)),
+                    (None, Some(external)) if place.is_none() => externs.push((member, external)),
+                    _ => self.warn(
                         var.name(),
                         format!(
                             "the member at byte {} names `{}`, which is no program",
@@ -72,7 +78,7 @@ impl Reader<'_, '_> {
             map.map_type = MapType::STRUCT_OPS;
             (map.key_size, map.value_size, map.max_entries) = (4, entry.size, 1);
             map.flags = if link { BPF_F_LINK } else { 0 };
-            map.contents = MapContents::StructOps(StructOps { type_id, data: bytes.to_vec(), programs, link });
+            map.contents = MapContents::StructOps(StructOps { type_id, data: bytes.to_vec(), programs, externs, link });
             map.origin = MapOrigin::StructOps;
             map.autocreate = !name.starts_with('?');
             self.add_map(map);

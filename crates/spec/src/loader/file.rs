@@ -17,7 +17,8 @@ use crate::digest::sha256;
 use crate::{Error, ExternId, MapId, ProgId};
 
 const MARK: &[u8; 8] = b"skeplsk1";
-const TRAILER: usize = 8 + 32 + 8;
+/// Bytes of the trailer, the last of a file with a loader program.
+pub const TRAILER: usize = 8 + 32 + 8;
 /// Read back as another number on a machine of the other byte order.
 const ORDER: u32 = 0x0403_0201;
 const NONE: u32 = u32::MAX;
@@ -49,6 +50,11 @@ pub fn attach(object: &[u8], loader: &LoaderProgram) -> Vec<u8> {
     [object, &payload, &(payload.len() as u64).to_le_bytes(), &sha256(&payload), MARK].concat()
 }
 
+/// Whether a file that ends like this has a loader program behind its object.
+pub fn is_attached(end: &[u8]) -> bool {
+    end.len() >= TRAILER && end.ends_with(MARK)
+}
+
 /// The loader program behind an object; `None` when there is none.
 ///
 /// # Errors
@@ -56,7 +62,7 @@ pub fn attach(object: &[u8], loader: &LoaderProgram) -> Vec<u8> {
 /// When it is damaged, or for machines of the other byte order.
 pub fn detach(file: &[u8]) -> Result<Option<LoaderProgram>, Error> {
     let Some((rest, trailer)) = file.split_last_chunk::<TRAILER>() else { return Ok(None) };
-    if !trailer.ends_with(MARK) {
+    if !is_attached(trailer) {
         return Ok(None);
     }
     let damaged = || Error::new("the loader program behind the object is damaged").hint("build the file again");

@@ -191,36 +191,46 @@ impl Merger<'_> {
         let mut filled = Vec::new();
         for (&(input, id), &to) in &self.maps {
             let map = self.inputs[input].spec.map(id);
-            let contents = match &map.contents {
-                MapContents::Slots(slots) => {
-                    let mut moved = Vec::new();
-                    for (index, slot) in slots {
-                        match self.slot(input, *slot) {
-                            Some(slot) => moved.push((*index, slot)),
-                            None => filled.push((to, Err((input, map.name.clone(), format!("slot {index}"))))),
-                        }
-                    }
-                    MapContents::Slots(moved)
-                }
-                MapContents::StructOps(ops) => {
-                    let mut programs = Vec::new();
-                    for (off, program) in &ops.programs {
-                        match self.program(input, *program) {
-                            Some(program) => programs.push((*off, program)),
-                            None => {
-                                filled.push((to, Err((input, map.name.clone(), format!("the member at byte {off}")))))
+            let contents =
+                match &map.contents {
+                    MapContents::Slots(slots) => {
+                        let mut moved = Vec::new();
+                        for (index, slot) in slots {
+                            match self.slot(input, *slot) {
+                                Some(slot) => moved.push((*index, slot)),
+                                None => filled.push((to, Err((input, map.name.clone(), format!("slot {index}"))))),
                             }
                         }
+                        MapContents::Slots(moved)
                     }
-                    let type_id = types.id(input, ops.type_id).unwrap_or(ops.type_id);
-                    MapContents::StructOps(StructOps { type_id, programs, ..ops.clone() })
-                }
-                MapContents::JumpTable { function, targets } => match self.function(input, *function) {
-                    Some(function) => MapContents::JumpTable { function, targets: targets.clone() },
-                    None => continue,
-                },
-                MapContents::Empty | MapContents::Data(_) => continue,
-            };
+                    MapContents::StructOps(ops) => {
+                        let mut programs = Vec::new();
+                        for (off, program) in &ops.programs {
+                            match self.program(input, *program) {
+                                Some(program) => programs.push((*off, program)),
+                                None => filled
+                                    .push((to, Err((input, map.name.clone(), format!("the member at byte {off}"))))),
+                            }
+                        }
+                        let mut externs = Vec::new();
+                        for (off, external) in &ops.externs {
+                            match self.slot(input, Slot::Extern(*external)) {
+                                Some(Slot::Program(program)) => programs.push((*off, program)),
+                                Some(Slot::Extern(external)) => externs.push((*off, external)),
+                                Some(Slot::Map(_)) | None => filled
+                                    .push((to, Err((input, map.name.clone(), format!("the member at byte {off}"))))),
+                            }
+                        }
+                        programs.sort_unstable_by_key(|(off, _)| *off);
+                        let type_id = types.id(input, ops.type_id).unwrap_or(ops.type_id);
+                        MapContents::StructOps(StructOps { type_id, programs, externs, ..ops.clone() })
+                    }
+                    MapContents::JumpTable { function, targets } => match self.function(input, *function) {
+                        Some(function) => MapContents::JumpTable { function, targets: targets.clone() },
+                        None => continue,
+                    },
+                    MapContents::Empty | MapContents::Data(_) => continue,
+                };
             filled.push((to, Ok(contents)));
         }
         for (to, contents) in filled {

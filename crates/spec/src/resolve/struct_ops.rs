@@ -141,6 +141,11 @@ fn layout(spec: &Spec, it: &StructOps, types: &mut Types<'_>) -> Result<Layout, 
     };
     for member in ours.members() {
         let from = member.bit_offset() / 8;
+        if let Some((_, external)) = it.externs.iter().find(|(off, _)| *off == from) {
+            let wanted = &spec.external(*external).name;
+            return Err(Problem::new(format!("member `{}`: no object defines program `{wanted}`", member.name()))
+                .hint("link the object that defines it: `skep build A.bpf.c B.bpf.c -o BOTH.bpf.o`".to_string()));
+        }
         let program = it.programs.iter().find(|(off, _)| *off == from).map(|(_, program)| *program);
         let size = local.size_of(member.type_id()).map_err(bad)?;
         let bytes = bytes_at(&it.data, from, size);

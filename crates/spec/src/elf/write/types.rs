@@ -84,7 +84,7 @@ impl Writer<'_> {
                 }
                 let section = self.section(name, SectionKind::Data);
                 let mut bytes = ops.data.clone();
-                for (off, _) in &ops.programs {
+                for off in ops.programs.iter().map(|(off, _)| off).chain(ops.externs.iter().map(|(off, _)| off)) {
                     if let Some(word) = bytes.get_mut(*off as usize..(*off as usize).saturating_add(8)) {
                         word.fill(0);
                     }
@@ -98,6 +98,11 @@ impl Writer<'_> {
                         .get(program.0 as usize)
                         .and_then(|program| self.function_symbols.get(program.entry.0 as usize).copied())
                         .ok_or_else(|| nowhere(&map.name))?;
+                    self.relocate(section, at + u64::from(*off), symbol, R_BPF_64_ABS64)?;
+                }
+                for (off, external) in &ops.externs {
+                    let symbol = self.extern_symbols.get(external.0 as usize).copied();
+                    let symbol = symbol.ok_or_else(|| nowhere(&map.name))?;
                     self.relocate(section, at + u64::from(*off), symbol, R_BPF_64_ABS64)?;
                 }
                 let type_id = self.variable(name, &map.name, ops.type_id)?;
