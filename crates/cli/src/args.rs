@@ -249,6 +249,9 @@ pub(crate) struct HowArgs {
     /// Run a command, and stop when it ends.
     #[arg(short, long, value_name = "CMD")]
     pub(crate) command: Option<String>,
+    /// What runs the programs. `auto`: the kernel where it gives the right, else the machine in user space.
+    #[arg(long, value_enum, value_name = "ENGINE")]
+    pub(crate) engine: Option<EngineChoice>,
     /// Only the process of `-p` or `-c`, and every process that comes from it.
     #[arg(long)]
     pub(crate) follow: bool,

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use skep_engine::{Engine, Error, ErrorKind};
 use skep_kernel::{KernelEngine, LiveTarget, features};
-use skep_spec::{ProgType, Spec};
+use skep_spec::Spec;
 use skep_sys::Errno;
-use skep_sys::caps::{Cap, Caps};
+use skep_sys::caps::{self, Cap};
 use skep_sys::front::Worker;
 use skep_userspace::pcap::{Reader, Writer};
 use skep_userspace::{Replay, UserEngine, Verdicts};
@@ -60,17 +60,17 @@ impl Either {
         if traces { Worker::split().ok() } else { None }
     }
 
-    /// Ends with success: at once for who waits, and in truth when no task needs us any more.
-    pub(crate) fn finish(&self, worker: Option<Worker>) -> ExitCode {
-        let Either::User(engine) = self else { return ExitCode::SUCCESS };
+    /// Ends with a status: at once for who waits, and in truth when no task needs us any more.
+    pub(crate) fn finish(&self, worker: Option<Worker>, status: u8) -> ExitCode {
+        let Either::User(engine) = self else { return ExitCode::from(status) };
         let needed: Vec<_> = engine.tracers().into_iter().filter(|tracer| tracer.is_needed()).collect();
         if let (Some(worker), false) = (worker, needed.is_empty()) {
-            worker.finish(0);
+            worker.finish(status);
             for tracer in needed {
                 tracer.stay();
             }
         }
-        ExitCode::SUCCESS
+        ExitCode::from(status)
     }
 
     /// What became of the packets of a file.
@@ -130,22 +130,20 @@ pub(crate) fn choose(
 
 /// Why the kernel gives no right to load the object's programs; `None` when it does, or refuses for another reason.
 fn denied(spec: &Spec) -> Option<String> {
+    // Who may load everything need not try; and a kernel that is locked down refuses some types to everybody, which is for the person to read.
+    if caps::Caps::effective().has(Cap::SYS_ADMIN) && caps::in_first_user_namespace() {
+        return None;
+    }
     let mut types: Vec<_> =
         spec.programs.iter().filter(|program| program.autoload).map(|program| program.prog_type).collect();
     types.sort_unstable();
     types.dedup();
     types.into_iter().find_map(|of| match features::prog_type(of) {
-        // A kernel that is locked down refuses some types to everybody; what it says to that is for the person to read.
-        Err(errno @ (Errno::EPERM | Errno::EACCES | Errno::ENOSYS)) if !may_all() => {
+        Err(errno @ (Errno::EPERM | Errno::EACCES | Errno::ENOSYS)) => {
             Some(format!("since the kernel gives no right to load programs of type {of} ({})", words(errno)))
         }
         _ => None,
     })
-}
-
-/// Whether this process may load programs as such: it has every right, and nothing keeps it from bpf(2), as the filter of a container does.
-fn may_all() -> bool {
-    Caps::effective().has(Cap::SYS_ADMIN) && features::prog_type(ProgType::SOCKET_FILTER).is_ok()
 }
 
 fn words(errno: Errno) -> &'static str {

@@ -39,7 +39,7 @@ pub(crate) fn run(args: RunArgs, globals: Vec<Global>) -> Result<ExitCode, Error
     // Also when it ends with an error: the packets before it had their verdicts.
     engine.sum_up();
     sum_up(&result?);
-    Ok(engine.finish(worker))
+    Ok(engine.finish(worker, 0))
 }
 
 fn meant(args: RunArgs, mut globals: Vec<Global>) -> Options {

@@ -50,7 +50,7 @@ impl Vector {
         if let Some(Err(error)) = loaded.map(|program| &program.result) {
             return Err(error.clone());
         }
-        let input = TestRun { data: &self.data, ctx: &self.ctx, repeat: self.repeat.unwrap_or(1) };
+        let input = TestRun { data: &self.data, ctx: &self.ctx, repeat: self.repeat.unwrap_or(1), cpu: None };
         let output = session.test_run(id, &input)?;
         let text = match options.format {
             Format::Text => self.text(&output),

@@ -88,6 +88,31 @@ impl Error {
     pub fn log(&self) -> Option<&str> {
         self.log.as_deref()
     }
+
+    /// The last `lines` lines of the verifier's log before its closing statistics, where the complaint is, with a line before them
+    /// that says how many were left out; `None` when there was no log. The message itself names the complaint, its instruction and
+    /// its C line already.
+    ///
+    /// ```
+    /// let error = skep_engine::Error::new("the verifier refuses program `x`")
+    ///     .with_log("0: (b7) r1 = 1\n1: (61) r0 = *(u32 *)(r1 +0)\nR1 invalid mem access 'scalar'\nprocessed 2 insns\n");
+    /// let tail = "(1 line left out)\n1: (61) r0 = *(u32 *)(r1 +0)\nR1 invalid mem access 'scalar'";
+    /// assert_eq!(error.log_tail(2).as_deref(), Some(tail));
+    /// ```
+    pub fn log_tail(&self, lines: usize) -> Option<String> {
+        let closing = |line: &&str| {
+            let line = line.trim();
+            !["processed ", "verification time ", "stack depth "].iter().any(|start| line.starts_with(start))
+        };
+        let all: Vec<&str> = self.log()?.lines().filter(closing).filter(|line| !line.trim().is_empty()).collect();
+        let left_out = all.len().saturating_sub(lines);
+        let tail = all[left_out..].join("\n");
+        Some(match left_out {
+            0 => tail,
+            1 => format!("(1 line left out)\n{tail}"),
+            more => format!("({more} lines left out)\n{tail}"),
+        })
+    }
 }
 
 impl fmt::Display for Error {

@@ -23,9 +23,9 @@ pub use link::{
     AttachOptions, Link, NetfilterFamily, NetfilterHook, NetfilterStage, PerfEvent, Position, SampleRate, Spot,
     TcDirection, Watch, XdpMode,
 };
-pub use map::{Entry, MapFacts, MapHandle};
+pub use map::{BatchCursor, Entry, MapFacts, MapHandle};
 pub use record::{Record, RecordSource, Source};
-pub use session::{Engine, LoadOptions, Loaded, Progress, Session, TestRun, TestRunOutput, Token};
+pub use session::{Engine, LoadOptions, Loaded, Progress, Session, TestRun, TestRunOutput, Token, VerifierLog};
 
 // The types that every user of the contract needs beside it.
 pub use skep_spec::{MapId, ProgId, Spec};

@@ -47,6 +47,22 @@ pub trait Link: Send {
             .with_kind(ErrorKind::Unsupported))
     }
 
+    /// As [`Link::update`], only if `old` is the program that is there now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Link::update`], and when another one is there (`EPERM`).
+    fn exchange(&self, old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Result<(), Error> {
+        let _ = (old, new);
+        Err(Error::new(format!("the program at {} cannot be replaced", self.describe()))
+            .with_kind(ErrorKind::Unsupported))
+    }
+
+    /// The descriptors of its links in the kernel, one for each place; empty where it has none.
+    fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        Vec::new()
+    }
+
     /// What a person should know about it though it is attached, such as a probe's argument that cannot be read.
     fn notes(&self) -> &[String] {
         &[]
@@ -117,6 +133,10 @@ pub enum Position {
     Before(u32),
     /// Behind the program of this id.
     After(u32),
+    /// Before the program that the link of this id holds.
+    BeforeLink(u32),
+    /// Behind the program that the link of this id holds.
+    AfterLink(u32),
 }
 
 /// One of several places that one link reaches.

@@ -8,8 +8,8 @@ use skep_spec::MapType;
 use crate::{Error, ErrorKind};
 
 /// A map that exists. Keys and values are bytes in the map's layout; for per-CPU types a value is all CPUs' values one
-/// after another, each rounded up to 8 bytes.
-pub trait MapHandle {
+/// after another, each rounded up to 8 bytes. Any thread may use it.
+pub trait MapHandle: Send + Sync {
     /// Its facts.
     fn facts(&self) -> MapFacts;
 
@@ -28,6 +28,35 @@ pub trait MapHandle {
     /// Every entry, in the engine's order, by the fastest way there is. Entries that come or go meanwhile may be missed,
     /// none is given twice.
     fn entries(&self) -> Result<Vec<Entry>, Error>;
+
+    /// As [`MapHandle::lookup`], with the kernel's flags: `BPF_F_LOCK` takes the value's spin lock (kernel 5.1).
+    ///
+    /// # Errors
+    ///
+    /// When the engine or the map does not take the flags.
+    fn lookup_with(&self, key: &[u8], flags: u64) -> Result<Option<Vec<u8>>, Error> {
+        if flags == 0 { self.lookup(key) } else { Err(unsupported(&self.facts(), "read with flags")) }
+    }
+
+    /// About `room` entries behind those that `cursor` has passed, and with `take` takes them out. Empty only at the end
+    /// ([`BatchCursor::done`]). There may be more of them than asked for: a hash is read by whole buckets. Entries that come or go
+    /// meanwhile may be missed or, where a hash is without batches, be given twice.
+    fn batch(&self, cursor: &mut BatchCursor, room: usize, take: bool) -> Result<Vec<Entry>, Error> {
+        let mut entries = Vec::new();
+        while entries.len() < room.max(1) && !cursor.done {
+            let Some(key) = self.next_key(cursor.at.as_deref())? else {
+                cursor.done = true;
+                break;
+            };
+            // The key after one that is gone would be the first again, which is right only when all before it were taken.
+            let value = if take { self.take(&key)? } else { self.lookup(&key)? };
+            if let Some(value) = value {
+                entries.push((key.clone(), value));
+            }
+            cursor.at = Some(key);
+        }
+        Ok(entries)
+    }
 
     /// The value at `key`, removed in the same step; `None` when there is none. For queues and stacks, whose key is empty, the
     /// next one out.
@@ -79,6 +108,15 @@ pub trait MapHandle {
         Err(unsupported(&self.facts(), "read as memory"))
     }
 
+    /// Bytes of the map's memory, rounded up to pages.
+    ///
+    /// # Errors
+    ///
+    /// As [`MapHandle::read_memory`].
+    fn memory_len(&self) -> Result<usize, Error> {
+        Err(unsupported(&self.facts(), "read as memory"))
+    }
+
     /// Changes some bytes of the map's memory and leaves the others to the programs.
     ///
     /// # Errors
@@ -111,6 +149,17 @@ fn unsupported(map: &MapFacts, done: &str) -> Error {
 
 /// A key and its value.
 pub type Entry = (Vec<u8>, Vec<u8>);
+
+/// A place in a map that is read in batches. `Default` is the beginning.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BatchCursor {
+    /// Where the next batch begins, in the engine's own terms.
+    pub at: Option<Vec<u8>>,
+    /// Whether `at` is a key, since the map is read key by key.
+    pub by_key: bool,
+    /// Whether everything was given.
+    pub done: bool,
+}
 
 /// What a created map is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,8 +1,10 @@
 //! Engines and what they give back.
 
+use std::collections::BTreeMap;
 use std::io::Read;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use skep_spec::map::Slot;
@@ -50,11 +52,29 @@ pub struct LoadOptions {
     pub perf_buffer_bytes: usize,
     /// Keep the verifier's log of programs that load, too.
     pub keep_logs: bool,
+    /// What the verifier writes down, and where to.
+    pub verifier_log: VerifierLog,
     /// Delegated rights.
     pub token: Token,
     /// Id of the loaded program whose functions the object's freplace programs replace (kernel 5.6). It must have been
     /// loaded with types (BTF), since the function is found by its name there.
     pub replace: Option<u32>,
+    /// Maps that exist, in place of those that the object declares under these names. They have to be of the same type, sizes and
+    /// flags, and keep what they hold: neither first values nor slots are written into them.
+    pub existing_maps: BTreeMap<String, Arc<OwnedFd>>,
+}
+
+/// The verifier's log of a program. By default a refused program is verified once more with the log of its path, which becomes part
+/// of the error ([`Error::log`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VerifierLog {
+    /// Bits of `log_level`: 1 the path, 2 the registers at each instruction, 4 statistics; 0 leaves the choice to the engine.
+    pub level: u32,
+    /// Size of the first buffer, in bytes; 0 means 64 KiB. It grows until the log fits; who expects a long one saves the growing.
+    pub first_bytes: usize,
+    /// None at all, though a program is refused: for those who try many and only ask whether they load. The error then has the
+    /// kernel's number and no reason.
+    pub disabled: bool,
 }
 
 /// Whose rights are used beside the process's own: a BPF token (kernel 6.9), by which the owner of a bpffs lets a user namespace,
@@ -82,8 +102,8 @@ pub struct Loaded {
     pub log: Option<String>,
 }
 
-/// A loaded object. Dropping it takes away everything that is not pinned.
-pub trait Session {
+/// A loaded object. Dropping it takes away everything that is not pinned. Any thread may use it.
+pub trait Session: Send + Sync {
     /// The object, as loaded.
     fn spec(&self) -> &Spec;
 
@@ -145,6 +165,8 @@ pub struct TestRun<'a> {
     pub ctx: &'a [u8],
     /// How often to run; 0 counts as 1.
     pub repeat: u32,
+    /// CPU to run on, for types that are called there with the machine's own interrupts: raw tracepoints (kernel 5.10).
+    pub cpu: Option<u32>,
 }
 
 /// Result of a test run.

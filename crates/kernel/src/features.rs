@@ -4,6 +4,7 @@
 //! loaded and let go, types that are loaded and let go, an attachment that cannot succeed. Each is asked when first needed
 //! and the answer kept. Where the caller has no right to ask, the answer comes from the kernel's version.
 
+mod questions;
 mod types;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use skep_sys::bpf::{LinkCreate, LinkExtra, LinkTarget, MapCreate, ProgFd, ProgLo
 use skep_sys::bpf::{Log, LogLevel};
 use skep_sys::version::KernelVersion;
 
+pub use questions::{KernelFeature, kernel_has};
 pub use types::BtfKinds;
 
 /// Answers, as far as they were asked for.

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use skep_engine::{Entry, Error, MapFacts, MapHandle};
+use skep_engine::{BatchCursor, Entry, Error, MapFacts, MapHandle};
 use skep_spec::MapType;
 use skep_sys::bpf::{self, MapFd, MapInfo, flags};
 use skep_sys::mmap::SharedMap;
@@ -52,8 +52,13 @@ impl KernelMap {
 
     /// A map that is pinned in a bpffs.
     pub fn from_pinned(path: &Path) -> Result<KernelMap, Error> {
+        KernelMap::from_pinned_with(path, 0)
+    }
+
+    /// As [`KernelMap::from_pinned`], for reading or writing alone: `file_flags` are `BPF_F_RDONLY` or `BPF_F_WRONLY`.
+    pub fn from_pinned_with(path: &Path, file_flags: u32) -> Result<KernelMap, Error> {
         let what = || format!("cannot open the pinned map {}", path.display());
-        match bpf::obj_get(None, &path_string(path)?, 0) {
+        match bpf::obj_get(None, &path_string(path)?, file_flags) {
             Ok(bpf::Object::Map(fd)) => KernelMap::known(fd),
             Ok(_) => Err(Error::new(format!("{} is pinned, but is not a map", path.display()))),
             Err(errno) => Err(failed(&what(), errno)),
@@ -65,7 +70,14 @@ impl KernelMap {
         KernelMap::known(MapFd::from_fd(fd).map_err(|errno| failed("this descriptor is no map", errno))?)
     }
 
-    fn known(fd: MapFd) -> Result<KernelMap, Error> {
+    /// As [`KernelMap::from_fd`], with the name that an object has for it, of which the kernel keeps 15 bytes.
+    pub fn named(fd: OwnedFd, name: &str) -> Result<KernelMap, Error> {
+        let mut map = KernelMap::from_fd(fd)?;
+        map.facts.name = name.to_owned();
+        Ok(map)
+    }
+
+    pub(crate) fn known(fd: MapFd) -> Result<KernelMap, Error> {
         let info = fd.info().map_err(|errno| failed("the kernel does not tell about the map", errno))?;
         let name = info.name.clone();
         Ok(KernelMap::new(fd, &info, &name, None))
@@ -122,6 +134,38 @@ impl KernelMap {
                 .with_hint("give it BPF_F_MMAPABLE in `map_flags`"),
             errno => self.failed("map the memory of", errno),
         })
+    }
+
+    /// In which ways it is not what an object declares, each as `what is this here and that there`; empty when an object could use it
+    /// as its own.
+    pub fn differences(&self, declared: &skep_spec::Map) -> Result<Vec<String>, Error> {
+        Ok(crate::load::differences(declared, &self.info()?))
+    }
+
+    /// Key by key, as maps without batches are read.
+    fn batch_by_key(&self, cursor: &mut BatchCursor, room: usize, take: bool) -> Result<Vec<Entry>, Error> {
+        let mut entries = Vec::new();
+        let mut value = vec![0; self.fd.value_len()];
+        let mut next = vec![0; self.fd.key_len()];
+        while entries.len() < room && !cursor.done {
+            let more = self.fd.next_key(cursor.at.as_deref(), &mut next).map_err(|errno| self.failed("walk", errno))?;
+            if !more {
+                cursor.done = true;
+                break;
+            }
+            let found = if take { self.take(&next)? } else { self.lookup_into(&next, &mut value)? };
+            entries.extend(found.map(|value| (next.clone(), value)));
+            cursor.at = Some(next.clone());
+        }
+        Ok(entries)
+    }
+
+    fn lookup_into(&self, key: &[u8], value: &mut [u8]) -> Result<Option<Vec<u8>>, Error> {
+        match self.fd.lookup(key, value, 0) {
+            Ok(()) => Ok(Some(value.to_vec())),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(self.failed("read", errno)),
+        }
     }
 
     fn batches(&self, delete: bool) -> (Vec<Entry>, Result<(), Errno>) {
@@ -222,6 +266,56 @@ impl MapHandle for KernelMap {
         }
     }
 
+    fn lookup_with(&self, key: &[u8], elem_flags: u64) -> Result<Option<Vec<u8>>, Error> {
+        self.check_key(key)?;
+        let mut value = vec![0; self.fd.value_len()];
+        match self.fd.lookup(key, &mut value, elem_flags) {
+            Ok(()) => Ok(Some(value)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => {
+                let error = self.failed("read", errno);
+                let locking = elem_flags & flags::F_LOCK != 0 && errno == Errno::EINVAL;
+                Err(if locking { error.with_hint("its value has no `struct bpf_spin_lock` to take") } else { error })
+            }
+        }
+    }
+
+    // Kernel 5.6 for hashes and arrays; others are read key by key.
+    fn batch(&self, cursor: &mut BatchCursor, room: usize, take: bool) -> Result<Vec<Entry>, Error> {
+        let (key_len, value_len) = (self.fd.key_len(), self.fd.value_len());
+        let mut room = room.clamp(1, 1 << 24);
+        if key_len == 0 || value_len == 0 {
+            return Err(Error::new(format!("map `{}` has no keys to go through", self.facts.name)));
+        }
+        let mut next = vec![0; self.fd.cursor_len()];
+        while !cursor.done && !cursor.by_key {
+            let mut keys = vec![0; room * key_len];
+            let mut values = vec![0; room * value_len];
+            match self.fd.lookup_batch(cursor.at.as_deref(), &mut next, &mut keys, &mut values, take, 0) {
+                Ok(batch) => {
+                    cursor.done = batch.last;
+                    cursor.at = Some(next.clone());
+                    let pairs = keys.chunks_exact(key_len).zip(values.chunks_exact(value_len));
+                    let pairs = pairs.take(batch.count as usize).map(|(key, value)| (key.to_vec(), value.to_vec()));
+                    let entries: Vec<Entry> = pairs.collect();
+                    if !entries.is_empty() {
+                        return Ok(entries);
+                    }
+                }
+                // One bucket of a hash holds more than there is room for.
+                Err(Errno::ENOSPC) if room < (1 << 24) => room *= 4,
+                Err(Errno::EINTR) => {}
+                Err(errno) if cursor.at.is_none() && no_batches(errno) => cursor.by_key = true,
+                Err(errno) => return Err(self.failed(if take { "drain" } else { "read" }, errno)),
+            }
+        }
+        self.batch_by_key(cursor, room, take)
+    }
+
+    fn memory_len(&self) -> Result<usize, Error> {
+        Ok(self.memory()?.len())
+    }
+
     fn read_memory(&self, off_bytes: usize, out: &mut [u8]) -> Result<(), Error> {
         self.memory()?.read(off_bytes, out).map_err(|errno| self.failed("read the memory of", errno))
     }
@@ -242,6 +336,10 @@ impl MapHandle for KernelMap {
                 Error::new(format!("map `{}` is full with {} elements", self.facts.name, self.facts.max_entries))
                     .with_hint("raise its `max_entries`")
                     .with_source(errno)
+            }
+            Errno::EEXIST => Error::new(format!("map `{}` has this key already", self.facts.name)).with_source(errno),
+            Errno::ENOENT if elem_flags & flags::EXIST != 0 => {
+                Error::new(format!("map `{}` has no such key to replace", self.facts.name)).with_source(errno)
             }
             errno => self.failed("write", errno),
         })
@@ -378,6 +476,15 @@ impl AsFd for KernelMap {
     }
 }
 
+/// Every map on the machine, in the order of ids. Needs `CAP_SYS_ADMIN`. What goes away while it is listed is passed over.
+pub fn all() -> impl Iterator<Item = Result<KernelMap, Error>> {
+    bpf::MapId::all().filter_map(|id| match id.and_then(MapFd::from_id) {
+        Err(Errno::ENOENT) => None,
+        Err(errno) => Some(Err(failed("cannot list the maps", errno))),
+        Ok(fd) => Some(KernelMap::known(fd)),
+    })
+}
+
 /// A hash whose elements move between buckets while it is read may show one twice.
 fn deduplicated(mut entries: Vec<Entry>) -> Vec<Entry> {
     let mut seen = std::collections::HashSet::with_capacity(entries.len());
@@ -420,6 +527,31 @@ pub(crate) fn pin(fd: BorrowedFd<'_>, path: &Path, what: &str) -> Result<(), Err
             _ => error,
         }
     })
+}
+
+/// What a name in a bpffs holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// A map.
+    Map,
+    /// A program.
+    Program,
+    /// A link.
+    Link,
+}
+
+/// What is pinned at `path`.
+///
+/// # Errors
+///
+/// When there is nothing, or nothing of BPF.
+pub fn pinned(path: &Path) -> Result<Pin, Error> {
+    match bpf::obj_get(None, &path_string(path)?, 0) {
+        Ok(bpf::Object::Map(_)) => Ok(Pin::Map),
+        Ok(bpf::Object::Prog(_)) => Ok(Pin::Program),
+        Ok(bpf::Object::Link(_)) => Ok(Pin::Link),
+        Err(errno) => Err(failed(&format!("cannot open what is pinned at {}", path.display()), errno)),
+    }
 }
 
 /// A path as the kernel takes it.

@@ -4,11 +4,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use skep_engine::{AttachOptions, Error, TestRun, TestRunOutput};
+use skep_engine::{AttachOptions, Error, ErrorKind, TestRun, TestRunOutput};
 use skep_spec::section::SectionTable;
 use skep_spec::{AttachPoint, FuncId, ProgType, Program};
 use skep_sys::Errno;
 use skep_sys::bpf::{self, ProgFd};
+use skep_sys::version::KernelVersion;
 
 use crate::attach::{self, Attachment};
 use crate::map::{failed, path_string, pin};
@@ -55,6 +56,17 @@ impl Statistics {
     }
 }
 
+impl ProgramStats {
+    pub(crate) fn from_info(info: &bpf::ProgInfo) -> ProgramStats {
+        ProgramStats {
+            runs: info.run_cnt,
+            run_time: Duration::from_nanos(info.run_time_ns),
+            recursion_misses: info.recursion_misses,
+            verified_insns: info.verified_insns,
+        }
+    }
+}
+
 impl KernelProgram {
     /// A program that is pinned in a bpffs.
     ///
@@ -80,6 +92,24 @@ impl KernelProgram {
             _ => failed(&format!("cannot open the program with id {id}"), errno),
         })?;
         KernelProgram::known(fd)
+    }
+
+    /// A program by a descriptor from elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// When it is no program.
+    pub fn from_fd(fd: OwnedFd) -> Result<KernelProgram, Error> {
+        KernelProgram::known(ProgFd::from_fd(fd).map_err(|errno| failed("this descriptor is no program", errno))?)
+    }
+
+    /// As [`KernelProgram::from_fd`], with the name that an object has for it, of which the kernel keeps 15 bytes.
+    ///
+    /// # Errors
+    ///
+    /// When it is no program.
+    pub fn named(fd: OwnedFd, name: &str) -> Result<KernelProgram, Error> {
+        Ok(KernelProgram { name: name.to_owned(), ..KernelProgram::from_fd(fd)? })
     }
 
     fn known(fd: ProgFd) -> Result<KernelProgram, Error> {
@@ -161,6 +191,15 @@ impl AsFd for KernelProgram {
     }
 }
 
+/// Every program on the machine, in the order of ids. Needs `CAP_SYS_ADMIN`. What goes away while it is listed is passed over.
+pub fn all() -> impl Iterator<Item = Result<KernelProgram, Error>> {
+    bpf::ProgId::all().filter_map(|id| match id.and_then(ProgFd::from_id) {
+        Err(Errno::ENOENT) => None,
+        Err(errno) => Some(Err(failed("cannot list the programs", errno))),
+        Ok(fd) => Some(KernelProgram::known(fd)),
+    })
+}
+
 /// Gives a program a name in a bpffs.
 ///
 /// # Errors
@@ -168,6 +207,20 @@ impl AsFd for KernelProgram {
 /// When the path is not in a bpffs, or taken.
 pub fn pin_program(fd: BorrowedFd<'_>, name: &str, path: &Path) -> Result<(), Error> {
     pin(fd, path, &format!("program `{name}`"))
+}
+
+/// Lets a program hold a map that none of its instructions names, so that it lives as long as the program and tools find it there
+/// (kernel 5.10). Once is enough; again is no error.
+///
+/// # Errors
+///
+/// When the kernel is older.
+pub fn bind_map(prog: BorrowedFd<'_>, name: &str, map: BorrowedFd<'_>) -> Result<(), Error> {
+    bpf::prog_bind_map(prog, map).map_err(|errno| {
+        let error = failed(&format!("cannot bind a map to program `{name}`"), errno);
+        let old = KernelVersion::running() < KernelVersion::new(5, 10, 0);
+        if old { error.with_kind(ErrorKind::Unsupported).with_hint("that needs kernel 5.10") } else { error }
+    })
 }
 
 /// What the kernel counted about a program.
@@ -178,12 +231,7 @@ pub fn pin_program(fd: BorrowedFd<'_>, name: &str, path: &Path) -> Result<(), Er
 pub fn stats(fd: BorrowedFd<'_>, name: &str) -> Result<ProgramStats, Error> {
     let info = bpf::ProgInfo::of(fd)
         .map_err(|errno| failed(&format!("the kernel does not tell about program `{name}`"), errno))?;
-    Ok(ProgramStats {
-        runs: info.run_cnt,
-        run_time: Duration::from_nanos(info.run_time_ns),
-        recursion_misses: info.recursion_misses,
-        verified_insns: info.verified_insns,
-    })
+    Ok(ProgramStats::from_info(&info))
 }
 
 /// `BPF_PROG_TEST_RUN`. Room for output is what went in and a page more, since programs may make packets longer.
@@ -199,6 +247,10 @@ pub(crate) fn test_run(
             Errno::ENOTSUPP | Errno::EOPNOTSUPP => {
                 error.with_hint(format!("this kernel does not run programs of type {prog_type} on request"))
             }
+            Errno::EINVAL if input.cpu.is_some() => {
+                error.with_hint("only raw tracepoints (raw_tp, tp_btf) run on a CPU of the caller's choice")
+            }
+            Errno::ENXIO => error.with_hint("that CPU is not there, or offline"),
             Errno::EINVAL if input.data.is_empty() && input.ctx.is_empty() => {
                 error.with_hint("programs that look at packets want at least 14 bytes of one")
             }
@@ -220,6 +272,8 @@ pub(crate) fn test_run(
             ctx_out: if takes_ctx_out(prog_type) { &mut ctx } else { &mut [] },
             // Types that run on one CPU of the caller's choice refuse a count.
             repeat: if takes_repeat(prog_type) { input.repeat } else { 0 },
+            cpu: input.cpu.unwrap_or_default(),
+            flags: if input.cpu.is_some() { bpf::flags::F_TEST_RUN_ON_CPU } else { 0 },
             ..bpf::TestRun::default()
         })
         .map_err(refused)?;

@@ -3,6 +3,7 @@
 //! Everything is read when it is first asked for and kept for the life of the process. The kernel's types are mapped and not
 //! read where the kernel allows it (6.16): 5 MB that cost no memory of ours and no copy. A module's types are only on demand.
 
+mod formats;
 mod programs;
 mod script;
 

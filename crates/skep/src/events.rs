@@ -56,19 +56,27 @@ impl Events {
 
     /// A descriptor that becomes readable when records are there, for event loops; `None` where there is none.
     ///
-    /// An asynchronous runtime waits for it and then polls without waiting. With tokio's `AsyncFd`, which takes anything that is
-    /// `AsRawFd`:
+    /// An event loop waits for it and then polls without waiting. For tokio the feature `tokio` has that ready made: `into_async`. With
+    /// any loop, here poll(2):
     ///
-    /// ```text
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::ops::ControlFlow;
+    /// # use std::time::Duration;
+    /// # let loaded = skep::Object::open("x.bpf.o")?.load()?;
+    /// use rustix::event::{PollFd, PollFlags, poll};
+    ///
     /// let mut events = loaded.events(&["events"])?;
-    /// let readable = AsyncFd::new(events.as_fd().expect("the kernel has one").try_clone_to_owned()?)?;
     /// loop {
-    ///     let mut ready = readable.readable().await?;
-    ///     // Everything that is there; the sink must not block.
-    ///     if events.poll(Some(Duration::ZERO), |record| ControlFlow::Continue(handle(record)))? == 0 {
-    ///         ready.clear_ready();
-    ///     }
+    ///     let fd = events.as_fd().expect("the kernel has one");
+    ///     // And whatever else the loop waits for.
+    ///     poll(&mut [PollFd::new(&fd, PollFlags::IN)], None)?;
+    ///     events.poll(Some(Duration::ZERO), |record| {
+    ///         println!("{record:?}");
+    ///         ControlFlow::Continue(())
+    ///     })?;
     /// }
+    /// # }
     /// ```
     pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         self.source.as_fd()

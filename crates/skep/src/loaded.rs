@@ -113,6 +113,15 @@ impl Loaded {
         Ok(links)
     }
 
+    /// Registers the struct_ops map `name` (kernel 5.6; by a link that detaches it since 6.4).
+    ///
+    /// # Errors
+    ///
+    /// When there is no such map, one of its programs did not load, or the kernel refuses.
+    pub fn attach_map(&self, name: &str) -> Result<Box<dyn Link>, Error> {
+        self.session.attach_map(self.map_id(name)?)
+    }
+
     /// Opens readers on ring buffers and perf event arrays, by name.
     ///
     /// # Errors

@@ -1,6 +1,9 @@
 //! An object before it is loaded.
 
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use skep_btf::Btf;
 use skep_engine::{Engine, LoadOptions};
@@ -9,14 +12,16 @@ use skep_spec::merge::{Input, merge};
 use skep_spec::section::SectionTable;
 use skep_spec::{MAX_OBJECT_BYTES, Spec, elf, map, program};
 use skep_sys::file;
-use zerocopy::{Immutable, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::{Error, Loaded};
+use crate::{Error, Loaded, Map};
 
-/// An opened object: plain data that can be changed until it is loaded.
+/// An opened object: plain data that can be changed until it is loaded. A clone is changed and loaded on its own.
 #[derive(Clone, Debug)]
 pub struct Object {
     spec: Spec,
+    /// Maps that exist, in place of those of these names.
+    existing_maps: BTreeMap<String, Arc<OwnedFd>>,
 }
 
 impl Object {
@@ -41,7 +46,7 @@ impl Object {
     pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Object, Error> {
         let spec = Spec::parse(bytes, name)
             .map_err(|cause| Error::from(cause).about(format_args!("cannot open object `{name}`")))?;
-        Ok(Object { spec })
+        Ok(Object::from_spec(spec))
     }
 
     /// As [`Object::from_bytes`], with meanings of one's own for `SEC("...")`, which go before the built-in ones: the hook for sections that
@@ -73,7 +78,7 @@ impl Object {
     pub fn from_bytes_with(name: &str, bytes: &[u8], sections: SectionTable) -> Result<Object, Error> {
         let spec = Spec::parse_with(bytes, name, &elf::Options { sections })
             .map_err(|cause| Error::from(cause).about(format_args!("cannot open object `{name}`")))?;
-        Ok(Object { spec })
+        Ok(Object::from_spec(spec))
     }
 
     /// Links several objects to one called `name`, each with what messages call it: externs find their definitions, data sections of one
@@ -94,7 +99,10 @@ impl Object {
     pub fn link(name: &str, objects: &[(&str, &Object)]) -> Result<Object, Error> {
         let inputs: Vec<Input<'_>> = objects.iter().map(|(file, object)| Input { file, spec: &object.spec }).collect();
         match merge(name, &inputs) {
-            Ok(spec) => Ok(Object { spec }),
+            Ok(spec) => {
+                let existing = objects.iter().flat_map(|(_, object)| object.existing_maps.clone());
+                Ok(Object { spec, existing_maps: existing.collect() })
+            }
             Err(problems) => {
                 Err(problems.into_iter().next().map_or_else(|| Error::new("nothing to link"), Error::from))
             }
@@ -111,12 +119,12 @@ impl Object {
     pub fn from_source(path: impl AsRef<Path>) -> Result<Object, Error> {
         let options = skep_run::options::Options { file: path.as_ref().to_owned(), ..Default::default() };
         let prepared = skep_run::prepare(&options, &skep_kernel::LiveTarget::shared(), &mut |_| {})?;
-        Ok(Object { spec: prepared.spec })
+        Ok(Object::from_spec(prepared.spec))
     }
 
     /// An object that something else made.
     pub fn from_spec(spec: Spec) -> Object {
-        Object { spec }
+        Object { spec, existing_maps: BTreeMap::new() }
     }
 
     /// Everything in it.
@@ -138,6 +146,30 @@ impl Object {
         Ok(self.spec.set_variable(name, value.as_bytes())?)
     }
 
+    /// The value that a global variable will begin with.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), skep::Error> {
+    /// let mut object = skep::Object::open("execsnoop.bpf.o")?;
+    /// let limit: u32 = object.global("max_args")?;
+    /// object.set_global("max_args", &(limit * 2))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When there is no such variable, or its size is not that of `T`.
+    pub fn global<T: FromBytes>(&self, name: &str) -> Result<T, Error> {
+        let (id, variable) = self.spec.variable(name)?;
+        let (off, size) = (variable.off_bytes as usize, variable.size_bytes as usize);
+        let mut value = self.spec.map(id).initial_value().unwrap_or_default();
+        // What the object gives no value for is zero (`.bss`).
+        value.resize(value.len().max(off + size), 0);
+        T::read_from_bytes(&value[off..off + size])
+            .map_err(|_| Error::new(format!("variable `{name}` has {size} bytes, not {}", size_of::<T>())))
+    }
+
     /// The map `name`, to resize or change before it is created.
     ///
     /// # Errors
@@ -156,6 +188,38 @@ impl Object {
     pub fn program_mut(&mut self, name: &str) -> Result<&mut program::Program, Error> {
         let id = self.spec.find_program(name)?;
         Ok(&mut self.spec.programs[id.0 as usize])
+    }
+
+    /// Uses a map that exists in place of the object's map `name`: one of another object, a pinned one, one by its id. It must be
+    /// of the same type, sizes and flags, keeps what it holds, and lives on when this object is gone.
+    ///
+    /// ```no_run
+    /// use skep::{Map, Object};
+    ///
+    /// # fn main() -> Result<(), skep::Error> {
+    /// // Two objects count into one map.
+    /// let first = Object::open("first.bpf.o")?.load()?;
+    /// let mut second = Object::open("second.bpf.o")?;
+    /// second.replace_map("counts", &first.map("counts")?)?;
+    /// // And both read one that an administrator fills.
+    /// second.replace_map("allowed", &Map::from_pinned("/sys/fs/bpf/allowed")?)?;
+    /// let second = second.load()?;
+    /// # drop(second);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the object has no such map, or `by` is not in the kernel. Whether it fits is looked at when the object is loaded, since
+    /// both may still be changed.
+    pub fn replace_map(&mut self, name: &str, by: &Map<'_>) -> Result<(), Error> {
+        self.spec.find_map(name)?;
+        let fd = by.fd()?.try_clone_to_owned().map_err(|cause| {
+            Error::new(format!("cannot use map `{}` as `{name}`: {cause}", by.name())).with_source(cause)
+        })?;
+        self.existing_maps.insert(name.to_owned(), Arc::new(fd));
+        Ok(())
     }
 
     /// Loads it into the running kernel. Needs `CAP_BPF`, and `CAP_PERFMON` or `CAP_NET_ADMIN` for most program types.
@@ -199,6 +263,11 @@ impl Object {
     ///
     /// When nothing at all can be set up.
     pub fn load_with(self, engine: &dyn Engine, options: &LoadOptions) -> Result<Loaded, Error> {
-        engine.load(self.spec, options).map(Loaded::new)
+        if self.existing_maps.is_empty() {
+            return engine.load(self.spec, options).map(Loaded::new);
+        }
+        let mut options = options.clone();
+        options.existing_maps.extend(self.existing_maps);
+        engine.load(self.spec, &options).map(Loaded::new)
     }
 }

@@ -1,13 +1,16 @@
 //! A loaded program.
 
-use std::os::fd::BorrowedFd;
+use std::io::Read;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
 use skep_engine::{ErrorKind, ProgId, Session};
+use skep_kernel::info::{ProgramCode, ProgramInfo};
 use skep_kernel::program::{self, KernelProgram};
+use skep_spec::ProgType;
 
-use crate::{AttachOptions, Error, Link, ProgramStats, TestRun, TestRunOutput};
+use crate::{AttachOptions, Error, Link, Map, ProgramStats, TestRun, TestRunOutput};
 
 /// A program of a [`Loaded`](crate::Loaded) object, or one that is in the kernel already.
 #[derive(Clone)]
@@ -49,6 +52,31 @@ impl Program<'static> {
         KernelProgram::from_pinned(path.as_ref()).map(Program::of)
     }
 
+    /// As [`Program::from_pinned`], and of this type.
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::from_pinned`], and when it is of another type.
+    pub fn from_pinned_as(path: impl AsRef<Path>, prog_type: ProgType) -> Result<Program<'static>, Error> {
+        let path = path.as_ref();
+        let program = KernelProgram::from_pinned(path)?;
+        let there = program.prog_type();
+        if there == prog_type {
+            return Ok(Program::of(program));
+        }
+        let (path, name) = (path.display(), program.name());
+        Err(Error::new(format!("program `{name}`, pinned at {path}, is of type {there} and not {prog_type}")))
+    }
+
+    /// A program by a descriptor from elsewhere: another process, a parent.
+    ///
+    /// # Errors
+    ///
+    /// When it is no program.
+    pub fn from_fd(fd: OwnedFd) -> Result<Program<'static>, Error> {
+        KernelProgram::from_fd(fd).map(Program::of)
+    }
+
     /// A program by its id, as `bpftool prog` numbers them. Needs `CAP_SYS_ADMIN`.
     ///
     /// # Errors
@@ -58,7 +86,13 @@ impl Program<'static> {
         KernelProgram::from_id(id).map(Program::of)
     }
 
-    fn of(program: KernelProgram) -> Program<'static> {
+    /// Every program on the machine, in the order of ids, whoever loaded it. Needs `CAP_SYS_ADMIN`. What goes away while it is
+    /// listed is passed over.
+    pub fn all() -> impl Iterator<Item = Result<Program<'static>, Error>> {
+        program::all().map(|program| program.map(Program::of))
+    }
+
+    pub(crate) fn of(program: KernelProgram) -> Program<'static> {
         Program { place: Place::Kernel(Arc::new(program)) }
     }
 }
@@ -147,6 +181,34 @@ impl<'a> Program<'a> {
         }
     }
 
+    /// Runs an iterator program once over all that it is for; what it prints is read from the result, until its end (kernel 5.8).
+    ///
+    /// ```no_run
+    /// use std::io::Read;
+    ///
+    /// use skep::AttachOptions;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let loaded = skep::Object::open("tasks.bpf.o")?.load()?;
+    /// let mut text = String::new();
+    /// loaded.program("dump_task")?.iterate(&AttachOptions::default())?.read_to_string(&mut text)?;
+    /// print!("{text}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When it is no iterator, or `options` lack what it walks (a map, a cgroup).
+    pub fn iterate(&self, options: &AttachOptions) -> Result<Box<dyn Read>, Error> {
+        match &self.place {
+            Place::Session(session, id) => session.iterate(*id, options),
+            Place::Kernel(_) => Err(Error::new(format!("program `{}` does not say what it walks", self.name()))
+                .with_kind(ErrorKind::NeedsOption)
+                .with_hint("use the program of the object that it was loaded with")),
+        }
+    }
+
     /// Takes the place of the program that `link` holds, without a moment in which there is none.
     ///
     /// ```no_run
@@ -170,6 +232,15 @@ impl<'a> Program<'a> {
         link.update(self.fd()?)
     }
 
+    /// As [`Program::replace_at`], only if `old` is the program that is there now: of two that want to be next, one wins.
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::replace_at`], and when another one is there (`EPERM`).
+    pub fn replace_at_if(&self, link: &dyn Link, old: &Program<'_>) -> Result<(), Error> {
+        link.exchange(old.fd()?, self.fd()?)
+    }
+
     /// Gives it a name in a bpffs, where it outlives this process.
     ///
     /// # Errors
@@ -177,6 +248,72 @@ impl<'a> Program<'a> {
     /// When the path is not in a bpffs, or taken.
     pub fn pin(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         program::pin_program(self.fd()?, self.name(), path.as_ref())
+    }
+
+    /// The same program, apart from the object that it came with: it may be kept when that is gone, and given to other threads. It no
+    /// longer knows its section: [`Program::attach_as`] attaches it.
+    ///
+    /// # Errors
+    ///
+    /// When it is not in the kernel, or there are too many open files.
+    pub fn to_owned(&self) -> Result<Program<'static>, Error> {
+        if let Place::Kernel(program) = &self.place {
+            return Ok(Program { place: Place::Kernel(Arc::clone(program)) });
+        }
+        let name = self.name();
+        let fd = self.fd()?.try_clone_to_owned();
+        let fd = fd.map_err(|cause| Error::new(format!("cannot open program `{name}` again: {cause}")))?;
+        KernelProgram::named(fd, name).map(Program::of)
+    }
+
+    /// What the kernel tells about it: type, tag, when and by whom it was loaded, its maps, what was counted.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), skep::Error> {
+    /// let info = skep::Program::from_id(42)?.info()?;
+    /// println!("{} ({}), uses {} maps, loaded by user {}", info.name, info.prog_type, info.map_ids.len(), info.uid);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not tell.
+    pub fn info(&self) -> Result<ProgramInfo, Error> {
+        ProgramInfo::of(self.fd()?, self.name())
+    }
+
+    /// Its code as the kernel has it: instructions after the verifier's rewriting, machine code, functions with their addresses, and
+    /// lines of source.
+    ///
+    /// ```no_run
+    /// use skep::insn::text::{Printer, Spelling};
+    ///
+    /// # fn main() -> Result<(), skep::Error> {
+    /// let code = skep::Program::from_pinned("/sys/fs/bpf/filter")?.code()?;
+    /// print!("{}", Printer::new(Spelling::Kernel).listing(&code.instructions));
+    /// for line in &code.lines {
+    ///     println!("{}: {}:{} {}", line.insn, line.file, line.line, line.text);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not tell. What it hides for want of rights is empty.
+    pub fn code(&self) -> Result<ProgramCode, Error> {
+        ProgramCode::of(self.fd()?, self.name())
+    }
+
+    /// Lets it hold a map that none of its instructions names: the map lives as long as the program, and tools find it there (kernel
+    /// 5.10). That is where metadata goes, or a map that only user space reads.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel is older, or one of the two is not in the kernel.
+    pub fn bind_map(&self, map: &Map<'_>) -> Result<(), Error> {
+        program::bind_map(self.fd()?, self.name(), map.fd()?)
     }
 
     /// What the kernel counted about it. Runs and their time are counted only while statistics are on.

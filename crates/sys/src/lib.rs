@@ -47,6 +47,7 @@ pub mod tracefs;
 pub mod undo;
 pub mod user_ringbuf;
 pub mod version;
+pub mod wake;
 
 pub use errno::{Errno, io_text};
 

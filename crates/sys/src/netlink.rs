@@ -60,6 +60,9 @@ const IFLA_XDP_FD: u16 = 1;
 const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_XDP_FLAGS: u16 = 3;
 const IFLA_XDP_PROG_ID: u16 = 4;
+const IFLA_XDP_DRV_PROG_ID: u16 = 5;
+const IFLA_XDP_SKB_PROG_ID: u16 = 6;
+const IFLA_XDP_HW_PROG_ID: u16 = 7;
 const IFLA_XDP_EXPECTED_FD: u16 = 8;
 
 const TCA_KIND: u16 = 1;
@@ -143,6 +146,8 @@ pub struct Xdp {
     pub mode: u8,
     /// The program's id; 0 when there are several.
     pub program_id: u32,
+    /// Ids of the programs that are native, generic and offloaded; 0 for none.
+    pub by_mode: [u32; 3],
 }
 
 /// A cls_bpf filter.
@@ -511,16 +516,19 @@ fn parse_interface(payload: &[u8]) -> Option<Interface> {
                     attrs(value).find(|(kind, _)| *kind == IFLA_INFO_KIND).and_then(|(_, value)| text(value));
             }
             IFLA_XDP => {
-                let (mut mode, mut program_id) = (0, 0);
+                let (mut mode, mut program_id, mut by_mode) = (0, 0, [0; 3]);
                 for (kind, value) in attrs(value) {
                     match kind {
                         IFLA_XDP_ATTACHED => mode = *value.first()?,
                         IFLA_XDP_PROG_ID => program_id = word(value, 0)?,
+                        IFLA_XDP_DRV_PROG_ID => by_mode[0] = word(value, 0)?,
+                        IFLA_XDP_SKB_PROG_ID => by_mode[1] = word(value, 0)?,
+                        IFLA_XDP_HW_PROG_ID => by_mode[2] = word(value, 0)?,
                         _ => {}
                     }
                 }
                 if mode != 0 {
-                    interface.xdp = Some(Xdp { mode, program_id });
+                    interface.xdp = Some(Xdp { mode, program_id, by_mode });
                 }
             }
             _ => {}

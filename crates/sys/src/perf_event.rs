@@ -76,6 +76,8 @@ pub mod flags {
     pub const COMM_EXEC: u64 = 1 << 24;
     /// `use_clockid`: `clockid` selects the clock.
     pub const USE_CLOCKID: u64 = 1 << 25;
+    /// `write_backward`: the buffer is filled from its end to its start, so that the newest record is found first (Linux 4.7).
+    pub const WRITE_BACKWARD: u64 = 1 << 27;
     /// `sigtrap` and its neighbours are not used; the bit-fields end at bit 38 in Linux 6.18.
     pub(super) const _LAST: u64 = 1 << 38;
 }

@@ -139,3 +139,79 @@ impl PerfRing {
         self.map.u64_at(DATA_TAIL).store(to, Ordering::Release);
     }
 }
+
+/// The buffer of an event with `write_backward`, mapped for reading alone, so that the kernel never waits for a reader: the newest
+/// records are always there, the oldest are written over.
+///
+/// The kernel writes each record in front of the one before, so `data_head` falls, and what begins there is the newest. It must not
+/// write while this reads; whoever has the event sees to that.
+#[derive(Debug)]
+pub struct OverwriteRing {
+    map: SharedMap,
+    data_offset: usize,
+    size: usize,
+    /// Where the newest record began that was read.
+    seen: u64,
+    record: Vec<u8>,
+}
+
+impl OverwriteRing {
+    /// Maps the buffer of a perf event: `pages` data pages, a power of two.
+    pub fn new(event: BorrowedFd<'_>, pages: usize) -> Result<OverwriteRing, Errno> {
+        let page = page_size();
+        if !pages.is_power_of_two() {
+            return Err(Errno::EINVAL);
+        }
+        let size = pages.checked_mul(page).ok_or(Errno::E2BIG)?;
+        let map = SharedMap::new(event, 0, size.checked_add(page).ok_or(Errno::E2BIG)?, false)?;
+        Ok(OverwriteRing { map, data_offset: page, size, seen: 0, record: Vec::new() })
+    }
+
+    /// Bytes of data that fit.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Bytes that were written since it was read, as far as they are still there.
+    pub fn available(&self) -> usize {
+        let head = self.map.u64_at(DATA_HEAD).load(Ordering::Acquire);
+        usize::try_from(self.seen.wrapping_sub(head)).map_or(self.size, |new| new.min(self.size))
+    }
+
+    /// Calls `each` for what was written since the last call and is still whole, the newest first. Returns how many were seen.
+    pub fn consume(&mut self, mut each: impl FnMut(PerfRecord<'_>)) -> usize {
+        let head = self.map.u64_at(DATA_HEAD).load(Ordering::Acquire);
+        let new = self.available();
+        let mut record = std::mem::take(&mut self.record);
+        let (mut at, mut count) = (0, 0);
+        while at + HEADER <= new {
+            let mut header = [0; HEADER];
+            self.copy(head, at, &mut header);
+            let record_type = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]);
+            let misc = u16::from_ne_bytes([header[4], header[5]]);
+            let len = usize::from(u16::from_ne_bytes([header[6], header[7]]));
+            // The oldest is written over from its end, and so is no longer whole; nothing lies behind it.
+            if len < HEADER || at + len > new {
+                break;
+            }
+            record.resize(len - HEADER, 0);
+            self.copy(head, at + HEADER, &mut record);
+            each(PerfRecord { record_type, misc, body: &record });
+            count += 1;
+            at += len;
+        }
+        self.record = record;
+        self.seen = head;
+        count
+    }
+
+    /// Copies out what lies `off` bytes behind the position `head`, round the end if need be.
+    fn copy(&self, head: u64, off: usize, out: &mut [u8]) {
+        let start = (head.wrapping_add(off as u64) & (self.size as u64 - 1)) as usize;
+        let first = out.len().min(self.size - start);
+        let (before, behind) = out.split_at_mut(first);
+        // Both lie inside the data by the arithmetic above.
+        let _ = self.map.read(self.data_offset + start, before);
+        let _ = self.map.read(self.data_offset, behind);
+    }
+}

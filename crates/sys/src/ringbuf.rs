@@ -75,6 +75,32 @@ impl RingConsumer {
         Positions { consumer: self.position, producer: self.producer.u64_at(0).load(Ordering::Acquire) }
     }
 
+    /// Bytes that are reserved, committed or discarded and not read yet, headers included.
+    pub fn available(&self) -> u64 {
+        let Positions { consumer, producer } = self.positions();
+        producer.saturating_sub(consumer)
+    }
+
+    /// Whether [`RingConsumer::next`] will have a record. Passes over those that were discarded.
+    pub fn has_next(&mut self) -> bool {
+        loop {
+            let producer = self.producer.u64_at(0).load(Ordering::Acquire);
+            if self.position >= producer {
+                return false;
+            }
+            let at = self.data_offset + (self.position as usize & (self.size - 1));
+            let header = self.producer.u32_at(at).load(Ordering::Acquire);
+            let len = (header & !(BUSY | DISCARD)) as usize;
+            if header & BUSY != 0 || len > self.size {
+                return false;
+            }
+            if header & DISCARD == 0 {
+                return true;
+            }
+            self.advance(self.position + (HEADER + len).next_multiple_of(8) as u64);
+        }
+    }
+
     /// The next committed record, without copying it; `None` when there is none, or when the next one is still being filled.
     /// Dropping the record makes room for new ones.
     #[expect(clippy::should_implement_trait, reason = "it lends, which an iterator cannot")]

@@ -112,6 +112,10 @@ const TRACEPOINTS: &[(&str, &str)] = &[
     ("uname", "newuname"),
 ];
 
+/// What the arguments of system calls are called, and their types: a line for each call, by the name of its tracepoints. As the `format` files of
+/// Linux 6.18 on x86-64 have them, which only root may read.
+const ARGUMENTS: &str = include_str!("syscalls.txt");
+
 /// The name of system call `number`; `None` when this build knows none.
 pub fn name(number: u64) -> Option<&'static str> {
     let (first, names) = RUNS.iter().rev().find(|(first, _)| *first <= number)?;
@@ -126,6 +130,32 @@ pub fn all() -> impl Iterator<Item = (u32, &'static str)> {
 /// What `sys_enter_` and `sys_exit_` are followed by in the name of a system call's tracepoints.
 pub fn tracepoint(name: &str) -> &str {
     TRACEPOINTS.iter().find(|(call, _)| *call == name).map_or(name, |(_, tracepoint)| tracepoint)
+}
+
+/// The declarations of a system call's arguments, in their order, by the name of its [tracepoints](tracepoint); `None` when this build
+/// knows no such call.
+pub fn arguments(tracepoint: &str) -> Option<impl Iterator<Item = &'static str> + use<>> {
+    let mut lines = ARGUMENTS.lines().map(|line| line.split_once(' ').unwrap_or((line, "")));
+    let (_, arguments) = lines.find(|(name, _)| *name == tracepoint)?;
+    Some(arguments.split(", ").filter(|argument| !argument.is_empty()))
+}
+
+/// The `format` of a system call's tracepoint (`sys_enter_openat`), as tracefs has it, but for the event's number and its print
+/// format; `None` when this build knows no such call.
+pub fn format(event: &str) -> Option<String> {
+    let fields: Vec<(&str, u8)> = match event.strip_prefix("sys_enter_") {
+        Some(call) => arguments(call)?.map(|field| (field, 0)).collect(),
+        None => arguments(event.strip_prefix("sys_exit_")?).map(|_| vec![("long ret", 1)])?,
+    };
+    let mut text = format!("name: {event}\nformat:\n");
+    let head = [("unsigned short common_type", 0, 2, 0), ("unsigned char common_flags", 2, 1, 0)];
+    let rest =
+        [("unsigned char common_preempt_count", 3, 1, 0), ("int common_pid", 4, 4, 1), ("int __syscall_nr", 8, 4, 1)];
+    let fields = fields.into_iter().enumerate().map(|(index, (field, signed))| (field, 16 + 8 * index, 8, signed));
+    for (field, off, size, signed) in head.into_iter().chain(rest).chain(fields) {
+        text.push_str(&format!("\tfield:{field};\toffset:{off};\tsize:{size};\tsigned:{signed};\n"));
+    }
+    Some(text)
 }
 
 #[cfg(test)]
@@ -151,5 +181,28 @@ mod tests {
         let ours: Vec<String> = all().map(|(_, call)| format!("sys_enter_{}", tracepoint(call))).collect();
         let missing: Vec<_> = events.iter().filter(|e| e.starts_with("sys_enter_") && !ours.contains(e)).collect();
         assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    /// The kernel is asked: what this build says of a call's events is what it says itself.
+    #[test]
+    fn formats_are_those_of_the_kernel() {
+        use crate::version::KernelVersion;
+
+        let Ok(tracefs) = crate::tracefs::Tracefs::open() else { return };
+        let Ok(events) = tracefs.events("syscalls") else { return };
+        let mut same = 0;
+        for event in &events {
+            let theirs = tracefs.format("syscalls", event).unwrap();
+            let fields = |text: &str| -> Vec<String> {
+                text.lines().filter(|line| line.starts_with("\tfield:")).map(str::to_owned).collect()
+            };
+            let ours = fields(&format(event).unwrap_or_default());
+            // Other versions and architectures have other types here and there.
+            if KernelVersion::running() >= KernelVersion::new(6, 18, 0) && cfg!(target_arch = "x86_64") {
+                assert_eq!(ours, fields(&theirs), "{event}");
+            }
+            same += usize::from(ours == fields(&theirs));
+        }
+        assert!(same * 10 > events.len() * 8, "{same} of {}", events.len());
     }
 }

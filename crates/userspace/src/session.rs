@@ -69,6 +69,13 @@ impl UserEngine {
     ///
     /// When the machine could not be set up, or the object is for another byte order.
     pub fn load(&self, spec: Spec, options: &LoadOptions) -> Result<UserSession, Error> {
+        if let Some(name) = options.existing_maps.keys().next() {
+            return Err(Error::new(format!(
+                "map `{name}` cannot be one of the kernel's: this engine's memory is its own"
+            ))
+            .with_kind(ErrorKind::Unsupported)
+            .with_hint("load it into the kernel, or copy the entries"));
+        }
         let Objects { machine, maps, programs, loaded, warnings } = load::load(&spec, &*self.target)?;
         let replay = self.replay.lock().unwrap_or_else(PoisonError::into_inner).take();
         let perf_bytes = if options.perf_buffer_bytes == 0 { PERF_BYTES } else { options.perf_buffer_bytes };

@@ -35,6 +35,10 @@ pub(crate) fn packet_kind(of: ProgType) -> Option<PacketKind> {
 pub(crate) fn run(shared: &Shared, id: ProgId, ready: &Ready, input: &TestRun<'_>) -> Result<TestRunOutput, Error> {
     let program = shared.spec.program(id);
     let about = |error: Error| error.about(format_args!("cannot run program `{}`", program.name));
+    if input.cpu.is_some() {
+        let error = Error::new("this engine has no CPUs to choose from").with_kind(ErrorKind::Unsupported);
+        return Err(about(error));
+    }
     match packet_kind(program.prog_type) {
         Some(kind) => on_packet(shared, id, ready, input, kind).map_err(about),
         None => on_context(shared, id, ready, input).map_err(about),

@@ -1,10 +1,12 @@
 //! Objects in the machine: what loads, what is refused and why, maps, and what programs tell.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use skep_engine::{AttachOptions, ErrorKind, LoadOptions, Record, RecordSource, Session, Source, TestRun};
+use skep_engine::{AttachOptions, BatchCursor, ErrorKind, LoadOptions, Record, RecordSource, Session, Source, TestRun};
 use skep_insn::{InsnIdx, text};
 use skep_kernel::LiveTarget;
 use skep_spec::function::{RefTarget, Reference};
@@ -288,4 +290,33 @@ fn objects_of_the_corpus_load_or_say_what_they_need() {
     }
     println!("{loaded} programs load, {refused} are refused");
     assert!(loaded > 3 * refused, "{loaded} programs load, {refused} are refused");
+}
+
+#[test]
+fn maps_are_read_in_batches_and_the_kernels_are_not_taken() {
+    let mut spec = empty();
+    let counts = add_map(&mut spec, "counts", MapType::HASH, [4, 8, 64]);
+    let id = add(&mut spec, "nothing", "syscall", "r0 = 0\nexit");
+    let session = load(spec.clone());
+    let map = session.map(counts).unwrap();
+    for key in 0..50u32 {
+        map.update(&key.to_ne_bytes(), &u64::from(key).to_ne_bytes(), 0).unwrap();
+    }
+    for take in [false, true] {
+        let (mut cursor, mut keys) = (BatchCursor::default(), BTreeSet::new());
+        while !cursor.done {
+            let batch = map.batch(&mut cursor, 8, take).unwrap();
+            assert!(batch.len() <= 8);
+            keys.extend(batch.into_iter().map(|(key, _)| key));
+        }
+        assert_eq!(keys.len(), 50);
+    }
+    assert!(map.entries().unwrap().is_empty());
+    let on_cpu = session.test_run(id, &TestRun { cpu: Some(0), ..TestRun::default() }).unwrap_err();
+    assert_eq!(on_cpu.kind(), ErrorKind::Unsupported);
+    let file = std::fs::File::open("/proc/self/status").unwrap();
+    let existing_maps = [("counts".to_owned(), Arc::new(file.into()))].into();
+    let options = LoadOptions { existing_maps, ..LoadOptions::default() };
+    let refused = UserEngine::new(LiveTarget::shared()).load(spec, &options).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unsupported, "{refused}");
 }

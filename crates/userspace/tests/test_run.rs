@@ -77,7 +77,7 @@ fn packets() -> Vec<Vec<u8>> {
 type Given = Option<(u32, Vec<u8>, Vec<u8>)>;
 
 fn given(session: &dyn Session, program: ProgId, data: &[u8], ctx: &[u8], repeat: u32) -> (Given, String) {
-    match session.test_run(program, &TestRun { data, ctx, repeat }) {
+    match session.test_run(program, &TestRun { data, ctx, repeat, cpu: None }) {
         Ok(out) => (Some((out.retval, out.data, out.ctx)), String::new()),
         Err(error) => (None, error.to_string()),
     }

@@ -13,12 +13,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use skep_engine::{Error, LoadOptions};
-use skep_kernel::{KernelEngine, LiveTarget};
+use skep_kernel::LiveTarget;
 use skep_run::trace::{self, Buffering, Format, HelperErrors, Notice, Script};
 use skep_script::compile::{Compiled, compile};
 use skep_script::{Diagnostic, Severity, SourceId, Sources, Target};
 
-use crate::report;
+use crate::args::EngineChoice;
+use crate::engine::Chosen;
+use crate::{engine, report};
 
 /// A script and everything that was asked about it.
 #[derive(Debug, Default)]
@@ -28,6 +30,7 @@ pub(crate) struct Request {
     pub(crate) format: Format,
     pub(crate) buffering: Buffering,
     pub(crate) command: Option<String>,
+    pub(crate) engine: Option<EngineChoice>,
     pub(crate) cgroup: Option<PathBuf>,
     pub(crate) container: Option<String>,
     pub(crate) duration: Option<std::time::Duration>,
@@ -64,6 +67,15 @@ fn run_on(mut sources: Sources, id: SourceId, request: &Request, target: &dyn Ta
         std::fs::write(path, bytes).map_err(cannot)?;
         return Ok(ExitCode::SUCCESS);
     }
+    let processes = request.command.is_some() || request.script.pid.is_some();
+    let events = engine::Sources { processes, ..engine::Sources::default() };
+    // bpftrace knows one engine, and tells those without rights so.
+    let choice = if request.bpftrace { Some(EngineChoice::Kernel) } else { request.engine };
+    let Chosen { engine, why } = engine::choose(choice, &spec, &events, LiveTarget::shared())?;
+    if request.engine == Some(EngineChoice::Auto) || (request.engine.is_none() && engine.name() == "user") {
+        report::line(&format!("engine: {}, {why}", engine.name()));
+    }
+    let worker = engine.split(&events);
     let options = trace::Options {
         format: request.format,
         buffering: request.buffering,
@@ -101,13 +113,13 @@ fn run_on(mut sources: Sources, id: SourceId, request: &Request, target: &dyn Ta
     };
     let told = sources.clone();
     let script = Script { spec, plan, sources };
-    let engine = KernelEngine::new();
-    let outcome = trace::run(script, &options, &engine, out, &mut |notice| tell(notice, &told, request))?;
+    let outcome = trace::run(script, &options, engine.as_dyn(), out, &mut |notice| tell(notice, &told, request))?;
     let lost: u64 = outcome.lost.iter().map(|(_, count)| count).sum();
     if lost > 0 && request.bpftrace {
         report::line(&format!("Total lost event count: {lost}"));
     }
-    Ok(ExitCode::from(outcome.exit_code as u8))
+    out.flush().or_else(report::cannot_write)?;
+    Ok(engine.finish(worker, outcome.exit_code as u8))
 }
 
 /// Writes a script in its usual form.

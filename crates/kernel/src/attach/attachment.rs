@@ -116,6 +116,15 @@ impl Attachment {
         Attachment::known(link)
     }
 
+    /// An attachment by the descriptor of its link.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not tell about it.
+    pub fn from_link(link: LinkFd) -> Result<Attachment, Error> {
+        Attachment::known(link)
+    }
+
     fn known(link: LinkFd) -> Result<Attachment, Error> {
         let info = link.info().map_err(|errno| failed("the kernel does not tell about the link", errno))?;
         let what = match info.link_type.name() {
@@ -302,6 +311,14 @@ impl Link for Attachment {
 
     fn update(&self, program: BorrowedFd<'_>) -> Result<(), Error> {
         Attachment::update(self, program, None)
+    }
+
+    fn exchange(&self, old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Result<(), Error> {
+        Attachment::update(self, new, Some(old))
+    }
+
+    fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        self.links().map(AsFd::as_fd).collect()
     }
 
     fn notes(&self) -> &[String] {

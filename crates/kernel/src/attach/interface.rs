@@ -23,7 +23,7 @@ pub fn interfaces(namespace: Option<&Path>) -> Result<Vec<Interface>, Error> {
     result.map_err(|error| Error::new("cannot list the network interfaces").with_source(error))
 }
 
-fn cannot_enter(path: &Path) -> Error {
+pub(super) fn cannot_enter(path: &Path) -> Error {
     Error::new(format!("cannot enter the network namespace `{}`", path.display()))
         .with_hint("give its path: `/var/run/netns/NAME`, or `/proc/PID/ns/net`")
 }

@@ -23,6 +23,20 @@ fn wrapper_prefix() -> Option<&'static str> {
     })
 }
 
+/// The kernel function behind a system call, such as `__x64_sys_openat` for `openat`; `None` when this kernel has no such call.
+/// That is what a kprobe or fentry program is attached to.
+///
+/// # Errors
+///
+/// When the kernel's symbols cannot be read.
+pub fn syscall_function(name: &str) -> Result<Option<String>, Error> {
+    let candidates: Vec<String> =
+        wrapper_prefix().into_iter().chain(["__se_sys_", "sys_"]).map(|prefix| format!("{prefix}{name}")).collect();
+    let found = skep_sys::kallsyms::addresses(candidates.iter().map(String::as_str))
+        .map_err(|cause| Error::new(format!("cannot read /proc/kallsyms: {cause}")).with_source(cause))?;
+    Ok(candidates.iter().find(|name| found.get(name.as_str()).is_some_and(|found| !found.is_empty())).cloned())
+}
+
 pub(super) fn attach(request: &Request<'_>, name: &str, ret: bool) -> Result<Attachment, Error> {
     let what = format!("{} {name}", if ret { "kretsyscall" } else { "ksyscall" });
     let prefixes = wrapper_prefix().into_iter().chain(["__se_sys_", "sys_"]);

@@ -44,6 +44,7 @@ mod netkit;
 mod options;
 mod perf_event;
 mod perf_link;
+mod query;
 mod raw_tracepoint;
 mod request;
 mod sock_map;
@@ -63,7 +64,9 @@ use std::os::fd::BorrowedFd;
 
 pub use attachment::Attachment;
 pub use interface::{Interface, interfaces};
+pub use ksyscall::syscall_function;
 pub use options::{Options, PerfSample, Position, Rate, UsdtMaps};
+pub use query::{Attached, AttachedProgram, Hook, link_info, links, query};
 pub use struct_ops::attach as attach_struct_ops;
 pub use usdt::UsdtIds;
 

@@ -57,6 +57,8 @@ pub(super) fn order(position: Position) -> (u32, LinkExtra<'static>) {
         Position::First => (flags::F_BEFORE, Relative::None),
         Position::Before(id) => (flags::F_BEFORE, Relative::Id(id)),
         Position::After(id) => (flags::F_AFTER, Relative::Id(id)),
+        Position::BeforeLink(id) => (flags::F_BEFORE | flags::F_LINK, Relative::Id(id)),
+        Position::AfterLink(id) => (flags::F_AFTER | flags::F_LINK, Relative::Id(id)),
     };
     (flags, LinkExtra::Ordered { relative, expected_revision: 0 })
 }

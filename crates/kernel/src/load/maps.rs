@@ -278,6 +278,38 @@ impl Maker<'_> {
     }
 }
 
+/// The maps that the caller has in place of the object's.
+///
+/// # Errors
+///
+/// When the object has no such map, or another one: unlike a map that cannot be made, this is never what the caller wants.
+pub(super) fn existing(spec: &Spec, options: &LoadOptions) -> Result<HashMap<MapId, KernelMap>, Error> {
+    let mut found = HashMap::new();
+    for (name, fd) in &options.existing_maps {
+        let id = spec.find_map(name)?;
+        let map = spec.map(id);
+        if matches!(map.origin, MapOrigin::StructOps | MapOrigin::JumpTable) {
+            return Err(Error::new(format!("map `{name}` cannot be another: it is made for the object's programs")));
+        }
+        let fd = fd.try_clone().map_err(|error| Error::new(format!("cannot use another map as `{name}`: {error}")))?;
+        let fd = MapFd::from_fd(fd)
+            .map_err(|errno| failed(&format!("cannot use this descriptor as map `{name}`: it is no map"), errno))?;
+        let info = fd.info().map_err(|errno| failed("the kernel does not tell about the map", errno))?;
+        let differences = Shape::of(map).differences(&info);
+        if !differences.is_empty() {
+            return Err(Error::new(format!(
+                "map `{name}` does not fit the one in its place (id {}): {}",
+                info.id,
+                differences.join(", ")
+            ))
+            .with_hint("change the object's map before it is loaded, or give a map like it")
+            .with_source(Errno::EINVAL));
+        }
+        found.insert(id, known(fd, map)?);
+    }
+    Ok(found)
+}
+
 /// A map that was made or found, with what the kernel says about it.
 fn known(fd: MapFd, map: &Map) -> Result<KernelMap, Error> {
     let info =

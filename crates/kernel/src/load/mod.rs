@@ -22,9 +22,9 @@ use skep_engine::{Error, LoadOptions, Loaded};
 use skep_insn::Endian;
 use skep_spec::map::{DataKind, MapContents, MapOrigin, Slot};
 use skep_spec::resolved::{KernelStructOps, ResolvedProgram};
-use skep_spec::{AttachType, MapId, ProgId, Resolved, Spec};
+use skep_spec::{AttachType, Map, MapId, ProgId, Resolved, Spec};
 use skep_sys::Errno;
-use skep_sys::bpf::{BtfFd, ProgFd, flags};
+use skep_sys::bpf::{BtfFd, MapInfo, ProgFd, flags};
 
 use crate::map::{KernelMap, failed};
 use crate::permission::{self, Tried};
@@ -93,6 +93,7 @@ pub(crate) fn load(
         maps: &objects.maps,
         missing: &missing,
         keep_logs: options.keep_logs,
+        log: options.verifier_log,
         replaced: replaced.as_ref(),
     };
     let outcomes = loader.load_all(&ready);
@@ -122,7 +123,7 @@ pub(crate) fn load(
         };
         objects.loaded.push(Loaded { program: id, result, log });
     }
-    fill_slots(spec, &mut objects);
+    fill_slots(spec, options, &mut objects);
     for (id, ops) in resolved.struct_ops {
         if let Ok(ops) = ops {
             finish_struct_ops(spec, id, ops, &mut objects);
@@ -149,9 +150,14 @@ fn make_maps(
         contents: resolved.contents.iter().map(|(id, data)| (*id, data.as_slice())).collect(),
         struct_ops: resolved.struct_ops.iter().map(|(id, ops)| (*id, ops.as_ref().map_err(String::as_str))).collect(),
     };
+    let mut existing = maps::existing(spec, options)?;
     let mut missing = HashMap::new();
     let mut made = Vec::with_capacity(spec.maps.len());
     for (id, map) in spec.maps() {
+        if let Some(existing) = existing.remove(&id) {
+            made.push(Some(existing));
+            continue;
+        }
         // Jump tables are made once per program, with the program.
         let wanted = map.autocreate && !matches!(map.origin, MapOrigin::JumpTable);
         made.push(match wanted.then(|| maker.make(id)) {
@@ -182,9 +188,9 @@ fn bind_rodata(spec: &Spec, maps: &[Option<KernelMap>], prog: &ProgFd) {
     }
 }
 
-/// Fills program arrays and maps of maps.
-fn fill_slots(spec: &Spec, objects: &mut Objects) {
-    for (id, map) in spec.maps() {
+/// Fills program arrays and maps of maps, except those that were there before.
+fn fill_slots(spec: &Spec, options: &LoadOptions, objects: &mut Objects) {
+    for (id, map) in spec.maps().filter(|(_, map)| !options.existing_maps.contains_key(&map.name)) {
         let MapContents::Slots(slots) = &map.contents else { continue };
         let Some(made) = objects.maps.get(id.0 as usize).and_then(Option::as_ref) else { continue };
         let mut problems = Vec::new();
@@ -212,6 +218,12 @@ fn fill_slots(spec: &Spec, objects: &mut Objects) {
         }
         objects.warnings.extend(problems);
     }
+}
+
+/// What differs between a map as an object declares it, on this machine, and one that is there; each as `what is this here and that
+/// there`.
+pub(crate) fn differences(declared: &Map, there: &MapInfo) -> Vec<String> {
+    shape::Shape::of(declared).differences(there)
 }
 
 /// Puts the descriptors of its programs into the value of a struct_ops map.

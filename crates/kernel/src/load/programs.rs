@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use skep_engine::Error;
+use skep_engine::{Error, VerifierLog};
 use skep_insn::{Endian, RawInsn};
 use skep_spec::resolved::{AttachBtf, BindTarget, ResolvedProgram};
 use skep_spec::{MapId, MapType, ProgId, Program, Spec};
@@ -38,6 +38,7 @@ pub(super) struct Loader<'a> {
     /// Why a map was not made.
     pub(super) missing: &'a HashMap<MapId, String>,
     pub(super) keep_logs: bool,
+    pub(super) log: VerifierLog,
     /// Whose functions the object's extensions replace.
     pub(super) replaced: Option<&'a replace::Target>,
 }
@@ -166,8 +167,8 @@ impl Loader<'_> {
             load.load()
         };
         let mut kept = None;
-        let mut result = if self.keep_logs {
-            let (result, log) = with_log(attempt, LogLevel(LogLevel::BRIEF.0 | LogLevel::STATS.0));
+        let mut result = if self.keep_logs && !self.log.disabled {
+            let (result, log) = self.with_log(attempt, LogLevel(LogLevel::BRIEF.0 | LogLevel::STATS.0));
             kept = Some(log);
             result
         } else {
@@ -179,10 +180,36 @@ impl Loader<'_> {
         match result {
             Ok(fd) => Outcome { result: Ok(fd), log: kept },
             Err(errno) => {
-                let log = kept.unwrap_or_else(|| with_log(attempt, LogLevel::BRIEF).1);
+                let log = match kept {
+                    Some(log) => log,
+                    None if self.log.disabled => String::new(),
+                    None => self.with_log(attempt, LogLevel::BRIEF).1,
+                };
                 let error = verdict::explain(self.spec, program, resolved, errno, &log);
                 Outcome { result: Err(error), log: self.keep_logs.then_some(log) }
             }
+        }
+    }
+
+    /// Loads with a log, in a buffer that grows until all of it fits.
+    fn with_log(
+        &self,
+        attempt: impl Fn(Option<Log<'_>>) -> (Result<ProgFd, Errno>, u32),
+        level: LogLevel,
+    ) -> (Result<ProgFd, Errno>, String) {
+        let level = if self.log.level == 0 { level } else { LogLevel(self.log.level) };
+        // Kernels before 6.4 refuse less than 128 bytes.
+        let mut size = if self.log.first_bytes == 0 { FIRST_LOG } else { self.log.first_bytes.clamp(128, MAX_LOG) };
+        loop {
+            let mut buf = vec![0; size];
+            let (result, needed) = attempt(Some(Log { level, buf: &mut buf }));
+            if matches!(result, Err(Errno::ENOSPC)) && size < MAX_LOG {
+                // Since 6.4 the kernel says how much it wants; before, one has to guess.
+                size = size.saturating_mul(4).max(needed as usize + 1).min(MAX_LOG);
+                continue;
+            }
+            let end = buf.iter().position(|&b| b == 0).unwrap_or(buf.len());
+            return (result, String::from_utf8_lossy(&buf[..end]).into_owned());
         }
     }
 
@@ -305,23 +332,4 @@ fn module_fd(program: &Program, modules: &Modules, module: &str) -> Result<i32, 
 /// An error about one program that no system call gave.
 fn refer(program: &Program, reason: &str) -> Error {
     Error::new(format!("program `{}` ({}): {reason}", program.name, program.section)).with_source(Errno::EINVAL)
-}
-
-/// Loads with a log, in a buffer that grows until all of it fits.
-fn with_log(
-    attempt: impl Fn(Option<Log<'_>>) -> (Result<ProgFd, Errno>, u32),
-    level: LogLevel,
-) -> (Result<ProgFd, Errno>, String) {
-    let mut size = FIRST_LOG;
-    loop {
-        let mut buf = vec![0; size];
-        let (result, needed) = attempt(Some(Log { level, buf: &mut buf }));
-        if matches!(result, Err(Errno::ENOSPC)) && size < MAX_LOG {
-            // Since 6.4 the kernel says how much it wants; before, one has to guess.
-            size = size.saturating_mul(4).max(needed as usize + 1).min(MAX_LOG);
-            continue;
-        }
-        let end = buf.iter().position(|&b| b == 0).unwrap_or(buf.len());
-        return (result, String::from_utf8_lossy(&buf[..end]).into_owned());
-    }
 }

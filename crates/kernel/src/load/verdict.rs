@@ -40,7 +40,10 @@ pub(super) fn explain(spec: &Spec, program: &Program, resolved: &ResolvedProgram
         return Error::new(format!("{name}{at}: {reason}")).with_log(log).with_source(errno);
     }
     let Some(text) = complaint.text else {
-        let error = Error::new(format!("the kernel refuses {name}: {errno}")).with_log(log).with_source(errno);
+        let mut error = Error::new(format!("the kernel refuses {name}: {errno}")).with_source(errno);
+        if !log.is_empty() {
+            error = error.with_log(log);
+        }
         return match errno {
             Errno::EPERM => permission::explained(error, Tried::Program(program.prog_type)),
             Errno::EINVAL if features::prog_type(program.prog_type) == Err(Errno::EINVAL) => {

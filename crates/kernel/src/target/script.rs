@@ -12,7 +12,7 @@ use skep_spec::target::TargetError;
 use skep_sys::tracefs::Tracefs;
 use skep_sys::{Errno, cpu};
 
-use super::{LiveTarget, programs};
+use super::{LiveTarget, formats, programs};
 use crate::attach::functions;
 use crate::uprobe::elf::{self, Binary};
 use crate::uprobe::{debug, search, usdt};
@@ -22,18 +22,31 @@ const FILE_LEN_BYTES: u64 = 64 << 20;
 
 impl Target for LiveTarget {
     fn tracepoint_format(&self, category: &str, event: &str) -> Result<Option<String>, TargetError> {
-        match tracefs()?.format(category, event) {
+        let tracefs = match tracefs() {
+            Ok(tracefs) => tracefs,
+            // What a tracer without rights can see can be told without them, too.
+            Err(refused) => return known_format(self, category, event).map(Some).ok_or(refused),
+        };
+        match tracefs.format(category, event) {
             Ok(text) => Ok(Some(text)),
             Err(Errno::ENOENT) => Ok(None),
+            Err(Errno::EACCES | Errno::EPERM) => match known_format(self, category, event) {
+                Some(text) => Ok(Some(text)),
+                None => Err(format!("cannot read the format of tracepoint {category}:{event}: only root may").into()),
+            },
             Err(errno) => Err(format!("cannot read the format of tracepoint {category}:{event}: {errno}").into()),
         }
     }
 
     fn tracepoints(&self) -> Result<Vec<String>, TargetError> {
-        let list = tracefs()?
-            .read("available_events")
-            .map_err(|errno| format!("cannot list the kernel's tracepoints: {errno}"))?;
-        let mut names: Vec<String> = list.lines().map(str::to_owned).collect();
+        let list = tracefs().and_then(|tracefs| {
+            let list = tracefs.read("available_events");
+            list.map_err(|errno| format!("cannot list the kernel's tracepoints: {errno}").into())
+        });
+        let mut names: Vec<String> = match list {
+            Ok(list) => list.lines().map(str::to_owned).collect(),
+            Err(_) => formats::names(),
+        };
         names.sort_unstable();
         Ok(names)
     }
@@ -156,6 +169,10 @@ impl Target for LiveTarget {
     fn has_helper(&self, helper: u32) -> bool {
         self.features().has_helper(helper)
     }
+}
+
+fn known_format(target: &LiveTarget, category: &str, event: &str) -> Option<String> {
+    formats::format(skep_spec::Target::btf(target).ok()?.as_ref(), category, event)
 }
 
 fn tracefs() -> Result<&'static Tracefs, TargetError> {

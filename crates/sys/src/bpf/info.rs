@@ -97,6 +97,36 @@ impl MapInfo {
     }
 }
 
+/// What `/proc/self/fdinfo` tells about a map and `struct bpf_map_info` does not (`bpf_map_show_fdinfo` in
+/// kernel/bpf/syscall.c).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MapFdInfo {
+    /// Bytes of memory that it takes; until kernel 5.11 those counted against `RLIMIT_MEMLOCK`, before 6.4 an estimate.
+    pub memlock_bytes: Option<u64>,
+    /// Whether user space may no longer write (kernel 5.2).
+    pub frozen: bool,
+    /// `enum bpf_prog_type` of the programs in a program array that has had one.
+    pub owner_prog_type: Option<u32>,
+}
+
+impl MapFdInfo {
+    /// `EINVAL` when the descriptor is no map, `ENOENT` without `/proc`.
+    pub fn of(fd: BorrowedFd<'_>) -> Result<MapFdInfo, Errno> {
+        use std::os::fd::AsRawFd as _;
+        expect_kind(fd, "bpf-map")?;
+        let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
+        let number = |key: &str| -> Option<u64> {
+            let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+            line.trim().parse().ok()
+        };
+        Ok(MapFdInfo {
+            memlock_bytes: number("memlock"),
+            frozen: number("frozen") == Some(1),
+            owner_prog_type: number("owner_prog_type").and_then(|number| u32::try_from(number).ok()),
+        })
+    }
+}
+
 /// `struct bpf_prog_info` without its arrays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "fields are the kernel's, in its spelling where it says enough")]
@@ -191,6 +221,20 @@ impl ProgInfo {
             attach_btf_obj_id: BtfId(i.attach_btf_obj_id),
             attach_btf_id: i.attach_btf_id,
         }
+    }
+
+    /// Asks for the ids of the program's maps, too.
+    pub fn with_maps(fd: BorrowedFd<'_>) -> Result<(ProgInfo, Vec<MapId>), Errno> {
+        let first = ProgInfo::raw(fd)?;
+        let mut ids = vec![0u32; first.nr_map_ids as usize];
+        let mut i = attr::ProgInfo::zeroed();
+        i.nr_map_ids = first.nr_map_ids;
+        i.map_ids = addr_mut(&mut ids);
+        // SAFETY: the descriptor is a program (checked in `raw`), and the only address is `ids` with its length.
+        unsafe { get(fd, &mut i)? };
+        // A map that was bound meanwhile is counted but not written.
+        ids.truncate(i.nr_map_ids as usize);
+        Ok((ProgInfo::from_raw(&i), ids.into_iter().map(MapId).collect()))
     }
 
     /// Asks for everything, arrays included. They may be large: machine code of big programs is megabytes.
@@ -316,8 +360,34 @@ impl BtfInfo {
 pub struct LinkType(pub u32);
 
 impl LinkType {
+    /// `BPF_LINK_TYPE_RAW_TRACEPOINT`.
+    pub const RAW_TRACEPOINT: LinkType = LinkType(1);
+    /// `BPF_LINK_TYPE_TRACING`: fentry and its kind, lsm, tp_btf, freplace.
+    pub const TRACING: LinkType = LinkType(2);
+    /// `BPF_LINK_TYPE_CGROUP`.
+    pub const CGROUP: LinkType = LinkType(3);
+    /// `BPF_LINK_TYPE_ITER`.
+    pub const ITER: LinkType = LinkType(4);
+    /// `BPF_LINK_TYPE_NETNS`.
+    pub const NETNS: LinkType = LinkType(5);
+    /// `BPF_LINK_TYPE_XDP`.
+    pub const XDP: LinkType = LinkType(6);
     /// `BPF_LINK_TYPE_PERF_EVENT`: a program on a perf event, be it a tracepoint, a probe or a sample.
     pub const PERF_EVENT: LinkType = LinkType(7);
+    /// `BPF_LINK_TYPE_KPROBE_MULTI`.
+    pub const KPROBE_MULTI: LinkType = LinkType(8);
+    /// `BPF_LINK_TYPE_STRUCT_OPS`.
+    pub const STRUCT_OPS: LinkType = LinkType(9);
+    /// `BPF_LINK_TYPE_NETFILTER`.
+    pub const NETFILTER: LinkType = LinkType(10);
+    /// `BPF_LINK_TYPE_TCX`.
+    pub const TCX: LinkType = LinkType(11);
+    /// `BPF_LINK_TYPE_UPROBE_MULTI`.
+    pub const UPROBE_MULTI: LinkType = LinkType(12);
+    /// `BPF_LINK_TYPE_NETKIT`.
+    pub const NETKIT: LinkType = LinkType(13);
+    /// `BPF_LINK_TYPE_SOCKMAP`.
+    pub const SOCKMAP: LinkType = LinkType(14);
 
     const NAMES: [&'static str; 15] = [
         "unspec",

@@ -26,12 +26,12 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 pub use btf::{BtfFd, BtfLoad};
 pub use id::{BtfId, LinkId, MapId, ProgId};
-pub use info::{BtfInfo, LinkInfo, LinkKind, LinkType, MapInfo, ProgDetails, ProgInfo};
+pub use info::{BtfInfo, LinkInfo, LinkKind, LinkType, MapFdInfo, MapInfo, ProgDetails, ProgInfo};
 pub use link::{LinkCreate, LinkExtra, LinkFd, LinkTarget, Relative, raw_tracepoint_open};
 pub use map::{BatchCount, MapCreate, MapFd};
 pub use prog::{
     Attach, Log, LogLevel, ProgFd, ProgLoad, ProgQuery, QueriedProgs, TaskFd, TestRun, TestRunOutcome, enable_stats,
-    prog_attach, prog_detach, prog_query, task_fd_query,
+    prog_attach, prog_bind_map, prog_detach, prog_query, task_fd_query,
 };
 
 use self::attr::Attr;

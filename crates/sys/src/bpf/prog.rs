@@ -208,13 +208,9 @@ impl ProgFd {
         ProgInfo::of(self.fd.as_fd())
     }
 
-    /// `BPF_PROG_BIND_MAP` (kernel 5.10): the program keeps the map alive though no instruction names it.
+    /// As [`prog_bind_map`].
     pub fn bind_map(&self, map: BorrowedFd<'_>) -> Result<(), Errno> {
-        let mut a = attr::ProgBindMap::zeroed();
-        a.prog_fd = raw(self.fd.as_fd());
-        a.map_fd = raw(map);
-        // SAFETY: no addresses in this attribute.
-        unsafe { call(cmd::PROG_BIND_MAP, &mut a) }.map(drop)
+        prog_bind_map(self.fd.as_fd(), map)
     }
 
     /// `BPF_PROG_TEST_RUN`: runs the program on data and context made up by the caller.
@@ -258,6 +254,15 @@ impl ProgFd {
         unsafe { call(cmd::PROG_TEST_RUN, &mut a)? };
         Ok(a.retval)
     }
+}
+
+/// `BPF_PROG_BIND_MAP` (kernel 5.10): the program keeps the map alive though no instruction names it.
+pub fn prog_bind_map(prog: BorrowedFd<'_>, map: BorrowedFd<'_>) -> Result<(), Errno> {
+    let mut a = attr::ProgBindMap::zeroed();
+    a.prog_fd = raw(prog);
+    a.map_fd = raw(map);
+    // SAFETY: no addresses in this attribute.
+    unsafe { call(cmd::PROG_BIND_MAP, &mut a) }.map(drop)
 }
 
 /// What `BPF_PROG_TEST_RUN` takes. Do not use it for `syscall` programs, whose context is written in place.

@@ -2,6 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod features;
+mod links;
+mod maps;
+mod objects;
+mod programs;
+mod readers;
+mod replace;
+mod runtime;
+
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
