@@ -90,6 +90,15 @@ pub enum Error {
     },
     /// A CO-RE record that is wrong or ambiguous.
     Core(crate::core::Fault),
+    /// A split BTF cannot be put onto a base: a type that it names is not there as it must be.
+    NotInBase {
+        /// The type's name.
+        name: String,
+        /// Its kind in the distilled base.
+        kind: Kind,
+        /// What is wrong, as a phrase.
+        why: &'static str,
+    },
     /// A split BTF was asked for together with a base of the other byte order.
     MixedEndian,
 }
@@ -117,6 +126,9 @@ impl fmt::Display for Error {
             }
             Error::NotUtf8 { offset } => write!(f, "the string at offset {offset} is not UTF-8"),
             Error::TooDeep { id } => write!(f, "type {id} leads through too many other types, or back to itself"),
+            Error::NotInBase { name, kind, why } => {
+                write!(f, "the types are for another kernel: {kind} `{name}` {why}")
+            }
             Error::NoSize { id, kind } => write!(f, "type {id} has no size: it ends in {kind}"),
             Error::BadType { id, what } => write!(f, "type {id}: {what}"),
             Error::TooBig { what } => write!(f, "{what}"),

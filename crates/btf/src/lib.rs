@@ -13,6 +13,7 @@
 //!   building an index, and [`Btf::parse_and_find`] in the pass that is made anyway; [`Btf::find`] builds an index when it is
 //!   asked often.
 //! - [`Builder`] makes BTF, or takes one apart to change it; [`Edit`] changes a few numbers of one in place.
+//! - [`distil`] makes split BTF that fits a rebuilt kernel, and fits it.
 //! - [`BtfExt`] is what a compiler leaves beside BTF in an object: function types, source lines and CO-RE relocations.
 //!
 //! ```
@@ -33,6 +34,7 @@ mod btf;
 mod build;
 pub mod core;
 pub mod dedup;
+pub mod distil;
 pub mod dump;
 mod edit;
 mod error;

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use skep_engine::{Engine, Error, ErrorKind};
 use skep_kernel::{KernelEngine, LiveTarget, features};
-use skep_spec::Spec;
+use skep_spec::{ProgType, Spec};
 use skep_sys::Errno;
-use skep_sys::caps::{self, Cap};
+use skep_sys::caps::{Cap, Caps};
 use skep_sys::front::Worker;
 use skep_userspace::pcap::{Reader, Writer};
 use skep_userspace::{Replay, UserEngine, Verdicts};
@@ -130,8 +130,8 @@ pub(crate) fn choose(
 
 /// Why the kernel gives no right to load the object's programs; `None` when it does, or refuses for another reason.
 fn denied(spec: &Spec) -> Option<String> {
-    // Who may load everything need not try; and a kernel that is locked down refuses some types to everybody, which is for the person to read.
-    if caps::Caps::effective().has(Cap::SYS_ADMIN) && caps::in_first_user_namespace() {
+    // A kernel that is locked down refuses some types to everybody; what it says to that is for the person to read.
+    if may_all() {
         return None;
     }
     let mut types: Vec<_> =
@@ -144,6 +144,11 @@ fn denied(spec: &Spec) -> Option<String> {
         }
         _ => None,
     })
+}
+
+/// Whether this process may load programs as such: it has every right, and nothing keeps it from bpf(2), as the filter of a container does.
+fn may_all() -> bool {
+    Caps::effective().has(Cap::SYS_ADMIN) && features::prog_type(ProgType::SOCKET_FILTER).is_ok()
 }
 
 fn words(errno: Errno) -> &'static str {

@@ -98,6 +98,7 @@ pub(crate) fn tell(notice: Notice<'_>, verbose: bool) {
         Notice::Compiled { took: None } if verbose => report::line("compiled before, taken from the cache"),
         Notice::Attached { program, place } if verbose => report::line(&format!("attached `{program}`: {place}")),
         Notice::Idle { program, reason } => report::line(&format!("not attached: `{program}`: {reason}")),
+        Notice::Stream { program, line, .. } => report::line(&format!("{program}: {line}")),
         Notice::Ready if verbose => report::line("^C to stop"),
         _ => {}
     }

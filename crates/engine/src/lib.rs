@@ -25,7 +25,9 @@ pub use link::{
 };
 pub use map::{BatchCursor, Entry, MapFacts, MapHandle};
 pub use record::{Record, RecordSource, Source};
-pub use session::{Engine, LoadOptions, Loaded, Progress, Session, TestRun, TestRunOutput, Token, VerifierLog};
+pub use session::{
+    Engine, LoadOptions, Loaded, ProgramStream, Progress, Session, TestRun, TestRunOutput, Token, VerifierLog,
+};
 
 // The types that every user of the contract needs beside it.
 pub use skep_spec::{MapId, ProgId, Spec};

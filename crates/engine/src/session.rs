@@ -140,6 +140,17 @@ pub trait Session: Send + Sync {
         Ok(Progress::ByItself)
     }
 
+    /// What a loaded program wrote to one of its streams since the last reading; empty when that is nothing. Engines without
+    /// streams have nothing to tell.
+    ///
+    /// # Errors
+    ///
+    /// When the program is not loaded, or the kernel has no streams (kernel 6.17).
+    fn read_stream(&self, program: ProgId, stream: ProgramStream) -> Result<Vec<u8>, Error> {
+        let _ = (program, stream);
+        Ok(Vec::new())
+    }
+
     /// Opens readers on every map in `maps` (ring buffers, perf event arrays) and, when `printk` is set, on the text that
     /// the object's programs print.
     fn records(&self, maps: &[MapId], printk: bool) -> Result<Box<dyn RecordSource>, Error>;
@@ -154,6 +165,16 @@ pub enum Progress {
     More,
     /// That was the last one.
     Done,
+}
+
+/// A stream of text that every program has (`enum bpf_stream_id`, kernel 6.17).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProgramStream {
+    /// What the program itself says with `bpf_stream_printk(1, ..)`.
+    Stdout = 1,
+    /// What the program says with `bpf_stream_printk(2, ..)`, and what the kernel reports about it: a loop that took too long, a
+    /// page of an arena that is not there.
+    Stderr = 2,
 }
 
 /// Input of a test run.

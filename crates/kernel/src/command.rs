@@ -1,13 +1,19 @@
 //! Commands under the kernel's eyes: ordinary children.
 
 use std::io;
-use std::process::{Child, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
 
-use skep_engine::{HeldCommand, RunningCommand};
+use skep_engine::{Error, HeldCommand, RunningCommand};
 use skep_sys::child::HeldChild;
 
+/// Starts a command that waits.
+pub(crate) fn hold(command: Command) -> Result<Box<dyn HeldCommand>, Error> {
+    let held = HeldChild::spawn(command);
+    held.map(|held| Box::new(Held(held)) as Box<dyn HeldCommand>).map_err(|cause| Error::new(skep_sys::io_text(&cause)))
+}
+
 #[derive(Debug)]
-pub(crate) struct Held(pub(crate) HeldChild);
+struct Held(HeldChild);
 
 impl HeldCommand for Held {
     fn pid(&self) -> u32 {

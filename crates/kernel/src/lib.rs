@@ -1,7 +1,8 @@
 //! The Linux engine: the live target, loading, attaching, maps and buffers.
 //!
 //! [`KernelEngine`] takes a [`Spec`](skep_spec::Spec), fits it to the [`LiveTarget`], and gives back a [`KernelSession`]: maps
-//! ([`KernelMap`]), programs to attach or to run on request, and [`Records`], the stream of what programs tell.
+//! ([`KernelMap`]), programs to attach or to run on request, and [`Records`], the stream of what programs tell. Who has to do
+//! something between the two halves of loading stops at the [`PreparedObject`]: its maps are there, its programs are not.
 //!
 //! # Invariants
 //!
@@ -12,8 +13,10 @@
 
 mod command;
 mod load;
+mod loader;
 mod near;
 mod permission;
+mod prepared;
 mod session;
 
 pub mod attach;
@@ -30,7 +33,9 @@ pub mod user_ring;
 
 pub use features::Features;
 pub use load::errno_of;
+pub use loader::LoaderEngine;
 pub use map::KernelMap;
+pub use prepared::{CloneOptions, PreparedObject};
 pub use program::KernelProgram;
 pub use records::Records;
 pub use session::{KernelEngine, KernelSession};

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use skep_engine::{AttachOptions, Error, ErrorKind, TestRun, TestRunOutput};
+use skep_engine::{AttachOptions, Error, ErrorKind, ProgramStream, TestRun, TestRunOutput};
 use skep_spec::section::SectionTable;
 use skep_spec::{AttachPoint, FuncId, ProgType, Program};
 use skep_sys::Errno;
@@ -112,7 +112,7 @@ impl KernelProgram {
         Ok(KernelProgram { name: name.to_owned(), ..KernelProgram::from_fd(fd)? })
     }
 
-    fn known(fd: ProgFd) -> Result<KernelProgram, Error> {
+    pub(crate) fn known(fd: ProgFd) -> Result<KernelProgram, Error> {
         let info = fd.info().map_err(|errno| failed("the kernel does not tell about the program", errno))?;
         Ok(KernelProgram { fd, id: info.id.0, name: info.name, prog_type: ProgType(info.prog_type) })
     }
@@ -157,6 +157,15 @@ impl KernelProgram {
     /// When the kernel has no test run for its type, or the input does not fit.
     pub fn test_run(&self, input: &TestRun<'_>) -> Result<TestRunOutput, Error> {
         test_run(&self.fd, self.prog_type, &self.name, input)
+    }
+
+    /// What it wrote to one of its streams since the last reading, by whomever; empty when that is nothing (kernel 6.17).
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has no streams.
+    pub fn read_stream(&self, stream: ProgramStream) -> Result<Vec<u8>, Error> {
+        read_stream(self.fd.as_fd(), &self.name, stream)
     }
 
     /// Attaches it where `section` (`xdp`, `tp/sched/sched_switch`) and `options` say: a loaded program does not know the
@@ -232,6 +241,36 @@ pub fn stats(fd: BorrowedFd<'_>, name: &str) -> Result<ProgramStats, Error> {
     let info = bpf::ProgInfo::of(fd)
         .map_err(|errno| failed(&format!("the kernel does not tell about program `{name}`"), errno))?;
     Ok(ProgramStats::from_info(&info))
+}
+
+/// Reads a stream of a program until it is empty: the kernel keeps at most 100,000 bytes of each (`BPF_STREAM_MAX_CAPACITY`,
+/// kernel/bpf/stream.c, 6.17), and drops what does not fit.
+pub(crate) fn read_stream(prog: BorrowedFd<'_>, name: &str, stream: ProgramStream) -> Result<Vec<u8>, Error> {
+    const PIECE: usize = 4096;
+    let mut text = Vec::new();
+    // A program that writes without pause does not keep us here.
+    while text.len() < 100_000 {
+        let filled = text.len();
+        text.resize(filled + PIECE, 0);
+        match bpf::prog_stream_read(prog, stream as u32, &mut text[filled..]) {
+            Ok(read) => {
+                text.truncate(filled + read.min(PIECE));
+                if read == 0 {
+                    break;
+                }
+            }
+            Err(errno) => {
+                let error = failed(&format!("cannot read the streams of program `{name}`"), errno);
+                return Err(match errno {
+                    Errno::EINVAL => {
+                        error.with_kind(ErrorKind::Unsupported).with_hint("streams of programs need kernel 6.17")
+                    }
+                    _ => error,
+                });
+            }
+        }
+    }
+    Ok(text)
 }
 
 /// `BPF_PROG_TEST_RUN`. Room for output is what went in and a page more, since programs may make packets longer.

@@ -5,22 +5,22 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::process::Command;
 
 use skep_engine::{
-    AttachOptions, Engine, Error, HeldCommand, Link, LoadOptions, Loaded, MapHandle, RecordSource, Session, TestRun,
-    TestRunOutput,
+    AttachOptions, Engine, Error, ErrorKind, HeldCommand, Link, LoadOptions, Loaded, MapHandle, ProgramStream,
+    RecordSource, Session, TestRun, TestRunOutput,
 };
 use skep_spec::map::{MapContents, Slot};
 use skep_spec::nearest::did_you_mean;
 use skep_spec::{AttachPoint, MapId, MapType, ProgId, Spec};
+use skep_sys::Errno;
 use skep_sys::bpf::{ProgFd, flags};
-use skep_sys::child::HeldChild;
 
 use crate::attach::{self, Attachment, UsdtIds};
-use crate::command::Held;
-use crate::load::{self, Objects};
-use crate::map::KernelMap;
-use crate::program;
+use crate::load::Objects;
+use crate::map::{KernelMap, failed};
+use crate::prepared::PreparedObject;
 use crate::records::Records;
 use crate::target::LiveTarget;
+use crate::{command, program};
 
 /// The running Linux kernel.
 #[derive(Clone, Debug)]
@@ -41,15 +41,17 @@ impl KernelEngine {
 
     /// As [`Engine::load`], with the kernel's own session.
     pub fn load(&self, spec: Spec, options: &LoadOptions) -> Result<KernelSession, Error> {
-        let resolved = skep_spec::resolve::resolve(&spec, &self.target);
-        let objects = load::load(&spec, resolved, &self.target, options)?;
-        Ok(KernelSession {
-            spec,
-            target: self.target.clone(),
-            objects,
-            usdt_ids: UsdtIds::default(),
-            perf_buffer_bytes: options.perf_buffer_bytes,
-        })
+        self.prepare(spec, options)?.load()
+    }
+
+    /// The first half of [`KernelEngine::load`]: resolves the object and makes its maps, and loads no program yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`KernelEngine::load`].
+    #[doc(alias = "bpf_object__prepare")]
+    pub fn prepare(&self, spec: Spec, options: &LoadOptions) -> Result<PreparedObject, Error> {
+        PreparedObject::new(spec, self.target.clone(), options)
     }
 }
 
@@ -69,9 +71,7 @@ impl Engine for KernelEngine {
     }
 
     fn hold(&self, command: Command) -> Result<Box<dyn HeldCommand>, Error> {
-        let held = HeldChild::spawn(command);
-        held.map(|held| Box::new(Held(held)) as Box<dyn HeldCommand>)
-            .map_err(|cause| Error::new(skep_sys::io_text(&cause)))
+        command::hold(command)
     }
 
     fn watch(&self, _: u32) -> Result<(), Error> {
@@ -92,6 +92,10 @@ pub struct KernelSession {
 }
 
 impl KernelSession {
+    pub(crate) fn new(spec: Spec, target: LiveTarget, objects: Objects, perf_buffer_bytes: usize) -> KernelSession {
+        KernelSession { spec, target, objects, usdt_ids: UsdtIds::default(), perf_buffer_bytes }
+    }
+
     /// The kernel that it was loaded into.
     pub fn target(&self) -> &LiveTarget {
         &self.target
@@ -136,6 +140,38 @@ impl KernelSession {
             }
         }
         attach::attach(&program, fd.as_fd(), &options)
+    }
+
+    /// Tells the kernel which struct_ops map a program means when it calls the kernel functions of that struct_ops (kernel
+    /// 6.19): there may be several maps of one kind, and only the programs in a map belong to it by themselves.
+    ///
+    /// # Errors
+    ///
+    /// When the map is no struct_ops map, the program belongs to one or has been told another one already, and on older
+    /// kernels.
+    #[doc(alias = "bpf_program__assoc_struct_ops")]
+    pub fn associate_struct_ops(&self, program: ProgId, map: MapId) -> Result<(), Error> {
+        let (name, declared) = (&self.spec.program(program).name, self.spec.map(map));
+        if declared.map_type != MapType::STRUCT_OPS {
+            let message = format!("map `{}` is of type {}, not struct_ops", declared.name, declared.map_type);
+            return Err(Error::new(message));
+        }
+        if self.spec.program(program).prog_type == skep_spec::ProgType::STRUCT_OPS {
+            return Err(Error::new(format!("program `{name}` belongs to the struct_ops map that holds it")));
+        }
+        let (fd, made) = (self.program(program)?, self.made(map)?);
+        fd.associate_struct_ops(made.as_fd()).map_err(|errno| {
+            let what = format!("cannot associate program `{name}` with struct_ops map `{}`", declared.name);
+            let error = failed(&what, errno);
+            let old = skep_sys::version::KernelVersion::running() < skep_sys::version::KernelVersion::new(6, 19, 0);
+            match errno {
+                Errno::EINVAL if old => error
+                    .with_kind(ErrorKind::Unsupported)
+                    .with_hint("it needs kernel 6.19; until then, one struct_ops map of a kind can be told apart"),
+                Errno::EBUSY => error.with_hint("it is associated with another one already"),
+                _ => error,
+            }
+        })
     }
 
     /// The engine's options as the kernel's own, with the map that a program is for looked up among the object's.
@@ -235,6 +271,10 @@ impl Session for KernelSession {
 
     fn test_run(&self, id: ProgId, input: &TestRun<'_>) -> Result<TestRunOutput, Error> {
         program::test_run(self.program(id)?, self.spec.program(id).prog_type, &self.spec.program(id).name, input)
+    }
+
+    fn read_stream(&self, id: ProgId, stream: ProgramStream) -> Result<Vec<u8>, Error> {
+        program::read_stream(self.program(id)?.as_fd(), &self.spec.program(id).name, stream)
     }
 
     fn records(&self, maps: &[MapId], printk: bool) -> Result<Box<dyn RecordSource>, Error> {

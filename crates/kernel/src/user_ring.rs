@@ -7,6 +7,7 @@ use skep_engine::{Error, MapHandle as _};
 use skep_spec::MapType;
 use skep_sys::Errno;
 use skep_sys::epoll::Epoll;
+use skep_sys::ringbuf::Positions;
 use skep_sys::user_ringbuf::{UserRingProducer, UserSample};
 
 use crate::map::{KernelMap, failed};
@@ -74,6 +75,11 @@ impl UserRing {
     /// Bytes that no program has drained yet.
     pub fn pending(&self) -> u64 {
         self.producer.pending()
+    }
+
+    /// Where both ends stand, in bytes since the map was made: what the programs drained, and what was reserved here.
+    pub fn positions(&self) -> Positions {
+        self.producer.positions()
     }
 
     fn refused(&self, len: usize, errno: Errno) -> Error {

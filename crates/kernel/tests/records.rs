@@ -218,6 +218,144 @@ fn perf_buffers_tell_what_they_lost() {
     }
 }
 
+/// An object whose program sends 12 bytes, of which the first is 6, into a perf event array.
+fn perf_object() -> (skep_spec::Spec, MapId, ProgId) {
+    let mut spec = empty();
+    let map = add_map(&mut spec, "perf", MapType::PERF_EVENT_ARRAY, 4, 4, 0);
+    let code = "*(u64 *)(r10 -8) = 5\n*(u64 *)(r10 -16) = 6\nr2 = map[id:0]\nr3 = 0xffffffff ll\nr4 = r10\nr4 += -16\n\
+                r5 = 12\ncall bpf_perf_event_output#25\nr0 = 0\nexit";
+    let id = add_program(&mut spec, "offer", CLS, code);
+    (spec, map, id)
+}
+
+#[test]
+fn a_pass_over_a_ring_can_be_limited_and_its_positions_are_told() {
+    if !may_load() || !kernel(5, 12) {
+        return;
+    }
+    let (spec, id) = ring_object(4096);
+    let session = load(spec);
+    let mut records = Records::new().unwrap();
+    records.add_map(MapId(0), session.kernel_map(MapId(0)).unwrap()).unwrap();
+    run(&session, id, 5);
+    // Eight bytes and a header of eight.
+    let positions = records.positions(MapId(0)).unwrap();
+    assert_eq!((positions.consumer, positions.producer), (0, 5 * 16));
+    assert_eq!((records.ring_size(MapId(0)), records.ring_size(MapId(1))), (Some(4096), None));
+    let mut seen = Vec::new();
+    let mut sink = |record: Record<'_>| {
+        let Record::Event { data, .. } = record else { panic!("{record:?}") };
+        seen.push(data[0]);
+        ControlFlow::Continue(())
+    };
+    assert_eq!(records.drain_at_most(0, &mut sink).unwrap(), 0);
+    assert_eq!(records.drain_at_most(2, &mut sink).unwrap(), 2);
+    assert_eq!(records.positions(MapId(0)).unwrap().consumer, 2 * 16);
+    assert_eq!(records.drain_at_most(100, &mut sink).unwrap(), 3);
+    assert_eq!(seen, [0, 1, 2, 3, 4]);
+    let positions = records.positions(MapId(0)).unwrap();
+    assert_eq!(positions.consumer, positions.producer);
+}
+
+#[test]
+fn perf_buffers_are_read_one_cpu_at_a_time() {
+    if !may_load() {
+        return;
+    }
+    let (spec, map, id) = perf_object();
+    let session = load(spec);
+    let mut records = Records::new().unwrap();
+    records.set_perf_bytes(4096);
+    records.add_map(map, session.kernel_map(map).unwrap()).unwrap();
+    run(&session, id, 3);
+    let buffers: Vec<(u32, u64)> = records.perf_buffers(map).map(|it| (it.cpu, it.available_bytes)).collect();
+    assert!(records.perf_buffers(map).all(|it| it.size_bytes == 4096));
+    assert!(records.perf_buffers(MapId(7)).next().is_none());
+    // A header, the length and 12 bytes make 24.
+    assert_eq!(buffers.iter().map(|(_, bytes)| bytes).sum::<u64>(), 3 * 24, "{buffers:?}");
+    for (cpu, bytes) in buffers {
+        let seen = records.drain_cpu(map, cpu, &mut |record| {
+            assert!(matches!(record, Record::Event { cpu: Some(of), .. } if of == cpu), "{record:?}");
+            ControlFlow::Continue(())
+        });
+        assert_eq!(seen as u64, bytes / 24);
+    }
+    assert_eq!(records.drain_cpu(map, 1 << 20, &mut |record| panic!("{record:?}")), 0);
+}
+
+#[test]
+fn raw_records_of_perf_buffers_are_whole_and_of_every_kind() {
+    if !may_load() {
+        return;
+    }
+    let (spec, map, id) = perf_object();
+    let session = load(spec);
+    let mut records = Records::new().unwrap();
+    records.set_perf_bytes(4096);
+    records.add_map(map, session.kernel_map(map).unwrap()).unwrap();
+    let (mut samples, mut lost, mut offered) = (0u64, 0u64, 0u64);
+    for burst in [1000, 1, 1, 1, 1, 1, 1, 1, 1] {
+        run(&session, id, burst);
+        offered += u64::from(burst);
+        records.drain_raw(&mut |record| {
+            assert_eq!(record.map, map);
+            match record.record_type {
+                9 => {
+                    assert_eq!(record.body.len(), 16);
+                    assert_eq!((&record.body[..4], record.body[4]), (&12u32.to_ne_bytes()[..], 6));
+                    samples += 1;
+                }
+                2 => lost += u64::from_ne_bytes(record.body[8..16].try_into().unwrap()),
+                other => panic!("type {other}"),
+            }
+            ControlFlow::Continue(())
+        });
+    }
+    assert!(samples > 50 && lost > 0 && samples + lost <= offered, "{samples} + {lost} of {offered}");
+    // What was given raw is not told again; what no record could tell still is.
+    let mut told = 0;
+    records
+        .drain(&mut |record| {
+            let Record::Lost { count, .. } = record else { panic!("{record:?}") };
+            told += count;
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert!(samples + lost + told <= offered);
+    if kernel(6, 0) {
+        assert_eq!(samples + lost + told, offered);
+    }
+}
+
+#[test]
+fn events_of_the_callers_own_making_come_raw_alone() {
+    if !may_load() {
+        return;
+    }
+    use skep_sys::perf_event;
+    let (spec, map, id) = perf_object();
+    let session = load(spec);
+    let mut records = Records::new().unwrap();
+    records.set_perf_bytes(4096);
+    let mut attr = perf_event::Attr::new(perf_event::PERF_TYPE_SOFTWARE, perf_event::PERF_COUNT_SW_BPF_OUTPUT)
+        .with_flags(perf_event::flags::COMM | perf_event::flags::TASK);
+    attr.sample_type = perf_event::PERF_SAMPLE_RAW | perf_event::PERF_SAMPLE_TIME;
+    attr.sample_period = 1;
+    attr.wakeup = 1;
+    records.add_perf_with(map, session.kernel_map(map).unwrap(), attr).unwrap();
+    run(&session, id, 1);
+    std::process::Command::new("true").status().unwrap();
+    assert_eq!(records.drain(&mut |record| panic!("{record:?}")).unwrap(), 0);
+    let mut seen = Vec::new();
+    records.drain_raw(&mut |record| {
+        seen.push((record.record_type, record.body.len()));
+        ControlFlow::Continue(())
+    });
+    // The time stands before the length of the bytes.
+    assert!(seen.contains(&(9, 24)), "{seen:?}");
+    assert!(seen.iter().any(|(of, _)| *of == 3) && seen.iter().any(|(of, _)| *of == 7), "{seen:?}");
+}
+
 /// A burst that nothing follows: no event comes that could carry the news of what was lost.
 #[test]
 fn losses_behind_the_last_event_of_a_perf_buffer_are_told() {
@@ -358,12 +496,15 @@ fn user_rings_refuse_what_does_not_fit() {
     sample.submit();
     ring.reserve(1000).unwrap().expect("there is room").discard();
     assert_eq!(ring.pending(), 3 * 1008);
+    let positions = ring.positions();
+    assert_eq!((positions.consumer, positions.producer), (0, 3 * 1008));
     assert!(ring.send(&[0; 1000]).unwrap());
     // Nobody drains.
     assert!(ring.reserve(1000).unwrap().is_none());
     let started = Instant::now();
     assert!(ring.reserve_blocking(1000, Some(Duration::from_millis(30))).unwrap().is_none());
     assert!(started.elapsed() >= Duration::from_millis(30));
+    assert!(ring.reserve(usize::MAX).is_err());
     let error = ring.reserve(5000).unwrap_err();
     assert_eq!(error.hint(), Some("raise its `max_entries`, its size in bytes"));
 }

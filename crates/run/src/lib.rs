@@ -10,6 +10,7 @@
 //! - `unused`: which options did nothing?
 //! - `events`: what do the records look like?
 //! - `printk`: which printed lines are ours?
+//! - `streams`: what do programs write to streams of their own?
 //! - `maps`: what do the maps hold in the end?
 //!
 //! # How a run ends
@@ -41,6 +42,7 @@ mod printk;
 mod process;
 mod pump;
 mod run;
+mod streams;
 mod unused;
 mod writer;
 

@@ -38,6 +38,15 @@ pub enum Notice<'a> {
         /// Why.
         reason: String,
     },
+    /// A program wrote a line to one of its streams, or the kernel reported something about it there (kernel 6.17).
+    Stream {
+        /// Its name.
+        program: &'a str,
+        /// Which stream.
+        stream: skep_engine::ProgramStream,
+        /// The line without its end, made safe for a terminal.
+        line: &'a str,
+    },
     /// Everything is attached; records may come.
     Ready,
     /// More records were lost since the last time.

@@ -16,6 +16,7 @@ use crate::options::{MapsAtEnd, Options};
 use crate::plan::Plan;
 use crate::process::Watched;
 use crate::pump::{Counts, Pump, Stop, Until};
+use crate::streams::Streams;
 use crate::writer::Writer;
 use crate::{Error, Notice, Prepared, Summary, events, leave_out, losses, plan, printk, unused};
 
@@ -52,10 +53,12 @@ pub fn run(
     if let Some(held) = &held {
         attach_options.pid.get_or_insert(held.pid());
     }
+    let mut streams = Streams::of(&*session);
     for id in &plan.iterators {
         iterate(&*session, *id, &attach_options, out)?;
     }
     if plan.jobs.is_empty() && plan.struct_ops.is_empty() {
+        streams.finish(&*session, notice);
         return Ok(Summary::default());
     }
     let links = attach_all(&*session, &plan, &attach_options, notice)?;
@@ -80,9 +83,11 @@ pub fn run(
         signals: Some(signals),
     };
     let mut pump = Pump { source, writer: &mut writer, formats, counts: Counts::default() };
-    let stopped = pump.run(&mut until, &*session, watch_losses(&*session, counters.as_ref(), notice));
+    let stopped = pump.run(&mut until, &*session, watch(&*session, counters.as_ref(), &mut streams, notice));
     let took = start.elapsed();
-    finish(&mut pump, stopped, links, options, silent, &*session)?;
+    let finished = finish(&mut pump, stopped, links, options, silent, &*session);
+    streams.finish(&*session, notice);
+    finished?;
 
     let lost_by_function = refused(&*session, counters.as_ref());
     Ok(Summary {
@@ -176,14 +181,16 @@ fn finish(
     drained
 }
 
-/// Tells when more was lost than before; called with what buffers counted, about once a second.
-fn watch_losses<'s>(
+/// Tells what came through streams and when more was lost than before; called with what buffers counted, about once a second.
+fn watch<'s>(
     session: &'s dyn Session,
     counters: Option<&'s Counters>,
+    streams: &'s mut Streams,
     notice: &'s mut dyn FnMut(Notice<'_>),
 ) -> impl FnMut(&Counts) + 's {
     let mut told = 0;
     move |counts| {
+        streams.read(session, notice);
         let lost = counts.lost + total(&refused(session, counters));
         if lost > told {
             told = lost;

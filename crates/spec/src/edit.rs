@@ -234,6 +234,20 @@ impl Spec {
         })
     }
 
+    /// Makes a map that one program alone may use: the kernel knows it by the hash of its instructions, and refuses every
+    /// other program that names the map (kernel 6.18).
+    ///
+    /// # Errors
+    ///
+    /// When the object has no map or no program of these names; the hint has the nearest.
+    #[doc(alias = "bpf_map__set_exclusive_program")]
+    pub fn make_exclusive(&mut self, map: &str, program: &str) -> Result<(), Error> {
+        let id = self.find_map(map)?;
+        self.find_program(program)?;
+        self.maps[id.0 as usize].exclusive_to = Some(program.to_owned());
+        Ok(())
+    }
+
     /// Switches every program off but those named.
     ///
     /// # Errors

@@ -25,12 +25,14 @@
 //! the relocations do; a wide load takes two.
 
 pub mod diagnostic;
+pub mod digest;
 pub mod edit;
 pub mod elf;
 pub mod external;
 pub mod function;
 pub mod glob;
 pub mod insert;
+pub mod loader;
 pub mod map;
 pub mod merge;
 pub mod nearest;

@@ -116,6 +116,8 @@ pub struct Map {
     pub contents: MapContents,
     /// Where the object declares it.
     pub origin: MapOrigin,
+    /// Name of the only program that may use it (kernel 6.18), set by [`Spec::make_exclusive`](crate::Spec::make_exclusive).
+    pub exclusive_to: Option<String>,
     /// Who may see it.
     pub linkage: Linkage,
     /// Created when the object is loaded; switch off to leave it out.
@@ -147,6 +149,7 @@ impl Map {
             inner: None,
             contents: MapContents::Empty,
             origin: MapOrigin::Made,
+            exclusive_to: None,
             linkage: Linkage::Global,
             autocreate: true,
         }

@@ -46,6 +46,8 @@ mod relocate;
 mod struct_ops;
 mod types;
 
+pub(crate) use attach::wanted;
+
 /// Helper number that stands for a load of a map that is switched off, plus the map's number.
 pub const POISON_MAP: i32 = 2_001_000_000;
 

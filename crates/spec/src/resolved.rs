@@ -5,7 +5,7 @@ use skep_insn::consts::*;
 use skep_insn::{Endian, InsnIdx, RawInsn};
 
 use crate::function::LineInfo;
-use crate::{AttachType, ExternId, MapId, ProgId};
+use crate::{AttachType, ExternId, FuncId, MapId, ProgId};
 
 /// What resolving gives: each wanted program with its final instructions, or the reason why it has none.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub struct KernelStructOps {
 pub struct ResolvedProgram {
     /// Entry function first, then each function that it calls, in order of first call.
     pub insns: Vec<RawInsn>,
+    /// Where each function of the Spec starts, in the order of the program.
+    pub layout: Vec<(InsnIdx, FuncId)>,
     /// Where the engine's own handles go.
     pub binds: Vec<Bind>,
     /// Start and type of every function; empty when the object has no function types.

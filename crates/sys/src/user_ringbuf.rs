@@ -17,6 +17,7 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
 use crate::mmap::SharedMap;
+use crate::ringbuf::Positions;
 use crate::{Errno, page_size};
 
 const BUSY: u32 = 1 << 31;
@@ -49,8 +50,11 @@ impl UserRingProducer {
 
     /// Room for a sample of `len` bytes. `ENOSPC` when the program has not drained enough yet, `E2BIG` when it can never fit.
     pub fn reserve(&self, len: usize) -> Result<UserSample<'_>, Errno> {
+        if len >= self.size || len as u64 >= u64::from(DISCARD) {
+            return Err(Errno::E2BIG);
+        }
         let total = (HEADER + len).next_multiple_of(8);
-        if total > self.size || len as u64 >= u64::from(DISCARD) {
+        if total > self.size {
             return Err(Errno::E2BIG);
         }
         let turn = self.reserving.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -69,10 +73,16 @@ impl UserRingProducer {
         Ok(UserSample { ring: self, header_at: at, len, done: false })
     }
 
+    /// Where both ends stand now.
+    pub fn positions(&self) -> Positions {
+        let consumer = self.consumer.u64_at(0).load(Ordering::Acquire);
+        Positions { consumer, producer: self.producer.u64_at(0).load(Ordering::Acquire) }
+    }
+
     /// Bytes that are reserved or submitted and not drained yet.
     pub fn pending(&self) -> u64 {
-        let consumed = self.consumer.u64_at(0).load(Ordering::Acquire);
-        self.producer.u64_at(0).load(Ordering::Acquire).wrapping_sub(consumed)
+        let Positions { consumer, producer } = self.positions();
+        producer.wrapping_sub(consumer)
     }
 }
 

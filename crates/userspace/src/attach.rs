@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use skep_engine::{AttachOptions, Error, ErrorKind, Link, TcDirection};
 use skep_spec::nearest::did_you_mean;
@@ -9,6 +10,7 @@ use skep_spec::{AttachPoint, ProgId, ProgType, Program};
 use skep_sys::syscalls;
 
 use crate::process::Hook;
+use crate::timer::{self, Timer};
 
 /// A place where programs run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,11 @@ pub enum Place {
     },
     /// A copy of what passes.
     Socket,
+    /// A clock.
+    Interval {
+        /// From one tick to the next.
+        period: Duration,
+    },
 }
 
 impl Place {
@@ -46,6 +53,7 @@ impl Place {
             Place::Tc { direction: TcDirection::Ingress } => "tc ingress",
             Place::Tc { direction: TcDirection::Egress } => "tc egress",
             Place::Socket => "socket filter",
+            Place::Interval { .. } => "interval",
         }
     }
 }
@@ -55,6 +63,7 @@ impl std::fmt::Display for Place {
         match self {
             Place::Tracepoint { category, name } => write!(f, "tracepoint {category}:{name}"),
             Place::RawTracepoint { name } => write!(f, "raw tracepoint {name}"),
+            Place::Interval { period } => write!(f, "interval of {period:?}"),
             _ => write!(f, "{} (packets of a file)", self.word()),
         }
     }
@@ -72,6 +81,13 @@ pub struct Attached {
     pub cookie: u64,
     /// Only this process; `None` means all that the source sees.
     pub pid: Option<u32>,
+}
+
+impl Attached {
+    /// One that is in no list, since it makes itself run.
+    pub(crate) fn alone(program: ProgId, place: Place, cookie: u64) -> Attached {
+        Attached { id: 0, program, place, cookie, pid: None }
+    }
 }
 
 /// Which programs are attached where. Sources of events ask it; links are taken out when they are dropped.
@@ -113,7 +129,8 @@ impl Hooks {
             _ => options.pid,
         };
         let attached = Attached { id, program, place, cookie: options.cookie, pid };
-        let link = UserLink { hooks: hooks.clone(), id: attached.id, described: attached.place.to_string() };
+        let described = attached.place.to_string();
+        let link = UserLink { hooks: hooks.clone(), id: attached.id, described, timer: None };
         hooks.change(|all| all.push(attached));
         link
     }
@@ -125,6 +142,16 @@ pub(crate) struct UserLink {
     hooks: Arc<Hooks>,
     id: u64,
     described: String,
+    /// What makes it run, if that is its own.
+    timer: Option<Timer>,
+}
+
+impl UserLink {
+    /// Runs by a timer, which ends with the link.
+    pub(crate) fn timed(mut self, timer: Timer) -> UserLink {
+        self.timer = Some(timer);
+        self
+    }
 }
 
 impl Link for UserLink {
@@ -144,6 +171,7 @@ impl Link for UserLink {
 
 impl Drop for UserLink {
     fn drop(&mut self) {
+        drop(self.timer.take());
         self.hooks.change(|all| all.retain(|attached| attached.id != self.id));
     }
 }
@@ -192,6 +220,7 @@ pub(crate) fn place(program: &Program, options: &AttachOptions, sources: Sources
         AttachPoint::RawTracepoint { name } => {
             traced(Place::RawTracepoint { name: options.target.clone().unwrap_or_else(|| name.clone()) })
         }
+        AttachPoint::PerfEvent if let Some(period) = timer::period(options) => Ok(Place::Interval { period }),
         other => Err(no_source(program, other)),
     }
 }
@@ -267,6 +296,10 @@ fn no_source(program: &Program, attach: &AttachPoint) -> Error {
         AttachPoint::Freplace { .. } | AttachPoint::StructOps => {
             ("the kernel calls such programs, and nobody else", "a program of another type")
         }
+        AttachPoint::PerfEvent => (
+            "events of the processor and the kernel are not counted in user space",
+            "an `interval`, which runs as time passes",
+        ),
         AttachPoint::Lirc => ("infrared receivers belong to the kernel", "`--ctx HEX`, which runs it once"),
         _ => ("nothing in user space makes such events", "`--ctx HEX`, which runs it once"),
     };

@@ -27,6 +27,7 @@ mod runner;
 mod session;
 mod target;
 mod test_run;
+mod timer;
 
 pub mod pcap;
 pub mod process;

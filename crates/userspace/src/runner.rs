@@ -123,7 +123,9 @@ impl Runner {
             }
         };
         self.record.set_window(0, len);
+        let turn = self.shared.turn();
         let result = self.cpu.run(&program, [self.record.addr(), 0]);
+        drop(turn);
         result.map_err(|trap| self.shared.trapped(id, &trap))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use skep_engine::{
     AttachOptions, Engine, Error, ErrorKind, HeldCommand, Link, LoadOptions, Loaded, MapHandle, Progress, RecordSource,
@@ -12,7 +12,7 @@ use skep_spec::map::Slot;
 use skep_spec::{MapId, ProgId, Spec, Target, resolve};
 use skep_vm::{Cpu, Machine, Trap};
 
-use crate::attach::{Hooks, Sources, place};
+use crate::attach::{Hooks, Place, Sources, place};
 use crate::load::{self, Objects, Ready};
 use crate::map::UserMap;
 use crate::process::{Source, TaskLayout, Tracer, Tracing};
@@ -20,6 +20,7 @@ use crate::records::Records;
 use crate::replay::{Replay, Report};
 use crate::runner::Runner;
 use crate::test_run;
+use crate::timer::Timer;
 
 /// Bytes of a perf buffer for each CPU when nobody asks for another size.
 const PERF_BYTES: usize = 256 << 10;
@@ -88,6 +89,7 @@ impl UserEngine {
             spec: loaded_spec,
             objects: Objects { machine, maps, programs, loaded: Vec::new(), warnings: Vec::new() },
             hooks: Arc::default(),
+            turn: Mutex::default(),
             fault: Mutex::default(),
             task_layout,
         });
@@ -142,6 +144,8 @@ pub(crate) struct Shared {
     pub(crate) spec: Spec,
     pub(crate) objects: Objects,
     pub(crate) hooks: Arc<Hooks>,
+    /// Programs run one at a time, so that nobody else changes a processor's own values of a map meanwhile.
+    turn: Mutex<()>,
     /// What stopped a program that ran for an event; told to who reads the records.
     pub(crate) fault: Mutex<Option<Error>>,
     /// Tasks as the kernel has them, where programs look at them.
@@ -156,6 +160,11 @@ impl Shared {
     /// The loaded program `id`; `None` also when it was refused.
     pub(crate) fn ready(&self, id: ProgId) -> Option<&Ready> {
         self.objects.programs.get(id.0 as usize)?.as_ref()
+    }
+
+    /// Waits for one's turn to run a program.
+    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A processor for a thread.
@@ -263,7 +272,15 @@ impl Session for UserSession {
         let has_packets = self.replay.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         let sources = Sources { has_packets, has_processes: self.tracing.is_some() };
         let place = place(self.shared.spec.program(id), options, sources)?;
-        Ok(Box::new(Hooks::add(&self.shared.hooks, id, place, options)))
+        let timer = match place {
+            Place::Interval { period } => Some(Timer::start(self.runner()?, id, period, options)?),
+            _ => None,
+        };
+        let link = Hooks::add(&self.shared.hooks, id, place, options);
+        Ok(Box::new(match timer {
+            Some(timer) => link.timed(timer),
+            None => link,
+        }))
     }
 
     fn attach_map(&self, id: MapId) -> Result<Box<dyn Link>, Error> {

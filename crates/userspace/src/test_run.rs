@@ -56,6 +56,7 @@ fn on_packet(
     context::enter(&mut buffer, input.data, input.ctx)?;
     let ctx = buffer.ctx_addr();
     let mut cpu = shared.cpu()?;
+    let _turn = shared.turn();
     cpu.set_buffer(Some(Box::new(buffer)));
     let (retval, duration) = repeat(shared, id, ready, &mut cpu, ctx, input.repeat)?;
     let buffer = cpu.buffer().ok_or_else(|| Error::new("the packet is gone"))?;
@@ -76,6 +77,7 @@ fn on_context(shared: &Shared, id: ProgId, ready: &Ready, input: &TestRun<'_>) -
     let block = shared.machine().space().allocate(input.ctx.len() as u64, true).map_err(no_memory)?;
     block.write(0, input.ctx).ok_or_else(|| Error::new("the context does not fit"))?;
     let mut cpu = shared.cpu()?;
+    let _turn = shared.turn();
     let (retval, duration) = repeat(shared, id, ready, &mut cpu, block.addr(), input.repeat)?;
     let ctx = if gives_ctx(program) { block.bytes(0, input.ctx.len()) } else { Vec::new() };
     Ok(TestRunOutput { retval, data: Vec::new(), ctx, duration })

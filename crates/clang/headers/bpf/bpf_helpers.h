@@ -248,12 +248,23 @@ bpf_tail_call_static(void *ctx, const void *map, const __u32 slot)
 /* printf to the trace log: `skep run` shows the lines. Up to 12 arguments. */
 #define bpf_printk(fmt, args...) ___bpf_pick_printk(args)(fmt, ##args)
 
-/* printf to a program's own stdout (1) or stderr (2) stream, kernel 6.17. The
- * kfunc's prototype comes from vmlinux.h, because kernels differ about it. */
+/* printf to a program's own stdout (1) or stderr (2) stream, kernel 6.17:
+ * `skep run` shows the lines. The function has two names in kernels, the second
+ * of which takes fewer arguments in the newest ones; where there is neither,
+ * nothing is written. */
+extern int bpf_stream_vprintk_impl(int stream_id, const char *fmt__str, const void *args,
+				   __u32 len__sz, void *aux__prog) __weak __ksym;
+extern int bpf_stream_vprintk___aux(int stream_id, const char *fmt__str, const void *args,
+				    __u32 len__sz, void *aux__prog) __weak __ksym;
+
 #define bpf_stream_printk(stream_id, fmt, args...)                         \
 	__skep_with_params(fmt,                                            \
-		bpf_stream_vprintk(stream_id, ___fmt, ___param,            \
-				   sizeof(___param)), args)
+		bpf_ksym_exists(bpf_stream_vprintk_impl) ?                 \
+			bpf_stream_vprintk_impl(stream_id, ___fmt, ___param, \
+				sizeof(___param), (void *)0) :             \
+		bpf_ksym_exists(bpf_stream_vprintk___aux) ?                \
+			bpf_stream_vprintk___aux(stream_id, ___fmt, ___param, \
+				sizeof(___param), (void *)0) : 0, args)
 
 /* ---- loops that the verifier follows (kernel 6.4) ------------------------ */
 

@@ -17,6 +17,7 @@ mod maps;
 mod network;
 mod scope;
 mod stop;
+mod streams;
 mod tool;
 mod tools;
 mod trace;

@@ -14,9 +14,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use skep_engine::{Error, LoadOptions};
+use skep_spec::digest::program_digest;
 use skep_spec::map::{DataKind, MapContents, MapOrigin, Pinning};
-use skep_spec::resolved::KernelStructOps;
-use skep_spec::{Map, MapId, MapType, Spec};
+use skep_spec::resolved::{BindTarget, KernelStructOps, ResolvedProgram};
+use skep_spec::{Map, MapId, MapType, ProgId, Spec};
 use skep_sys::bpf::{self, BtfFd, MapCreate, MapFd, flags};
 use skep_sys::version::KernelVersion;
 use skep_sys::{Errno, memlock};
@@ -38,6 +39,8 @@ pub(super) struct Maker<'a> {
     pub(super) btf: Option<&'a BtfFd>,
     /// Values that only the target could tell.
     pub(super) contents: HashMap<MapId, &'a [u8]>,
+    /// The programs, whose instructions exclusive maps are made for.
+    pub(super) programs: &'a [(ProgId, Result<ResolvedProgram, skep_spec::resolve::Error>)],
     /// Kernel layouts of struct_ops maps, or why there is none.
     pub(super) struct_ops: HashMap<MapId, Result<&'a KernelStructOps, &'a str>>,
 }
@@ -92,7 +95,9 @@ impl Maker<'_> {
         name: &str,
         inner: Option<BorrowedFd<'_>>,
     ) -> Result<MapFd, Error> {
+        let only = map.exclusive_to.as_deref().map(|program| self.digest_of(map, program)).transpose()?;
         let mut create = MapCreate {
+            exclusive_hash: only.as_ref(),
             map_type: shape.map_type.0,
             key_size: shape.key_size,
             value_size: shape.value_size,
@@ -106,7 +111,7 @@ impl Maker<'_> {
             ..MapCreate::default()
         };
         if let Some(btf) = self.btf
-            && shape.takes_types()
+            && shape.map_type.takes_types()
         {
             let value_type = match &map.origin {
                 MapOrigin::Data(section) => map.value_type.or(section.datasec),
@@ -147,6 +152,27 @@ impl Maker<'_> {
                 _ => return Err(self.not_created(map, shape, errno)),
             }
         }
+    }
+
+    /// By what the kernel will know the only program of an exclusive map.
+    fn digest_of(&self, map: &Map, program: &str) -> Result<[u8; 32], Error> {
+        let cannot = |why: &str| {
+            Error::new(format!("map `{}` cannot be for program `{program}` alone: {why}", map.name))
+                .with_source(Errno::EINVAL)
+        };
+        let Some(id) = self.spec.program_named(program) else { return Err(cannot("there is none of this name")) };
+        let resolved = match self.programs.iter().find(|(known, _)| *known == id) {
+            Some((_, Ok(resolved))) => resolved,
+            Some((_, Err(_))) => return Err(cannot("this kernel lacks what the program needs")),
+            None => return Err(cannot("the program is switched off")),
+        };
+        let by_number = |bind: &skep_spec::resolved::Bind| {
+            matches!(bind.target, BindTarget::ModuleKsym { .. } | BindTarget::ModuleKfunc { .. })
+        };
+        if resolved.binds.iter().any(by_number) {
+            return Err(cannot("it refers to a kernel module, by a number that is not known yet"));
+        }
+        Ok(program_digest(&resolved.insns))
     }
 
     fn create_struct_ops(&self, id: MapId, map: &Map) -> Result<MapFd, Error> {
@@ -197,6 +223,11 @@ impl Maker<'_> {
         let error = failed(&format!("cannot create map `{}` ({shape})", map.name), errno);
         match errno {
             Errno::EPERM => permission::explained(error, Tried::Map),
+            Errno::E2BIG | Errno::EINVAL
+                if map.exclusive_to.is_some() && KernelVersion::running() < KernelVersion::new(6, 18, 0) =>
+            {
+                error.with_hint("maps for one program alone need kernel 6.18: leave out `make_exclusive`")
+            }
             Errno::EINVAL if shape.max_entries == 0 && !shape.is_storage() => {
                 error.with_hint("its `max_entries` is 0: give it a size")
             }
@@ -311,7 +342,7 @@ pub(super) fn existing(spec: &Spec, options: &LoadOptions) -> Result<HashMap<Map
 }
 
 /// A map that was made or found, with what the kernel says about it.
-fn known(fd: MapFd, map: &Map) -> Result<KernelMap, Error> {
+pub(crate) fn known(fd: MapFd, map: &Map) -> Result<KernelMap, Error> {
     let info =
         fd.info().map_err(|errno| failed(&format!("the kernel does not tell about map `{}`", map.name), errno))?;
     let arena = if map.map_type == MapType::ARENA {

@@ -1,22 +1,22 @@
 //! From a resolved object to programs in the kernel.
 //!
-//! The order is: types, maps (made, filled, frozen), programs (verified, several at a time), then what needs both: slots of
-//! program arrays and of maps of maps, and the structures of struct_ops.
+//! The order is: types, maps (made, filled, frozen), which is preparing; then programs (verified, several at a time), and what
+//! needs both: slots of program arrays and of maps of maps, and the structures of struct_ops.
 //!
 //! Nothing here fails as a whole that can fail alone. A map that cannot be made takes along the programs that use it; a
 //! program that is refused leaves the others. Only what would stop everything (no rights, another byte order) is an error of
 //! the load.
 
-mod maps;
+pub(crate) mod maps;
 mod programs;
 mod replace;
-mod shape;
+pub(crate) mod shape;
 mod token;
 mod types;
-mod verdict;
+pub(crate) mod verdict;
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use skep_engine::{Error, LoadOptions, Loaded};
 use skep_insn::Endian;
@@ -28,6 +28,7 @@ use skep_sys::bpf::{BtfFd, MapInfo, ProgFd, flags};
 
 use crate::map::{KernelMap, failed};
 use crate::permission::{self, Tried};
+use crate::prepared::CloneOptions;
 use crate::target::LiveTarget;
 
 /// What an object is in the kernel. Dropping it lets everything go that nothing else holds.
@@ -49,13 +50,22 @@ pub(crate) struct Objects {
     pub(crate) warnings: Vec<Error>,
 }
 
-/// Loads a resolved object.
-pub(crate) fn load(
+/// An object whose types and maps are in the kernel, and none of whose programs is.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) objects: Objects,
+    /// Why a map was not made.
+    missing: HashMap<MapId, String>,
+    token: Option<OwnedFd>,
+}
+
+/// Gives types and maps of a resolved object to the kernel.
+pub(crate) fn prepare(
     spec: &Spec,
-    resolved: Resolved,
+    resolved: &Resolved,
     target: &LiveTarget,
     options: &LoadOptions,
-) -> Result<Objects, Error> {
+) -> Result<Prepared, Error> {
     if spec.endian != Endian::NATIVE {
         let (object, machine) = match spec.endian {
             Endian::Big => ("big", "little"),
@@ -67,8 +77,8 @@ pub(crate) fn load(
         .with_hint("compile it with `-target bpf`, without `el` or `eb`")
         .with_source(Errno::EINVAL));
     }
-    let token = token::open(&options.token)?;
-    let token = token.as_ref().map(AsFd::as_fd);
+    let held = token::open(&options.token)?;
+    let token = held.as_ref().map(AsFd::as_fd);
     let mut objects = Objects::default();
     if let Some(bytes) = resolved.btf_for_load(spec) {
         match types::upload(&bytes, token, || target.features().btf_kinds()) {
@@ -80,56 +90,91 @@ pub(crate) fn load(
             Err(error) => objects.warnings.push(error),
         }
     }
-    let missing = make_maps(spec, &resolved, target, options, token, &mut objects)?;
+    let missing = make_maps(spec, resolved, target, options, token, &mut objects)?;
+    Ok(Prepared { objects, missing, token: held })
+}
 
-    let replaced = replace::Target::find(spec, options.replace)?;
-    let ready: Vec<(ProgId, &ResolvedProgram)> =
-        resolved.programs.iter().filter_map(|(id, it)| it.as_ref().ok().map(|it| (*id, it))).collect();
-    let loader = programs::Loader {
-        spec,
-        target,
-        token,
-        btf: objects.btf.as_ref(),
-        maps: &objects.maps,
-        missing: &missing,
-        keep_logs: options.keep_logs,
-        log: options.verifier_log,
-        replaced: replaced.as_ref(),
-    };
-    let outcomes = loader.load_all(&ready);
-
-    objects.programs = spec.programs.iter().map(|_| None).collect();
-    let mut outcomes = outcomes.into_iter();
-    for (id, program) in resolved.programs {
-        let (result, log) = match program {
-            Ok(program) => {
-                let slots = program.insns.len() as u32;
-                if let Some(attach_type) = program.attach_type {
-                    objects.attach_types.insert(id, attach_type);
-                }
-                match outcomes.next() {
-                    Some(outcome) => {
-                        let result = outcome.result.map(|fd| {
-                            bind_rodata(spec, &objects.maps, &fd);
-                            objects.programs[id.0 as usize] = Some(fd);
-                            slots
-                        });
-                        (result, outcome.log)
-                    }
-                    None => (Err(Error::new(format!("program `{}` was not tried", spec.program(id).name))), None),
-                }
-            }
-            Err(reason) => (Err(unresolved(reason)), None),
-        };
-        objects.loaded.push(Loaded { program: id, result, log });
-    }
-    fill_slots(spec, options, &mut objects);
-    for (id, ops) in resolved.struct_ops {
-        if let Ok(ops) = ops {
-            finish_struct_ops(spec, id, ops, &mut objects);
+impl Prepared {
+    fn loader<'a>(
+        &'a self,
+        spec: &'a Spec,
+        target: &'a LiveTarget,
+        options: &LoadOptions,
+        replaced: Option<&'a replace::Target>,
+    ) -> programs::Loader<'a> {
+        programs::Loader {
+            spec,
+            target,
+            token: self.token.as_ref().map(AsFd::as_fd),
+            btf: self.objects.btf.as_ref(),
+            maps: &self.objects.maps,
+            missing: &self.missing,
+            keep_logs: options.keep_logs,
+            log: options.verifier_log,
+            replaced,
         }
     }
-    Ok(objects)
+
+    /// Loads one of the programs beside the object's own, changed as `options` say.
+    pub(crate) fn load_clone(
+        &self,
+        spec: &Spec,
+        (id, resolved): (ProgId, &ResolvedProgram),
+        target: &LiveTarget,
+        load: &LoadOptions,
+        options: &CloneOptions<'_>,
+    ) -> Result<ProgFd, Error> {
+        let replaced = replace::Target::find(spec, load.replace)?;
+        self.loader(spec, target, load, replaced.as_ref()).load_clone(spec.program(id), resolved, options)
+    }
+
+    /// Loads the programs and puts everything into its place.
+    pub(crate) fn load(
+        mut self,
+        spec: &Spec,
+        resolved: Resolved,
+        target: &LiveTarget,
+        options: &LoadOptions,
+    ) -> Result<Objects, Error> {
+        let replaced = replace::Target::find(spec, options.replace)?;
+        let ready: Vec<(ProgId, &ResolvedProgram)> =
+            resolved.programs.iter().filter_map(|(id, it)| it.as_ref().ok().map(|it| (*id, it))).collect();
+        let outcomes = self.loader(spec, target, options, replaced.as_ref()).load_all(&ready);
+
+        let objects = &mut self.objects;
+        objects.programs = spec.programs.iter().map(|_| None).collect();
+        let mut outcomes = outcomes.into_iter();
+        for (id, program) in resolved.programs {
+            let (result, log) = match program {
+                Ok(program) => {
+                    let slots = program.insns.len() as u32;
+                    if let Some(attach_type) = program.attach_type {
+                        objects.attach_types.insert(id, attach_type);
+                    }
+                    match outcomes.next() {
+                        Some(outcome) => {
+                            let result = outcome.result.map(|fd| {
+                                bind_rodata(spec, &objects.maps, &fd);
+                                objects.programs[id.0 as usize] = Some(fd);
+                                slots
+                            });
+                            (result, outcome.log)
+                        }
+                        None => (Err(Error::new(format!("program `{}` was not tried", spec.program(id).name))), None),
+                    }
+                }
+                Err(reason) => (Err(unresolved(reason)), None),
+            };
+            objects.loaded.push(Loaded { program: id, result, log });
+        }
+        fill_slots(spec, options, objects);
+        for (id, ops) in resolved.struct_ops {
+            if let Ok(ops) = ops {
+                finish_struct_ops(spec, id, ops, objects);
+            }
+        }
+        Ok(self.objects)
+    }
 }
 
 /// Makes every map that is switched on. Answers with the reasons of those that could not be made.
@@ -148,6 +193,7 @@ fn make_maps(
         token,
         btf: objects.btf.as_ref(),
         contents: resolved.contents.iter().map(|(id, data)| (*id, data.as_slice())).collect(),
+        programs: &resolved.programs,
         struct_ops: resolved.struct_ops.iter().map(|(id, ops)| (*id, ops.as_ref().map_err(String::as_str))).collect(),
     };
     let mut existing = maps::existing(spec, options)?;
@@ -178,7 +224,7 @@ fn make_maps(
 
 /// Lets a program hold the object's constants though no instruction may name them, so that tools find its metadata (kernel
 /// 5.10; older ones do without).
-fn bind_rodata(spec: &Spec, maps: &[Option<KernelMap>], prog: &ProgFd) {
+pub(crate) fn bind_rodata(spec: &Spec, maps: &[Option<KernelMap>], prog: &ProgFd) {
     for ((_, map), made) in spec.maps().zip(maps) {
         if let (MapOrigin::Data(section), Some(made)) = (&map.origin, made)
             && section.kind == DataKind::Rodata
@@ -246,7 +292,7 @@ fn finish_struct_ops(spec: &Spec, id: MapId, ops: KernelStructOps, objects: &mut
     objects.struct_ops.insert(id, data);
 }
 
-fn unresolved(reason: skep_spec::resolve::Error) -> Error {
+pub(crate) fn unresolved(reason: skep_spec::resolve::Error) -> Error {
     let hint = reason.hint.clone();
     let error = Error::new(reason.to_string());
     match hint {

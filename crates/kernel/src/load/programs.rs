@@ -19,6 +19,7 @@ use skep_sys::memlock;
 use super::replace;
 use super::verdict;
 use crate::map::{KernelMap, failed};
+use crate::prepared::CloneOptions;
 use crate::target::LiveTarget;
 
 /// The first buffer for a log; the largest that kernels before 5.19 take is `MAX_LOG`.
@@ -51,7 +52,7 @@ pub(super) struct Outcome {
 
 /// A program with all that it refers to.
 struct Bound {
-    insns: Vec<u8>,
+    insns: Vec<RawInsn>,
     fd_array: Vec<i32>,
     /// Made for this program alone.
     _tables: Vec<MapFd>,
@@ -63,7 +64,7 @@ type Modules = HashMap<String, Result<BtfFd, String>>;
 impl Loader<'_> {
     /// Loads the programs, in the order given.
     pub(super) fn load_all(&self, programs: &[(ProgId, &ResolvedProgram)]) -> Vec<Outcome> {
-        let modules = self.open_modules(programs);
+        let modules = self.open_modules(programs.iter().map(|(_, resolved)| *resolved));
         let total: usize = programs.iter().map(|(_, resolved)| resolved.insns.len()).sum();
         // How many threads there may be is read from files, so it is asked last.
         let threads = match total < WORTH_THREADS {
@@ -97,7 +98,7 @@ impl Loader<'_> {
         outcomes.into_iter().map(|(_, outcome)| outcome).collect()
     }
 
-    fn open_modules(&self, programs: &[(ProgId, &ResolvedProgram)]) -> Modules {
+    fn open_modules<'r>(&self, programs: impl IntoIterator<Item = &'r ResolvedProgram>) -> Modules {
         let mut modules = Modules::new();
         let mut open = |name: &String| {
             modules.entry(name.clone()).or_insert_with(|| match self.target.module_btf_fd(name) {
@@ -106,7 +107,7 @@ impl Loader<'_> {
                 Err(errno) => Err(format!("cannot open the types of module `{name}`: {errno}")),
             });
         };
-        for (_, resolved) in programs {
+        for resolved in programs {
             if let Some(AttachBtf { module: Some(name), .. }) = &resolved.attach_btf {
                 open(name);
             }
@@ -121,10 +122,42 @@ impl Loader<'_> {
 
     fn load(&self, id: ProgId, resolved: &ResolvedProgram, modules: &Modules) -> Outcome {
         let program = self.spec.program(id);
-        let bound = match self.bind(program, resolved, modules) {
-            Ok(bound) => bound,
-            Err(error) => return Outcome { result: Err(error), log: None },
-        };
+        match self.bind(program, resolved, modules) {
+            Ok(bound) => self.load_bound(program, resolved, modules, &bound),
+            Err(error) => Outcome { result: Err(error), log: None },
+        }
+    }
+
+    /// Loads one program by itself, changed as `options` say.
+    pub(super) fn load_clone(
+        &self,
+        original: &Program,
+        resolved: &ResolvedProgram,
+        options: &CloneOptions<'_>,
+    ) -> Result<ProgFd, Error> {
+        let modules = self.open_modules([resolved]);
+        let mut program = original.clone();
+        if let Some(name) = options.name {
+            name.clone_into(&mut program.name);
+        }
+        program.flags = options.flags.unwrap_or(program.flags);
+        let mut bound = self.bind(&program, resolved, &modules)?;
+        let mut resolved = resolved.clone();
+        resolved.attach_type = options.attach_type.or(resolved.attach_type);
+        if let Some(edit) = options.edit {
+            let before = bound.insns.len();
+            edit(&mut bound.insns);
+            if bound.insns.len() != before {
+                // Both say where in the program something is, and that is unknown now.
+                resolved.functions.clear();
+                resolved.lines.clear();
+            }
+        }
+        self.load_bound(&program, &resolved, &modules, &bound).result
+    }
+
+    fn load_bound(&self, program: &Program, resolved: &ResolvedProgram, modules: &Modules, bound: &Bound) -> Outcome {
+        let insns = skep_insn::slots_to_bytes(&bound.insns, Endian::NATIVE);
         let attach_module = match &resolved.attach_btf {
             Some(AttachBtf { module: Some(name), .. }) => match modules.get(name) {
                 Some(Ok(fd)) => Some(fd),
@@ -146,7 +179,7 @@ impl Loader<'_> {
         let attempt = |log: Option<Log<'_>>| {
             let mut load = ProgLoad {
                 prog_type: program.prog_type.0,
-                insns: &bound.insns,
+                insns: &insns,
                 license: &license,
                 name: &program.name,
                 log,
@@ -275,7 +308,7 @@ impl Loader<'_> {
                 }
             }
         }
-        Ok(Bound { insns: skep_insn::slots_to_bytes(&insns, Endian::NATIVE), fd_array, _tables: tables })
+        Ok(Bound { insns, fd_array, _tables: tables })
     }
 
     fn map_fd(&self, program: &Program, id: MapId) -> Result<i32, Error> {

@@ -7,17 +7,17 @@ use skep_sys::{cpu, page_size};
 
 /// The sizes of a map on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
-    pub(super) map_type: MapType,
-    pub(super) key_size: u32,
-    pub(super) value_size: u32,
-    pub(super) max_entries: u32,
-    pub(super) flags: u32,
-    pub(super) map_extra: u64,
+pub(crate) struct Shape {
+    pub(crate) map_type: MapType,
+    pub(crate) key_size: u32,
+    pub(crate) value_size: u32,
+    pub(crate) max_entries: u32,
+    pub(crate) flags: u32,
+    pub(crate) map_extra: u64,
 }
 
 impl Shape {
-    pub(super) fn of(map: &Map) -> Shape {
+    pub(crate) fn of(map: &Map) -> Shape {
         let mut shape = Shape {
             map_type: map.map_type,
             key_size: map.key_size,
@@ -57,7 +57,7 @@ impl Shape {
     ///
     /// Some flags may differ: the kernel itself adds `BPF_F_RDONLY_PROG` to device maps, and two others only say how the map
     /// was asked for.
-    pub(super) fn differences(&self, there: &MapInfo) -> Vec<String> {
+    pub(crate) fn differences(&self, there: &MapInfo) -> Vec<String> {
         let mut found = Vec::new();
         if self.map_type.0 != there.map_type {
             found.push(format!("type is {} here and {} there", self.map_type, MapType(there.map_type)));
@@ -84,7 +84,7 @@ impl Shape {
     }
 
     /// Whether its type has no number of elements.
-    pub(super) fn is_storage(&self) -> bool {
+    pub(crate) fn is_storage(&self) -> bool {
         [
             MapType::SK_STORAGE,
             MapType::INODE_STORAGE,
@@ -97,29 +97,8 @@ impl Shape {
     }
 
     /// Whether its type has values at all.
-    pub(super) fn has_values(&self) -> bool {
+    pub(crate) fn has_values(&self) -> bool {
         ![MapType::RINGBUF, MapType::USER_RINGBUF, MapType::ARENA].contains(&self.map_type)
-    }
-
-    /// Whether the kernel lets a map of this type have types for its key and value.
-    pub(super) fn takes_types(&self) -> bool {
-        ![
-            MapType::PERF_EVENT_ARRAY,
-            MapType::CGROUP_ARRAY,
-            MapType::STACK_TRACE,
-            MapType::ARRAY_OF_MAPS,
-            MapType::HASH_OF_MAPS,
-            MapType::DEVMAP,
-            MapType::DEVMAP_HASH,
-            MapType::CPUMAP,
-            MapType::XSKMAP,
-            MapType::SOCKMAP,
-            MapType::SOCKHASH,
-            MapType::ARENA,
-            MapType::RINGBUF,
-            MapType::USER_RINGBUF,
-        ]
-        .contains(&self.map_type)
     }
 }
 
@@ -146,7 +125,7 @@ fn ring_size(size: u32, page: u32) -> u32 {
 
 /// The name that the kernel gets, 15 bytes. Data sections are called by up to eight letters of the object and their own
 /// name, unless the section has a name of the program's choosing (`.data.counters`), which says enough by itself.
-pub(super) fn kernel_name(object: &str, map: &Map) -> String {
+pub(crate) fn kernel_name(object: &str, map: &Map) -> String {
     if !matches!(map.origin, MapOrigin::Data(_) | MapOrigin::Kconfig) {
         return map.name.chars().take(bpf::OBJ_NAME_MAX).collect();
     }

@@ -9,11 +9,11 @@
 //! stand for a CO-RE question without an answer, an absent kernel function and a map that is switched off. They are turned
 //! back into their reasons.
 
-use skep_engine::Error;
+use skep_engine::{Error, ErrorKind};
 use skep_insn::InsnIdx;
 use skep_spec::resolve::poison_reason;
 use skep_spec::resolved::ResolvedProgram;
-use skep_spec::{Program, Spec};
+use skep_spec::{AttachType, Program, Spec};
 use skep_sys::Errno;
 
 use crate::features;
@@ -29,7 +29,7 @@ struct Complaint<'a> {
 }
 
 /// Why a program did not load.
-pub(super) fn explain(spec: &Spec, program: &Program, resolved: &ResolvedProgram, errno: Errno, log: &str) -> Error {
+pub(crate) fn explain(spec: &Spec, program: &Program, resolved: &ResolvedProgram, errno: Errno, log: &str) -> Error {
     let complaint = complaint(log);
     let name = format!("program `{}` ({})", program.name, program.section);
     let place = complaint.insn.and_then(|(insn, _)| place(spec, resolved, insn));
@@ -38,6 +38,17 @@ pub(super) fn explain(spec: &Spec, program: &Program, resolved: &ResolvedProgram
         && let Some(reason) = poison_reason(spec, &resolved.explanations, insn.0, helper)
     {
         return Error::new(format!("{name}{at}: {reason}")).with_log(log).with_source(errno);
+    }
+    if let Some(instead) = program.attach_type.and_then(newer)
+        && errno == Errno::EINVAL
+        && complaint.text.is_none_or(|text| text.contains("must provide btf_id"))
+    {
+        let section = program.section.split('/').next().unwrap_or_default();
+        return Error::new(format!("this kernel cannot load {name}: `{section}` came after kernel 6.18"))
+            .with_kind(ErrorKind::Unsupported)
+            .with_hint(instead)
+            .with_log(log)
+            .with_source(errno);
     }
     let Some(text) = complaint.text else {
         let mut error = Error::new(format!("the kernel refuses {name}: {errno}")).with_source(errno);
@@ -65,6 +76,17 @@ pub(super) fn explain(spec: &Spec, program: &Program, resolved: &ResolvedProgram
         Some(advice) => error.with_hint(advice),
         None if errno == Errno::EPERM => permission::explained(error, Tried::Program(program.prog_type)),
         None => error,
+    }
+}
+
+/// For attach types that are in no kernel up to 6.18: what to write until then.
+fn newer(attach_type: AttachType) -> Option<&'static str> {
+    match attach_type {
+        AttachType::TRACE_FSESSION => Some("use `kprobe.session` (kernel 6.10), or one fentry and one fexit program"),
+        AttachType::TRACE_FENTRY_MULTI | AttachType::TRACE_FEXIT_MULTI | AttachType::TRACE_FSESSION_MULTI => {
+            Some("use `kprobe.multi` (kernel 5.18), or one fentry program for each function")
+        }
+        _ => None,
     }
 }
 

@@ -4,6 +4,10 @@
 //! looked at, not only those that woke us: programs may commit without waking (`BPF_RB_NO_WAKEUP`), and looking costs one
 //! load of a counter. What a pass takes is what was there when it began, so a program that writes without pause cannot keep
 //! the caller from its other work.
+//!
+//! Beside the stream stands what callers need who schedule their reading themselves: a limit for one pass
+//! ([`Records::drain_at_most`]), how full a ring is ([`Records::positions`]), and perf buffers one CPU at a time
+//! ([`Records::perf_buffers`], [`Records::drain_cpu`]) or record by record as the kernel wrote them ([`Records::drain_raw`]).
 
 mod perf;
 mod printk;
@@ -16,10 +20,14 @@ use skep_engine::{Error, Record, RecordSource};
 use skep_spec::{MapId, MapType};
 use skep_sys::epoll::Epoll;
 use skep_sys::ringbuf::RingConsumer;
+use skep_sys::{Errno, perf_event};
 
 use crate::map::{KernelMap, failed};
 use perf::PerfBuffer;
 use printk::Printk;
+
+pub use perf::{PerCpuBuffer, RawRecord};
+pub use skep_sys::ringbuf::Positions;
 
 /// Bytes per CPU of a perf buffer when nobody asks for another size.
 pub const PERF_BYTES: usize = 256 << 10;
@@ -69,10 +77,8 @@ impl Records {
                 self.rings.push((id, ring));
             }
             MapType::PERF_EVENT_ARRAY => {
-                for buffer in PerfBuffer::open_all(id, map, self.perf_bytes)? {
-                    self.epoll.add_readable(buffer.as_fd(), 0).map_err(what)?;
-                    self.perf.push(buffer);
-                }
+                let buffers = PerfBuffer::open_all(id, map, self.perf_bytes, None)?;
+                self.add_perf(buffers).map_err(what)?;
             }
             other => {
                 return Err(Error::new(format!(
@@ -81,6 +87,33 @@ impl Records {
                 ))
                 .with_hint("events come from ring buffers (ringbuf) and perf event arrays"));
             }
+        }
+        Ok(())
+    }
+
+    /// Reads a perf event array through events of the caller's own making: other clocks, other parts in a sample, records of
+    /// forks and mappings. What the kernel writes then is known to the caller alone, so [`Records::drain_raw`] gives it, and
+    /// nothing else does.
+    ///
+    /// # Errors
+    ///
+    /// When the map is no perf event array, or the kernel does not open such events.
+    #[doc(alias = "perf_buffer__new_raw")]
+    pub fn add_perf_with(&mut self, id: MapId, map: &KernelMap, attr: perf_event::Attr) -> Result<(), Error> {
+        let facts = skep_engine::MapHandle::facts(map);
+        if facts.map_type != MapType::PERF_EVENT_ARRAY {
+            let message = format!("map `{}` is of type {}, not perf_event_array", facts.name, facts.map_type);
+            return Err(Error::new(message));
+        }
+        let buffers = PerfBuffer::open_all(id, map, self.perf_bytes, Some(attr))?;
+        self.add_perf(buffers)
+            .map_err(|errno| failed(&format!("cannot read the buffer of map `{}`", facts.name), errno))
+    }
+
+    fn add_perf(&mut self, buffers: Vec<PerfBuffer>) -> Result<(), Errno> {
+        for buffer in buffers {
+            self.epoll.add_readable(buffer.as_fd(), 0)?;
+            self.perf.push(buffer);
         }
         Ok(())
     }
@@ -117,6 +150,71 @@ impl Records {
             count += printk.consume(sink)?;
         }
         Ok(count)
+    }
+
+    /// As [`Records::drain`], but gives at most `limit` records; what it leaves is there the next time.
+    #[doc(alias = "ring_buffer__consume_n")]
+    pub fn drain_at_most(
+        &mut self,
+        limit: usize,
+        sink: &mut dyn FnMut(Record<'_>) -> ControlFlow<()>,
+    ) -> Result<usize, Error> {
+        if limit == 0 {
+            return Ok(0);
+        }
+        let mut given = 0;
+        self.drain(&mut |record| {
+            given += 1;
+            match sink(record) {
+                ControlFlow::Continue(()) if given < limit => ControlFlow::Continue(()),
+                _ => ControlFlow::Break(()),
+            }
+        })
+    }
+
+    /// Where both ends of a ring buffer stand, in bytes since it was made, headers included; their distance is what waits
+    /// to be read or is being filled. `None` for a map that is no ring buffer of this stream.
+    #[doc(alias = "ring__producer_pos")]
+    #[doc(alias = "ring__consumer_pos")]
+    #[doc(alias = "ring__avail_data_size")]
+    pub fn positions(&self, map: MapId) -> Option<Positions> {
+        self.rings.iter().find(|(id, _)| *id == map).map(|(_, ring)| ring.positions())
+    }
+
+    /// Bytes of records that a ring buffer of this stream holds.
+    #[doc(alias = "ring__size")]
+    pub fn ring_size(&self, map: MapId) -> Option<usize> {
+        self.rings.iter().find(|(id, _)| *id == map).map(|(_, ring)| ring.size())
+    }
+
+    /// The buffers of a perf event array, one per CPU that was online when the map was added.
+    #[doc(alias = "perf_buffer__buffer_cnt")]
+    #[doc(alias = "perf_buffer__buffer_fd")]
+    pub fn perf_buffers(&self, map: MapId) -> impl Iterator<Item = PerCpuBuffer<'_>> {
+        self.perf.iter().filter(move |buffer| buffer.map() == map).map(PerfBuffer::facts)
+    }
+
+    /// As [`Records::drain`], for the perf buffer of one map on one CPU alone. 0 when there is none.
+    #[doc(alias = "perf_buffer__consume_buffer")]
+    pub fn drain_cpu(&mut self, map: MapId, cpu: u32, sink: &mut dyn FnMut(Record<'_>) -> ControlFlow<()>) -> usize {
+        let mut buffers = self.perf.iter_mut();
+        buffers.find(|buffer| (buffer.map(), buffer.cpu()) == (map, cpu)).map_or(0, |buffer| buffer.consume(sink).0)
+    }
+
+    /// Gives the records of perf buffers as the kernel wrote them, whatever their kind: samples with their length and
+    /// padding, losses, and what this crate knows nothing of. Returns how many. Losses that are given here are not told a
+    /// second time by [`Records::drain`].
+    #[doc(alias = "perf_buffer_event_fn")]
+    pub fn drain_raw(&mut self, sink: &mut dyn FnMut(RawRecord<'_>) -> ControlFlow<()>) -> usize {
+        let mut count = 0;
+        for buffer in &mut self.perf {
+            let (seen, flow) = buffer.consume_raw(sink);
+            count += seen;
+            if flow.is_break() {
+                break;
+            }
+        }
+        count
     }
 }
 

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use skep_engine::{Error, MapHandle as _, Record, Source};
 use skep_spec::MapId;
 use skep_sys::perf_event::{self, Attr, PerfEvent};
-use skep_sys::perf_ring::{PerfRing, RECORD_LOST, RECORD_SAMPLE};
+use skep_sys::perf_ring::{PerfRecord, PerfRing, RECORD_LOST, RECORD_SAMPLE};
 use skep_sys::{Errno, cpu, page_size};
 
 use crate::map::{KernelMap, failed};
@@ -23,6 +23,36 @@ pub(super) struct PerfBuffer {
     event: PerfEvent,
     ring: PerfRing,
     losses: Losses,
+    /// The event is the caller's, and what its records look like, too.
+    foreign: bool,
+}
+
+/// One CPU's buffer of a perf event array.
+#[derive(Clone, Copy, Debug)]
+pub struct PerCpuBuffer<'a> {
+    /// The CPU.
+    pub cpu: u32,
+    /// The event, readable when there is something to read.
+    pub fd: BorrowedFd<'a>,
+    /// Bytes of records that fit.
+    pub size_bytes: usize,
+    /// Bytes of records that wait to be read.
+    pub available_bytes: u64,
+}
+
+/// A record of a perf buffer as the kernel wrote it (`struct perf_event_header` and what follows).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawRecord<'a> {
+    /// The map that the buffer is for.
+    pub map: MapId,
+    /// The CPU that wrote it.
+    pub cpu: u32,
+    /// `PERF_RECORD_*`; 9 is a sample and 2 a loss.
+    pub record_type: u32,
+    /// `PERF_RECORD_MISC_*`.
+    pub misc: u16,
+    /// What follows the header of 8 bytes.
+    pub body: &'a [u8],
 }
 
 /// What is known about the losses of one buffer.
@@ -50,7 +80,13 @@ impl Losses {
 impl PerfBuffer {
     /// Opens a buffer on every CPU that is online and puts it into the map. The kernel empties the slots again when the
     /// map's descriptor is closed.
-    pub(super) fn open_all(id: MapId, map: &KernelMap, bytes: usize) -> Result<Vec<PerfBuffer>, Error> {
+    /// The events are the usual ones, or as `foreign` says.
+    pub(super) fn open_all(
+        id: MapId,
+        map: &KernelMap,
+        bytes: usize,
+        foreign: Option<Attr>,
+    ) -> Result<Vec<PerfBuffer>, Error> {
         let facts = map.facts();
         let what = |cpu: u32, errno| failed(&format!("cannot read map `{}` on CPU {cpu}", facts.name), errno);
         let pages = bytes.div_ceil(page_size()).next_power_of_two();
@@ -60,11 +96,11 @@ impl PerfBuffer {
             if cpu >= facts.max_entries {
                 break;
             }
-            let mut attr = Attr::new(perf_event::PERF_TYPE_SOFTWARE, perf_event::PERF_COUNT_SW_BPF_OUTPUT);
-            attr.sample_type = perf_event::PERF_SAMPLE_RAW;
-            attr.sample_period = 1;
-            attr.wakeup = 1;
-            let (event, countable) = match open(attr, cpu) {
+            let opened = match foreign {
+                Some(attr) => PerfEvent::open(&attr, -1, cpu as i32).map(|event| (event, false)),
+                None => open(cpu),
+            };
+            let (event, countable) = match opened {
                 Ok(opened) => opened,
                 // Taken offline since.
                 Err(Errno::ENODEV) => continue,
@@ -74,13 +110,55 @@ impl PerfBuffer {
             let fd = std::os::fd::AsRawFd::as_raw_fd(&event.as_fd()) as u32;
             map.fd().update(&cpu.to_ne_bytes(), &fd.to_ne_bytes(), 0).map_err(|errno| what(cpu, errno))?;
             event.enable().map_err(|errno| what(cpu, errno))?;
-            buffers.push(PerfBuffer { map: id, cpu, event, ring, losses: Losses { countable, ..Losses::default() } });
+            let losses = Losses { countable, ..Losses::default() };
+            buffers.push(PerfBuffer { map: id, cpu, event, ring, losses, foreign: foreign.is_some() });
         }
         Ok(buffers)
     }
 
+    pub(super) fn map(&self) -> MapId {
+        self.map
+    }
+
+    pub(super) fn cpu(&self) -> u32 {
+        self.cpu
+    }
+
+    pub(super) fn facts(&self) -> PerCpuBuffer<'_> {
+        PerCpuBuffer {
+            cpu: self.cpu,
+            fd: self.event.as_fd(),
+            size_bytes: self.ring.size(),
+            available_bytes: self.ring.available(),
+        }
+    }
+
+    /// Gives what is there, as it is.
+    pub(super) fn consume_raw(
+        &mut self,
+        sink: &mut dyn FnMut(RawRecord<'_>) -> ControlFlow<()>,
+    ) -> (usize, ControlFlow<()>) {
+        let (map, cpu) = (self.map, self.cpu);
+        let mut flow = ControlFlow::Continue(());
+        let losses = &mut self.losses;
+        let start = self.ring.position();
+        let count = self.ring.consume(|PerfRecord { record_type, misc, body }| {
+            if record_type == RECORD_LOST {
+                losses.announced += lost(body).unwrap_or(0);
+                losses.told = losses.told.max(losses.announced);
+            }
+            flow = sink(RawRecord { map, cpu, record_type, misc, body });
+            flow.is_continue()
+        });
+        losses.doubtful |= losses.countable && !self.ring.had_room_since(start);
+        (count, flow)
+    }
+
     /// Gives what is there.
     pub(super) fn consume(&mut self, sink: &mut dyn FnMut(Record<'_>) -> ControlFlow<()>) -> (usize, ControlFlow<()>) {
+        if self.foreign {
+            return (0, ControlFlow::Continue(()));
+        }
         let (map, cpu) = (self.map, self.cpu);
         let missing = |count| Record::Lost { source: Source::Map(map), cpu: Some(cpu), count };
         let mut count = 0;
@@ -122,7 +200,11 @@ impl AsFd for PerfBuffer {
 }
 
 /// Opens the event of one CPU, and says whether it can be asked for its losses.
-fn open(mut attr: Attr, cpu: u32) -> Result<(PerfEvent, bool), Errno> {
+fn open(cpu: u32) -> Result<(PerfEvent, bool), Errno> {
+    let mut attr = Attr::new(perf_event::PERF_TYPE_SOFTWARE, perf_event::PERF_COUNT_SW_BPF_OUTPUT);
+    attr.sample_type = perf_event::PERF_SAMPLE_RAW;
+    attr.sample_period = 1;
+    attr.wakeup = 1;
     attr.read_format = perf_event::PERF_FORMAT_LOST;
     match PerfEvent::open(&attr, -1, cpu as i32) {
         Err(Errno::EINVAL) => {

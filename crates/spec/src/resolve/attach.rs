@@ -18,18 +18,18 @@ use crate::target::Feature;
 use crate::{AttachPoint, AttachType, ProgId, ProgType, Program, Target};
 
 /// The type to look for.
-pub(super) struct Wanted<'p> {
+pub(crate) struct Wanted<'p> {
     module: Option<&'p str>,
     prefix: &'static str,
     short: &'p str,
     /// Prefix and short name.
-    pub(super) name: String,
-    kind: Kind,
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
     what: &'static str,
 }
 
 /// The type that a program attaches to; `None` when it attaches to none that has a name.
-pub(super) fn wanted(program: &Program) -> Option<Wanted<'_>> {
+pub(crate) fn wanted(program: &Program) -> Option<Wanted<'_>> {
     let (module, prefix, short, kind, what) = match &program.attach {
         AttachPoint::BtfTracepoint { name } => (None, "btf_trace_", name, Kind::TYPEDEF, "tracepoint"),
         AttachPoint::Lsm { hook } => (None, "bpf_lsm_", hook, Kind::FUNC, "LSM hook"),

@@ -31,6 +31,7 @@ pub(super) fn link(
         pieces: Vec::new(),
         out: ResolvedProgram {
             insns: Vec::new(),
+            layout: Vec::new(),
             binds: Vec::new(),
             functions: Vec::new(),
             lines: Vec::new(),
@@ -45,6 +46,7 @@ pub(super) fn link(
     }
     for (id, start) in std::mem::take(&mut linker.pieces) {
         linker.fill(id, start)?;
+        linker.out.layout.push((InsnIdx(start), id));
     }
     let mut out = linker.out;
     downgrade_probe_reads(&mut out.insns, target);

@@ -237,6 +237,12 @@ attrs! {
         prog_fd: u32,
         _pad: u32,
     }
+    /// Kernel 6.19 (`prog_assoc_struct_ops`).
+    ProgAssocStructOps {
+        map_fd: u32,
+        prog_fd: u32,
+        flags: u32,
+    }
     /// `struct bpf_prog_info`.
     ProgInfo {
         type_: u32,
@@ -393,7 +399,9 @@ mod tests {
             return;
         }
         let kernel = kernel_structs().expect("bpftool's dump has the attributes");
-        for (name, size, fields) in FIELDS.iter().filter(|(name, ..)| *name != "Single") {
+        // The second came with 6.19.
+        let compared = |name: &str| !["Single", "ProgAssocStructOps"].contains(&name);
+        for (name, size, fields) in FIELDS.iter().filter(|(name, ..)| compared(name)) {
             let fields: Vec<(&str, usize)> = fields
                 .iter()
                 .filter(|(field, _)| !OURS.contains(field))

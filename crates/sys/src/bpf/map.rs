@@ -53,6 +53,8 @@ pub struct MapCreate<'a> {
     pub value_type_btf: Option<BorrowedFd<'a>>,
     /// A delegated right, together with `flags::F_TOKEN_FD`.
     pub token: Option<BorrowedFd<'a>>,
+    /// SHA-256 of the only program that may use the map (kernel 6.18; older ones say `E2BIG`).
+    pub exclusive_hash: Option<&'a [u8; 32]>,
 }
 
 impl MapCreate<'_> {
@@ -81,7 +83,12 @@ impl MapCreate<'_> {
             a.map_token_fd = token.as_raw_fd();
             a.map_flags |= flags::F_TOKEN_FD;
         }
-        // SAFETY: no address is set in this attribute; the command returns a descriptor.
+        if let Some(hash) = self.exclusive_hash {
+            a.excl_prog_hash = addr(hash.as_slice());
+            a.excl_prog_hash_size = hash.len() as u32;
+        }
+        // SAFETY: the only address is that of the hash, with its length, borrowed for the call; the command returns a
+        // descriptor.
         let fd = unsafe { call_fd(cmd::MAP_CREATE, &mut a)? };
         // The kernel keeps these as they were given (it answers with an error otherwise), so one call is saved, except
         // for struct_ops, whose value size is that of the kernel's type.

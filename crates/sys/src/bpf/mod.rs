@@ -30,8 +30,8 @@ pub use info::{BtfInfo, LinkInfo, LinkKind, LinkType, MapFdInfo, MapInfo, ProgDe
 pub use link::{LinkCreate, LinkExtra, LinkFd, LinkTarget, Relative, raw_tracepoint_open};
 pub use map::{BatchCount, MapCreate, MapFd};
 pub use prog::{
-    Attach, Log, LogLevel, ProgFd, ProgLoad, ProgQuery, QueriedProgs, TaskFd, TestRun, TestRunOutcome, enable_stats,
-    prog_attach, prog_bind_map, prog_detach, prog_query, task_fd_query,
+    Attach, LoaderRun, Log, LogLevel, ProgFd, ProgLoad, ProgQuery, QueriedProgs, TaskFd, TestRun, TestRunOutcome,
+    enable_stats, prog_attach, prog_bind_map, prog_detach, prog_query, task_fd_query,
 };
 
 use self::attr::Attr;
@@ -77,6 +77,7 @@ mod cmd {
     pub(super) const PROG_BIND_MAP: u32 = 35;
     pub(super) const TOKEN_CREATE: u32 = 36;
     pub(super) const PROG_STREAM_READ_BY_FD: u32 = 37;
+    pub(super) const PROG_ASSOC_STRUCT_OPS: u32 = 38;
 }
 
 /// Flags of bpf(2)'s commands, in the kernel's spelling without the `BPF_` prefix, by what they are given to.

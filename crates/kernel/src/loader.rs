@@ -1,0 +1,261 @@
+//! Running loader programs ([`skep_spec::loader`]): the kernel makes the maps and loads the programs of an object by itself.
+//!
+//! What is left for user space: one map with the data, one program, one run, and taking the descriptors over. Before that the
+//! data is fitted to the machine where the loader program leaves room for it: sizes of maps that depend on pages and CPUs, and
+//! the first values of globals, which a user may have set.
+//!
+//! Needs kernel 5.14, and 5.17 for objects with CO-RE records.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::process::Command;
+
+use skep_engine::{Engine, Error, ErrorKind, HeldCommand, LoadOptions, Loaded, Session};
+use skep_insn::Endian;
+use skep_spec::loader::{CTX_FDS, CTX_LOG, LoaderProgram, Step};
+use skep_spec::{MapType, ProgType, Spec};
+use skep_sys::bpf::{LoaderRun, Log, LogLevel, MapCreate, MapFd, ProgFd, ProgLoad};
+use skep_sys::version::KernelVersion;
+use skep_sys::{Errno, memlock};
+
+use crate::command;
+use crate::load::maps::known;
+use crate::load::shape::{Shape, kernel_name};
+use crate::load::{Objects, bind_rodata, verdict};
+use crate::map::failed;
+use crate::permission::{self, Tried};
+use crate::session::KernelSession;
+use crate::target::LiveTarget;
+
+/// The running kernel, which loads one object by the loader program that was made of it.
+#[derive(Clone, Debug)]
+pub struct LoaderEngine {
+    loader: LoaderProgram,
+    target: LiveTarget,
+}
+
+/// Room for the verifier's log of the program that is refused.
+const LOG_BYTES: usize = 1 << 20;
+
+impl LoaderEngine {
+    /// For the object that `loader` was made of.
+    pub fn new(loader: LoaderProgram) -> LoaderEngine {
+        LoaderEngine { loader, target: LiveTarget::shared() }
+    }
+
+    /// Runs the loader program. `spec` says what programs and maps are called and where they attach, and has the first values of
+    /// globals; its instructions are not looked at.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel is too old, a right is missing, or any step fails: a loader program loads all or nothing. Also when
+    /// `spec` is another object than the loader program was made of.
+    pub fn load(&self, spec: Spec) -> Result<KernelSession, Error> {
+        let data = self.fit(&spec)?;
+        let blob = self.blob(&data)?;
+        let program = self.program(&blob)?;
+        let run = self.run(&program, None)?;
+        if run.run.retval < 0 {
+            // Nothing is left of the first attempt when the second begins.
+            drop(run.run.fds);
+            return Err(self.explain(&spec, &data, run.step, Errno::from_raw(-run.run.retval)));
+        }
+        drop((blob, program));
+        self.session(spec, run.run.fds)
+    }
+
+    /// The data as this machine wants it.
+    fn fit(&self, spec: &Spec) -> Result<Vec<u8>, Error> {
+        let mut data = self.loader.data.clone();
+        let other = || Error::new("the loader program was made of another object").with_hint("build the file again");
+        if self.loader.maps.len() != spec.maps.len() || self.loader.programs as usize != spec.programs.len() {
+            return Err(other());
+        }
+        let mut put = |at: u32, bytes: &[u8]| {
+            let at = at as usize;
+            data.get_mut(at..at + bytes.len()).map(|place| place.copy_from_slice(bytes)).ok_or_else(other)
+        };
+        for ((_, map), place) in spec.maps().zip(&self.loader.maps) {
+            let Some(place) = place else { continue };
+            let shape = Shape::of(map);
+            let words = [shape.map_type.0, shape.key_size, shape.value_size, shape.max_entries, shape.flags];
+            for (at, word) in (place.attr_off..).step_by(4).zip(words) {
+                put(at, &word.to_ne_bytes())?;
+            }
+            let mut name = [0; 16];
+            for (to, byte) in name[..15].iter_mut().zip(kernel_name(&spec.name, map).bytes()) {
+                *to = if byte.is_ascii_alphanumeric() || byte == b'.' { byte } else { b'_' };
+            }
+            put(place.attr_off + 28, &name)?;
+            if let Some((at, len)) = place.value {
+                let mut value = map.initial_value().unwrap_or_default();
+                if len != map.value_size {
+                    return Err(other());
+                }
+                value.resize(len as usize, 0);
+                put(at, &value)?;
+            }
+        }
+        Ok(data)
+    }
+
+    fn blob(&self, data: &[u8]) -> Result<MapFd, Error> {
+        let create = MapCreate {
+            map_type: MapType::ARRAY.0,
+            key_size: 4,
+            value_size: data.len() as u32,
+            max_entries: 1,
+            name: "__loader.map",
+            ..MapCreate::default()
+        };
+        let mut made = create.create();
+        if matches!(made, Err(Errno::EPERM)) && memlock::is_counted() && memlock::lift().is_ok() {
+            made = create.create();
+        }
+        let what =
+            |errno| permission::explained(failed("cannot make the data of the loader program", errno), Tried::Map);
+        let map = made.map_err(what)?;
+        map.update(&0u32.to_ne_bytes(), data, 0).map_err(what)?;
+        Ok(map)
+    }
+
+    fn program(&self, blob: &MapFd) -> Result<ProgFd, Error> {
+        const SLEEPABLE: u32 = 1 << 4;
+        let insns = skep_insn::slots_to_bytes(&self.loader.insns, Endian::NATIVE);
+        let fds = [blob.as_fd().as_raw_fd()];
+        let attempt = |log: Option<Log<'_>>| {
+            ProgLoad {
+                prog_type: ProgType::SYSCALL.0,
+                insns: &insns,
+                license: c"GPL",
+                name: "__loader.prog",
+                prog_flags: SLEEPABLE,
+                fd_array: &fds,
+                log,
+                ..ProgLoad::default()
+            }
+            .load()
+            .0
+        };
+        attempt(None).map_err(|errno| {
+            if KernelVersion::running() < KernelVersion::new(5, 14, 0) {
+                return failed("cannot load the loader program", errno)
+                    .with_kind(ErrorKind::Unsupported)
+                    .with_hint("loader programs need kernel 5.14: load the object itself");
+            }
+            let mut buf = vec![0; LOG_BYTES];
+            let _ = attempt(Some(Log { level: LogLevel::BRIEF, buf: &mut buf }));
+            let error = failed("cannot load the loader program", errno).with_log(text(&buf));
+            if errno == Errno::EPERM { permission::explained(error, Tried::Program(ProgType::SYSCALL)) } else { error }
+        })
+    }
+
+    fn run(&self, program: &ProgFd, log: Option<Log<'_>>) -> Result<Run, Error> {
+        let mut ctx = vec![0; self.loader.context_len()];
+        ctx[CTX_FDS as usize..].fill(0xff);
+        let run = program
+            .run_loader(&mut ctx, CTX_LOG as usize, CTX_FDS as usize, log)
+            .map_err(|errno| failed("cannot run the loader program", errno))?;
+        let step = ctx.first_chunk().map_or(0, |step| u32::from_ne_bytes(*step));
+        Ok(Run { run, step })
+    }
+
+    /// Why a step failed. A program that is refused is loaded once more, with a log.
+    fn explain(&self, spec: &Spec, data: &[u8], step: u32, errno: Errno) -> Error {
+        let map = |what: &str, id: skep_spec::MapId| {
+            let name = spec.maps.get(id.0 as usize).map_or("", |map| map.name.as_str());
+            failed(&format!("{what} map `{name}`"), errno)
+        };
+        let program = |id: skep_spec::ProgId| spec.programs.get(id.0 as usize);
+        match self.loader.steps.get(step as usize) {
+            Some(Step::Types) => failed("the kernel refuses the object's types", errno),
+            Some(Step::Map(id)) => map("cannot create", *id),
+            Some(Step::Contents(id)) => map("cannot fill", *id),
+            Some(Step::Slot(id)) => map("cannot fill a slot of", *id),
+            Some(Step::Extern(id)) => {
+                let name = spec.externs.get(id.0 as usize).map_or("", |it| it.name.as_str());
+                failed(&format!("extern `{name}`: this kernel has no such symbol"), errno)
+            }
+            Some(Step::Place(id)) => {
+                let (name, section) = program(*id).map_or(("", ""), |it| (&it.name, &it.section));
+                failed(
+                    &format!("program `{name}` ({section}): this kernel has nothing of that name to attach to"),
+                    errno,
+                )
+            }
+            Some(Step::Program(id)) => {
+                let mut log = vec![0; LOG_BYTES];
+                if let Ok(blob) = self.blob(data)
+                    && let Ok(loader) = self.program(&blob)
+                {
+                    let _ = self.run(&loader, Some(Log { level: LogLevel::BRIEF, buf: &mut log }));
+                }
+                let resolved = skep_spec::resolve::resolve(spec, &self.target);
+                let known = resolved.programs.into_iter().find(|(other, _)| other == id);
+                match (program(*id), known) {
+                    (Some(program), Some((_, Ok(resolved)))) => {
+                        verdict::explain(spec, program, &resolved, errno, &text(&log))
+                    }
+                    (Some(program), _) => failed(&format!("the kernel refuses program `{}`", program.name), errno),
+                    (None, _) => failed("the kernel refuses a program", errno),
+                }
+            }
+            None => failed("the loader program fails", errno),
+        }
+    }
+
+    /// What was made, as a session.
+    fn session(&self, spec: Spec, fds: Vec<Option<OwnedFd>>) -> Result<KernelSession, Error> {
+        let mut fds = fds.into_iter();
+        let mut objects = Objects::default();
+        for (map, place) in spec.maps.iter().zip(&self.loader.maps) {
+            let fd = fds.next().flatten().filter(|_| place.is_some());
+            let fd =
+                fd.map(MapFd::from_fd).transpose().map_err(|errno| failed("the loader program made no map", errno))?;
+            objects.maps.push(fd.map(|fd| known(fd, map)).transpose()?);
+        }
+        for (id, program) in spec.programs() {
+            let fd = fds.next().flatten();
+            let fd = fd
+                .map(ProgFd::from_fd)
+                .transpose()
+                .map_err(|errno| failed("the loader program made no program", errno))?;
+            if let Some(fd) = &fd {
+                bind_rodata(&spec, &objects.maps, fd);
+                let slots = spec.function(program.entry).insns.len() as u32;
+                objects.loaded.push(Loaded { program: id, result: Ok(slots), log: None });
+            }
+            objects.programs.push(fd);
+        }
+        Ok(KernelSession::new(spec, self.target.clone(), objects, 0))
+    }
+}
+
+/// A run, and the step that it came to.
+struct Run {
+    run: LoaderRun,
+    step: u32,
+}
+
+fn text(log: &[u8]) -> String {
+    let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
+    String::from_utf8_lossy(&log[..end]).into_owned()
+}
+
+impl Engine for LoaderEngine {
+    fn name(&self) -> &'static str {
+        "kernel"
+    }
+
+    /// The options are for loading from user space and change nothing here.
+    fn load(&self, spec: Spec, _: &LoadOptions) -> Result<Box<dyn Session>, Error> {
+        Ok(Box::new(LoaderEngine::load(self, spec)?))
+    }
+
+    fn hold(&self, command: Command) -> Result<Box<dyn HeldCommand>, Error> {
+        command::hold(command)
+    }
+
+    fn watch(&self, _: u32) -> Result<(), Error> {
+        Ok(())
+    }
+}

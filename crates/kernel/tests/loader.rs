@@ -1,0 +1,146 @@
+//! Objects that the kernel loads by itself, through loader programs.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use common::*;
+use skep_engine::{LoadOptions, MapHandle as _, Session as _, TestRun};
+use skep_kernel::{KernelEngine, KernelSession, LoaderEngine};
+use skep_spec::loader::{attach, detach, generate};
+use skep_spec::map::{DataKind, DataSection, MapContents, MapOrigin, Slot};
+use skep_spec::{Map, MapId, MapType, ProgType, Spec};
+
+const CLS: ProgType = ProgType::SCHED_CLS;
+
+fn load_by_loader(spec: Spec) -> Result<KernelSession, skep_engine::Error> {
+    let loader = generate(&spec).unwrap_or_else(|error| panic!("{error}"));
+    LoaderEngine::new(loader).load(spec)
+}
+
+fn whole(spec: Spec) -> KernelSession {
+    load_by_loader(spec).unwrap_or_else(|error| panic!("{error}\n{}", error.log().unwrap_or_default()))
+}
+
+fn with_packet() -> TestRun<'static> {
+    TestRun { data: &PACKET, ..TestRun::default() }
+}
+
+#[test]
+fn maps_constants_and_slots_are_made_by_the_kernel() {
+    if !may_load() || !kernel(5, 14) {
+        return;
+    }
+    let mut spec = empty();
+    let constants = DataSection { kind: DataKind::Rodata, align_bytes: 4, datasec: None, variables: Vec::new() };
+    spec.maps.push(Map {
+        origin: MapOrigin::Data(constants),
+        contents: MapContents::Data(77u32.to_ne_bytes().to_vec()),
+        flags: skep_sys::bpf::flags::F_RDONLY_PROG,
+        ..Map::new(".rodata", MapType::ARRAY, 4, 4, 1)
+    });
+    let ring = add_map(&mut spec, "ring", MapType::RINGBUF, 0, 0, 5000);
+    let jumps = add_map(&mut spec, "jumps", MapType::PROG_ARRAY, 4, 4, 2);
+    let read = "*(u32 *)(r10 -4) = 0\nr2 = r10\nr2 += -4\nr1 = map[id:0]\ncall bpf_map_lookup_elem#1\n\
+                if r0 == 0x0 goto out\nr0 = *(u32 *)(r0 +0)\nexit\nout:\nr0 = 99\nexit";
+    let id = add_program(&mut spec, "reads", CLS, read);
+    let jump = "r2 = map[id:2]\nr3 = 1\ncall bpf_tail_call#12\nr0 = 98\nexit";
+    let jumper = add_program(&mut spec, "jumper", CLS, jump);
+    spec.maps[jumps.0 as usize].contents = MapContents::Slots(vec![(1, Slot::Program(id))]);
+    let session = whole(spec);
+    assert_eq!(session.test_run(id, &with_packet()).unwrap().retval, 77);
+    assert_eq!(session.test_run(jumper, &with_packet()).unwrap().retval, 77);
+    // The size of a ring depends on the machine's pages.
+    assert!(session.kernel_map(ring).unwrap().facts().max_entries >= 8192);
+    assert!(session.kernel_map(MapId(0)).unwrap().update(&[0; 4], &[0; 4], 0).is_err(), "constants are frozen");
+    assert_eq!(session.kernel_map(MapId(0)).unwrap().facts().name, ".rodata");
+}
+
+#[test]
+fn the_step_that_fails_is_named_and_nothing_is_left() {
+    if !may_load() || !kernel(5, 14) {
+        return;
+    }
+    let open = || {
+        std::fs::read_dir("/proc/self/fd")
+            .unwrap()
+            .filter(|it| {
+                let path = it.as_ref().unwrap().path();
+                std::fs::read_link(path).is_ok_and(|to| to.to_string_lossy().contains("only_here"))
+            })
+            .count()
+    };
+    let mut spec = empty();
+    add_map(&mut spec, "only_here", MapType::HASH, 4, 4, 4);
+    add_program(&mut spec, "good", CLS, "r0 = 0\nexit");
+    add_program(&mut spec, "bad", CLS, "r1 = 1\nr0 = *(u32 *)(r1 +0)\nexit");
+    let error = load_by_loader(spec).unwrap_err();
+    assert!(error.to_string().contains("`bad`") && error.to_string().contains("invalid mem access"), "{error}");
+    assert_eq!(open(), 0);
+    let mut spec = empty();
+    add_map(&mut spec, "huge_key", MapType::HASH, 0, 4, 4);
+    let error = load_by_loader(spec).unwrap_err().to_string();
+    assert!(error.starts_with("cannot create map `huge_key`"), "{error}");
+}
+
+#[test]
+fn what_cannot_be_written_down_is_refused_by_name() {
+    let mut spec = empty();
+    let id = add_map(&mut spec, "options", MapType::ARRAY, 4, 4, 1);
+    spec.maps[id.0 as usize].origin = MapOrigin::Kconfig;
+    let error = generate(&spec).unwrap_err().to_string();
+    assert!(error.contains("options") && error.contains("configuration"), "{error}");
+}
+
+/// Every object of the corpus that loads from user space and that a loader program can hold loads by it, too.
+#[test]
+fn compiled_objects_load_as_from_user_space() {
+    if !may_load() || !kernel(5, 17) {
+        return;
+    }
+    let Some(folder) = std::env::var_os("SKEP_TEST_OBJECTS") else {
+        println!("skipped: needs the compiled objects");
+        return;
+    };
+    let folder = std::path::PathBuf::from(folder).join("clang19-el");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|it| it.unwrap().path()).collect();
+    files.sort();
+    let (mut by_loader, mut refused) = (0, Vec::new());
+    let mut wrong = Vec::new();
+    for path in files.iter().filter(|path| path.extension().is_some_and(|it| it == "o")) {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let bytes = std::fs::read(path).unwrap();
+        let Ok(spec) = Spec::parse(&bytes, &name) else { continue };
+        let Ok(session) = KernelEngine::new().load(spec.clone(), &LoadOptions::default()) else { continue };
+        if session.programs().is_empty() || session.programs().iter().any(|it| it.result.is_err()) {
+            continue;
+        }
+        drop(session);
+        let loader = match generate(&spec) {
+            Ok(loader) => loader,
+            Err(error) => {
+                refused.push(format!("{name}: {error}"));
+                continue;
+            }
+        };
+        let loader = detach(&attach(&bytes, &loader)).unwrap().unwrap();
+        match LoaderEngine::new(loader).load(spec) {
+            Ok(session) => {
+                assert!(session.programs().iter().all(|it| it.result.is_ok()));
+                by_loader += 1;
+            }
+            // The kernel's own comparison of types ends at a depth that `task_struct` goes beyond.
+            Err(error) if error.log().is_some_and(|log| log.contains("error matching candidate")) => {
+                refused.push(format!("{name}: {error}"));
+            }
+            Err(error) => wrong.push(format!("{name}: {error}\n{}", error.log().unwrap_or_default())),
+        }
+    }
+    println!(
+        "{by_loader} loaded by their loader programs; {} cannot be written down:\n{}",
+        refused.len(),
+        refused.join("\n")
+    );
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), by_loader + wrong.len(), wrong.join("\n"));
+    assert!(by_loader > 10, "{by_loader}");
+}
