@@ -13,6 +13,7 @@ mod run;
 mod running;
 mod split;
 mod trace;
+mod user;
 
 /// One measurement.
 struct Bench {
@@ -26,6 +27,11 @@ const BENCHES: &[Bench] = &[
     Bench { name: "run", run: run::bench, help: "`skep run` from exec to attached, its memory, its exit" },
     Bench { name: "ringbuf", run: ringbuf::bench, help: "a burst of 2,000,000 events through `skep run`" },
     Bench { name: "trace", run: trace::bench, help: "scripts beside bpftrace: start, cost of an event, output" },
+    Bench {
+        name: "user",
+        run: user::bench,
+        help: "without rights: what the traced pay, beside strace; packets of a file",
+    },
 ];
 
 /// Runs the named measurement, or all.

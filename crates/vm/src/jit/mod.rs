@@ -12,8 +12,9 @@
 //! throughout, and a jump is a jump. What is left:
 //!
 //! - *Memory.* Of the three kinds of access that the [crate](crate#memory) knows this is the checked one, in line: the table says for the
-//!   slot of the address from where to where it is accessible, and two compares decide. Whatever does not pass (a short address, an access
-//!   over a border of slots, a wrong one) asks [`native`], which gives the true address or stops the program. It was chosen over
+//!   slot of the address from where to where it is accessible, and two compares decide. A short address is made long
+//!   out of line, and checked again. Whatever else does not pass (an access over a border of slots, a wrong one) asks [`native`], which
+//!   gives the true address or stops the program. It was chosen over
 //!   masked access with a fault handler because it finds what the interpreter finds, to the byte, where pages without memory find
 //!   it to the page only; because it takes no signal away from the process that the machine is part of; and because blocks of
 //!   read-only memory need no second mapping. Accesses of the frame by r10 and a constant need no check: the frame is there.

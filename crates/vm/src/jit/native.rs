@@ -166,7 +166,7 @@ unsafe extern "C" fn helper(context: *mut Context, slot: u32) -> u64 {
     }
 }
 
-/// An access that the check in the code did not let pass: by a short address, over a border of slots, or wrong. Gives the true address, or
+/// An access that the check in the code did not let pass: over a border of slots, or wrong. Gives the true address, or
 /// 0.
 ///
 /// # Safety

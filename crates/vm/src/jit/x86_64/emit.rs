@@ -32,12 +32,12 @@ use crate::op::Code;
 pub(super) const REGS: [Reg; 11] = [RAX, RDI, RSI, RDX, RCX, R8, RBX, R13, R14, R15, RBP];
 
 pub(super) const FUEL: usize = offset_of!(Context, fuel);
-const BASE: usize = offset_of!(Context, base);
+pub(super) const BASE: usize = offset_of!(Context, base);
 const TABLE: usize = offset_of!(Context, table);
 pub(super) const MAY_GOTO: usize = offset_of!(Context, may_goto);
 
 /// The program's register.
-fn reg(number: u8) -> Reg {
+pub(super) fn reg(number: u8) -> Reg {
     // Loading knows no other numbers than 0 to 10.
     REGS.get(usize::from(number)).copied().unwrap_or(RBP)
 }
@@ -235,13 +235,15 @@ impl Emitter {
         }
         let len = place.size.len_bytes() as i32;
         let back = self.asm.label();
-        let ask = self.rare(Rare::Place { back, place });
+        let again = self.asm.label();
+        let ask = self.rare(Rare::Place { back, again, place });
         let asm = &mut self.asm;
         if place.off == 0 {
             asm.mov(Bits::B64, R10, base);
         } else {
             asm.lea(Bits::B64, R10, at(base, place.off));
         }
+        asm.bind(again);
         asm.mov(Bits::B64, R11, R10);
         asm.arith_from(Arith::Sub, Bits::B64, R11, field(BASE));
         asm.shift_imm(Shift::Shr, Bits::B64, R11, 16);

@@ -6,9 +6,10 @@
 use std::mem::offset_of;
 
 use super::asm::{
-    Arith, Bits, Cc, Label, Mem, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Reg,
+    Arith, Bits, Cc, Label, Mem, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Reg, Shift,
+    at,
 };
-use super::emit::{Emitter, FUEL, REGS, field};
+use super::emit::{BASE, Emitter, FUEL, REGS, field, reg};
 use crate::jit::native::{Context, Entries, reach};
 use crate::jit::{Jump, Place};
 
@@ -24,8 +25,8 @@ fn saved(number: usize) -> Mem {
 
 /// What is jumped to in rare cases, and stands behind the code.
 pub(super) enum Rare {
-    /// Asks for the address of an access and goes back.
-    Place { back: Label, place: Place },
+    /// Makes a short address long and checks again; else asks for the address of an access and goes back.
+    Place { back: Label, again: Label, place: Place },
     /// A call or a return that native code does not do. Of a call, what was paid too much is given back.
     Control { at: u32, cost: u32 },
     /// The fuel was less than the jump's price.
@@ -39,7 +40,17 @@ impl Emitter {
             let asm = &mut self.asm;
             asm.bind(label);
             match rare {
-                Rare::Place { back, place } => {
+                Rare::Place { back, again, place } => {
+                    // With an upper half, which is that of the space, it does not come here a second time for being short.
+                    let long = asm.label();
+                    asm.mov(Bits::B64, R11, R10);
+                    asm.shift_imm(Shift::Shr, Bits::B64, R11, 32);
+                    asm.jcc(Cc::NOT_EQUAL, long);
+                    asm.arith_from(Arith::Or, Bits::B64, R10, field(BASE));
+                    asm.jmp(again);
+                    asm.bind(long);
+                    // As the program has it: that is what an error names.
+                    asm.lea(Bits::B64, R10, at(reg(place.base), place.off));
                     asm.mov_imm(R9, reach(place.size.len_bytes(), place.access).into());
                     asm.mov_imm(R11, place.at.into());
                     asm.call(self.place);
