@@ -117,14 +117,16 @@ pub fn relocate(split: &Btf, base: &Btf) -> Result<Vec<u8>, Error> {
     if split.endian() != base.endian() {
         return Err(Error::MixedEndian);
     }
-    let mut names = Vec::new();
+    // Several types may have one name.
+    let mut names = NeededNames::new();
+    let mut places = Vec::new();
     for id in 1..distilled.len() {
-        names.push(distilled.type_by_id(TypeId(id))?.name());
+        places.push(names.add(distilled.type_by_id(TypeId(id))?.name()));
     }
-    let found = base.find_all(&names.iter().collect::<NeededNames>());
+    let found = base.find_all(&names);
     let mut partners = vec![TypeId::VOID];
-    for (id, candidates) in (1..distilled.len()).map(TypeId).zip(found) {
-        partners.push(partner(distilled, id, base, &candidates)?);
+    for (id, place) in (1..distilled.len()).map(TypeId).zip(places) {
+        partners.push(partner(distilled, id, base, found.get(place).map_or(&[], Vec::as_slice))?);
     }
     let number = |id: TypeId| match partners.get(id.0 as usize) {
         Some(&partner) => partner,

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use crate::value::{Json, Style, Text, Value, walk};
-use crate::{Btf, BtfExt, Builder, Endian, Kind, NeededNames, Type, TypeId, dump};
+use crate::{Btf, BtfExt, Builder, Endian, Kind, NeededNames, Type, TypeId, distil, dump};
 
 /// Takes no memory.
 struct Nowhere;
@@ -57,6 +57,13 @@ pub fn btf(data: &[u8]) {
             let Ok(again) = Btf::parse(bytes) else { panic!("what was written cannot be read") };
             assert_eq!(again.len(), btf.len());
         }
+    }
+    if let Ok(split) = Btf::parse_split(data.to_vec(), &btf)
+        && let Ok(distilled) = distil::distil(&split)
+    {
+        let base = Btf::parse(distilled.base).map(|base| Btf::parse_split(distilled.split, &base));
+        let Ok(Ok(split)) = base else { panic!("what was distilled cannot be read") };
+        let _ = distil::relocate(&split, &btf);
     }
     let _ = builder.append(&btf);
     if builder.dedup().is_ok() && is_valid {

@@ -170,6 +170,20 @@ fn a_kernel_that_does_not_fit_is_refused_by_the_type_that_is_at_fault() {
 }
 
 #[test]
+fn types_of_one_name_are_told_apart_by_their_kinds() {
+    let mut builder = Builder::new();
+    let int = builder.add(TypeDef::Int { name: "same", size: 4, bits: 32, encoding: IntEncoding::SIGNED }).unwrap();
+    let body = builder.add(TypeDef::Struct { name: "same", size: 4, members: &[member("x", int, 0)] }).unwrap();
+    let base = Btf::parse(builder.finish(Endian::NATIVE).unwrap()).unwrap();
+    let mut builder = Builder::split(&base);
+    let members = [member("number", int, 0), member("body", body, 4)];
+    builder.add(TypeDef::Struct { name: "of_module", size: 8, members: &members }).unwrap();
+    let module = Btf::parse_split(builder.finish(Endian::NATIVE).unwrap(), &base).unwrap();
+    let fitted = relocate(&parse(&distil(&module).unwrap()), &base).unwrap();
+    assert_eq!(all(&Btf::parse_split(fitted, &base).unwrap()), all(&module));
+}
+
+#[test]
 fn what_has_no_base_cannot_be_distilled() {
     let alone = base(KERNEL);
     assert!(matches!(distil(&alone), Err(Error::BadType { .. })));

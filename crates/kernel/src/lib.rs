@@ -35,7 +35,7 @@ pub use features::Features;
 pub use load::errno_of;
 pub use loader::LoaderEngine;
 pub use map::KernelMap;
-pub use prepared::{CloneOptions, PreparedObject};
+pub use prepared::{CloneOptions, EditInsns, PreparedObject};
 pub use program::KernelProgram;
 pub use records::Records;
 pub use session::{KernelEngine, KernelSession};

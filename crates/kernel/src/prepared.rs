@@ -25,6 +25,9 @@ pub struct PreparedObject {
     prepared: Prepared,
 }
 
+/// Changes instructions.
+pub type EditInsns<'a> = &'a dyn Fn(&mut Vec<RawInsn>);
+
 /// What is different about a clone. The default is a second copy of the program.
 #[derive(Clone, Copy, Default)]
 pub struct CloneOptions<'a> {
@@ -32,7 +35,7 @@ pub struct CloneOptions<'a> {
     pub name: Option<&'a str>,
     /// Changes the instructions that go to the kernel. Relocations are done and descriptors of maps are in them. When the
     /// number of instructions is changed, the kernel is not told source lines and types of functions.
-    pub edit: Option<&'a dyn Fn(&mut Vec<RawInsn>)>,
+    pub edit: Option<EditInsns<'a>>,
     /// `expected_attach_type` in place of the program's.
     pub attach_type: Option<AttachType>,
     /// `prog_flags` in place of the program's ([`skep_sys::bpf::flags`]).

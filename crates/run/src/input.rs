@@ -92,7 +92,7 @@ pub fn loader_of(path: &Path) -> Result<Option<LoaderProgram>, Error> {
     }
     let mut file = std::fs::File::open(path).map_err(cannot)?;
     let len = file.metadata().map_err(cannot)?.len();
-    if len < loader::TRAILER as u64 || len > MAX_OBJECT_BYTES as u64 {
+    if len < loader::TRAILER as u64 || len > MAX_OBJECT_BYTES {
         return Ok(None);
     }
     let mut end = [0; loader::TRAILER];
