@@ -63,6 +63,13 @@ impl Either {
     /// Ends with a status: at once for who waits, and in truth when no task needs us any more.
     pub(crate) fn finish(&self, worker: Option<Worker>, status: u8) -> ExitCode {
         let Either::User(engine) = self else { return ExitCode::from(status) };
+        let foreign: u64 = engine.tracers().iter().map(|tracer| tracer.tally().foreign).sum();
+        if foreign > 0 {
+            report::warning(
+                &format!("{foreign} programs of another architecture were executed: their system calls were not seen"),
+                None,
+            );
+        }
         let needed: Vec<_> = engine.tracers().into_iter().filter(|tracer| tracer.is_needed()).collect();
         if let (Some(worker), false) = (worker, needed.is_empty()) {
             worker.finish(status);
@@ -71,6 +78,15 @@ impl Either {
             }
         }
         ExitCode::from(status)
+    }
+
+    /// As [`Either::finish`], with an error: tasks need their tracer all the same.
+    pub(crate) fn fail(&self, worker: Option<Worker>, error: Error) -> Result<ExitCode, Error> {
+        if worker.is_none() {
+            return Err(error);
+        }
+        report::error(&error);
+        Ok(self.finish(worker, 1))
     }
 
     /// What became of the packets of a file.
@@ -148,7 +164,7 @@ fn denied(spec: &Spec) -> Option<String> {
 
 /// Whether this process may load programs as such: it has every right, and nothing keeps it from bpf(2), as the filter of a container does.
 fn may_all() -> bool {
-    Caps::effective().has(Cap::SYS_ADMIN) && features::prog_type(ProgType::SOCKET_FILTER).is_ok()
+    Caps::effective().has(Cap::SYS_ADMIN) && features::prog_type(ProgType::SCHED_CLS).is_ok()
 }
 
 fn words(errno: Errno) -> &'static str {

@@ -49,8 +49,13 @@ pub(crate) fn run(args: RunArgs, globals: Vec<Global>) -> Result<ExitCode, Error
     let result = skep_run::run(prepared, &options, engine.as_dyn(), &mut out, &mut |notice| tell(notice, verbose));
     // Also when it ends with an error: the packets before it had their verdicts.
     engine.sum_up();
-    sum_up(&result?);
-    Ok(engine.finish(worker, 0))
+    match result {
+        Ok(summary) => {
+            sum_up(&summary);
+            Ok(engine.finish(worker, 0))
+        }
+        Err(error) => engine.fail(worker, error),
+    }
 }
 
 fn meant(args: RunArgs, mut globals: Vec<Global>) -> Options {

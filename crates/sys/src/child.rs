@@ -79,7 +79,7 @@ impl HeldChild {
                 Ok(()) => image.exec(),
                 Err(error) => error,
             };
-            let errno = failure.raw_os_error().unwrap_or(0).to_ne_bytes();
+            let errno = failure.raw_os_error().unwrap_or(libc::EINVAL).to_ne_bytes();
             // SAFETY: four bytes of our own.
             unsafe { libc::write(failure_fd, errno.as_ptr().cast(), errno.len()) };
             // SAFETY: leaves at once, without the handlers of our parent. Returning the error would make the standard library wait for the

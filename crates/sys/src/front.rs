@@ -49,7 +49,7 @@ impl Worker {
                 rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
                 // It may have died before we asked.
                 if rustix::process::getppid() != Some(front) {
-                    return Err(io::Error::other("the front process has died"));
+                    leave(1);
                 }
                 Ok(Worker { to_front })
             }
@@ -88,7 +88,7 @@ fn wait_for(worker: i32, from_worker: &OwnedFd) -> ! {
     if let Ok(1) = rustix::io::retry_on_intr(|| rustix::io::read(from_worker, &mut status)) {
         leave(i32::from(status[0]));
     }
-    // It ended without a word: as it ended, so do we.
+    // It ended without a word: its status is ours, as a shell would say it.
     let mut how = 0;
     loop {
         // SAFETY: waitpid(2) writes one `int`.
@@ -106,6 +106,10 @@ fn leave(status: i32) -> ! {
 }
 
 extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
+    // SAFETY: `errno` is the thread's own.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: as above; the pointer is valid for the thread's life.
+    let saved = unsafe { *errno };
     // SAFETY: the kernel gives a whole `siginfo_t` to a handler with SA_SIGINFO.
     let code = unsafe { (*info).si_code };
     // Positive codes are the kernel's own: a key on the terminal, of which the worker has heard as well.
@@ -113,4 +117,6 @@ extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, _context: *mut 
         // SAFETY: kill(2) with numbers only.
         unsafe { libc::kill(WORKER.load(Ordering::SeqCst), signal) };
     }
+    // SAFETY: as above.
+    unsafe { *errno = saved };
 }

@@ -27,8 +27,7 @@ const OPTIONS: c_int = libc::PTRACE_O_TRACESYSGOOD
     | libc::PTRACE_O_TRACEVFORK
     | libc::PTRACE_O_TRACECLONE
     | libc::PTRACE_O_TRACEEXEC
-    | libc::PTRACE_O_TRACEEXIT
-    | libc::PTRACE_O_TRACESECCOMP;
+    | libc::PTRACE_O_TRACEEXIT;
 
 const EVENT_STOP: c_int = 128;
 const GET_SYSCALL_INFO: c_int = 0x420e;
@@ -59,7 +58,7 @@ pub enum Wait {
 pub enum Stop {
     /// At the entry or at the end of a system call, see [`syscall_info`].
     Syscall,
-    /// A seccomp filter wants the tracer to see this system call, which has not started yet.
+    /// A seccomp filter wants the tracer to see this system call, which has not started yet; [`event_message`] is the filter's mark.
     Seccomp,
     /// It made a task (fork, vfork or clone), whose id is [`event_message`].
     Born,
@@ -125,13 +124,15 @@ fn request(request: c_int, tid: u32, addr: usize, data: usize) -> Result<(), Err
     result(unsafe { libc::ptrace(request as _, tid as libc::pid_t, addr as *mut c_void, data as *mut c_void) })
 }
 
-/// Makes a task a tracee of the calling thread, without stopping it; tasks that it makes from now on are tracees too.
+/// Makes a task a tracee of the calling thread, without stopping it; tasks that it makes from now on are tracees too. `filtered`: calls that
+/// a seccomp filter wants traced stop ([`Stop::Seccomp`]); without it they fail as they do where there is no tracer.
 ///
 /// # Errors
 ///
 /// `EPERM` when it is traced already, is another user's, or may not be traced (`/proc/sys/kernel/yama/ptrace_scope`); `ESRCH`.
-pub fn seize(tid: u32) -> Result<(), Errno> {
-    request(libc::PTRACE_SEIZE as c_int, tid, 0, OPTIONS as usize)
+pub fn seize(tid: u32, filtered: bool) -> Result<(), Errno> {
+    let options = OPTIONS | if filtered { libc::PTRACE_O_TRACESECCOMP } else { 0 };
+    request(libc::PTRACE_SEIZE as c_int, tid, 0, options as usize)
 }
 
 /// Asks a running tracee to stop; it will, as [`Stop::Trap`] if nothing else stops it earlier.
@@ -332,7 +333,7 @@ impl Tracees {
                 continue;
             }
             let end = std::time::Instant::now() + std::time::Duration::from_secs(2);
-            while seize(tid) == Err(Errno::EPERM) && std::time::Instant::now() < end {
+            while seize(tid, true) == Err(Errno::EPERM) && std::time::Instant::now() < end {
                 std::thread::yield_now();
             }
         }

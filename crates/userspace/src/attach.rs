@@ -79,14 +79,12 @@ pub struct Attached {
     pub place: Place,
     /// What the program gets from `bpf_get_attach_cookie`.
     pub cookie: u64,
-    /// Only this process; `None` means all that the source sees.
-    pub pid: Option<u32>,
 }
 
 impl Attached {
     /// One that is in no list, since it makes itself run.
     pub(crate) fn alone(program: ProgId, place: Place, cookie: u64) -> Attached {
-        Attached { id: 0, program, place, cookie, pid: None }
+        Attached { id: 0, program, place, cookie }
     }
 }
 
@@ -95,6 +93,8 @@ impl Attached {
 pub struct Hooks {
     all: RwLock<Arc<[Attached]>>,
     changes: AtomicU64,
+    /// Number of the next one.
+    next: AtomicU64,
 }
 
 impl Hooks {
@@ -122,13 +122,8 @@ impl Hooks {
     }
 
     pub(crate) fn add(hooks: &Arc<Hooks>, program: ProgId, place: Place, options: &AttachOptions) -> UserLink {
-        let id = hooks.changes.load(Ordering::Relaxed);
-        // A tracepoint is for all that is traced, as it is for all processes in the kernel.
-        let pid = match place {
-            Place::Tracepoint { .. } | Place::RawTracepoint { .. } => None,
-            _ => options.pid,
-        };
-        let attached = Attached { id, program, place, cookie: options.cookie, pid };
+        let id = hooks.next.fetch_add(1, Ordering::Relaxed);
+        let attached = Attached { id, program, place, cookie: options.cookie };
         let described = attached.place.to_string();
         let link = UserLink { hooks: hooks.clone(), id: attached.id, described, timer: None };
         hooks.change(|all| all.push(attached));

@@ -17,6 +17,8 @@
 //! - A tracer: `TracerPid` in `/proc/self/status`, and it cannot be traced by anybody else.
 //! - Without `CAP_SYS_ADMIN`, a filtered command cannot gain rights by exec (`no_new_privs`): `sudo` and `ping` with the set-user-id bit do
 //!   not get them. The same holds for every traced process, filter or not, unless the tracer is root.
+//! - An interruption when we join it or leave it: calls that the kernel does not start again after a stop (`epoll_wait`, signal(7))
+//!   return `EINTR` then, as they do after SIGSTOP and SIGCONT.
 //! - Time: some microseconds for each stop.
 //!
 //! Whatever becomes of us, the target lives on. Tasks without a filter are simply set free by the kernel. Those with one need a tracer
@@ -63,7 +65,7 @@ pub struct Wanted {
 /// Something that a task did.
 #[derive(Debug)]
 pub struct Event<'a> {
-    /// Who. It is stopped, so its memory can be read, except after [`What::Ended`].
+    /// Who. It is stopped, so its memory can be read.
     pub task: &'a Arc<TracedTask>,
     /// What.
     pub what: What,
@@ -127,6 +129,6 @@ pub enum What {
 pub struct Tally {
     /// Programs of another architecture that were executed; nothing is seen of their system calls.
     pub foreign: u64,
-    /// Tasks that were not traced, because the list of those that need another tracer after our death was full.
-    pub untraced: u64,
+    /// Tasks that would get no other tracer after our death, because the list of them was full.
+    pub unlisted: u64,
 }

@@ -46,7 +46,7 @@ impl Wake {
     fn clear(&self) {
         // Always: who sets it may write after it was cleared before.
         let _ = rustix::io::read(&self.fd, &mut [0; 8]);
-        self.set.store(false, Ordering::Release);
+        self.set.swap(false, Ordering::AcqRel);
     }
 }
 

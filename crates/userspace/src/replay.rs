@@ -286,7 +286,9 @@ impl Replay {
             }
             let Some(buffer) = stage.cpu.buffer_mut() else { continue };
             context::arrive(buffer, data);
+            let turn = shared.turn();
             let result = stage.cpu.run(&stage.program, [stage.ctx, 0]);
+            drop(turn);
             let verdict = result.map_err(|trap| wrong(shared.trapped(stage.id, &trap)))? as i32;
             stage.count(verdict);
             if stage.place == Place::Socket {

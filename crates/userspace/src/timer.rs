@@ -28,7 +28,7 @@ pub(crate) fn period(options: &AttachOptions) -> Option<Duration> {
         return None;
     };
     Some(match rate {
-        SampleRate::Hz(hz) => Duration::from_nanos(1_000_000_000 / hz.max(1)),
+        SampleRate::Hz(hz) => Duration::from_nanos((1_000_000_000 / hz.max(1)).max(1)),
         SampleRate::Every(ns) => Duration::from_nanos(ns.max(1)),
     })
 }

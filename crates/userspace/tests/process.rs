@@ -25,7 +25,8 @@ fn nr(name: &str) -> u32 {
 }
 
 fn calls(names: &[&str]) -> Calls {
-    names.iter().map(|name| nr(name)).collect()
+    // Not every architecture has every one.
+    syscalls::all().filter(|(_, call)| names.contains(call)).map(|(nr, _)| nr).collect()
 }
 
 fn sh(script: &str) -> Command {
@@ -128,7 +129,7 @@ fn all_calls_are_seen_when_all_are_wanted() {
     let enters = seen.iter().filter(|seen| matches!(seen.what, What::Enter { .. })).count();
     let exits = seen.iter().filter(|seen| matches!(seen.what, What::Exit { .. })).count();
     // Two processes end inside of exit_group.
-    assert!(enters > 50 && enters.abs_diff(exits) <= 2, "{enters} {exits}");
+    assert!(enters > 10 && enters.abs_diff(exits) <= 2, "{enters} {exits}");
 }
 
 #[test]
@@ -243,11 +244,7 @@ fn a_running_process_is_joined_and_left_again() {
     until("it beats", || beats() > 3);
     // There can be one tracer only, and the second one says whose it is.
     let again = start(Target::Pid(pid), Wanted::default()).unwrap_err();
-    assert!(
-        again.hint().unwrap().contains(&format!("process {}", gettid_of_tracer(pid))),
-        "{again}: {:?}",
-        again.hint()
-    );
+    assert!(again.hint().unwrap().contains(&format!("process {}", tracer_of(pid))), "{again}: {:?}", again.hint());
     drop(tracer);
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     assert!(status.contains("TracerPid:\t0"), "{status}");
@@ -257,7 +254,7 @@ fn a_running_process_is_joined_and_left_again() {
     let _ = std::fs::remove_file(&file);
 }
 
-fn gettid_of_tracer(pid: u32) -> String {
+fn tracer_of(pid: u32) -> String {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     status.lines().find_map(|line| line.strip_prefix("TracerPid:")).unwrap().trim().to_owned()
 }
@@ -286,12 +283,12 @@ fn helper_that_traces_another() {
 }
 
 /// A command that makes two folders, the second one when it is told to; both calls are wanted.
-fn orphan(name: &str, stay: bool, between: impl FnOnce(&mut Process)) {
+fn orphan(name: &str, stay: bool, between: impl FnOnce(&mut Process, u32)) {
     let dir = std::env::temp_dir().join(format!("skep-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let path = |name: &str| dir.join(name);
     let script = format!(
-        "cd {}; mkdir one || exit 1; while [ ! -e go ]; do sleep 0.005; done; mkdir two && (mkdir three) && echo > end",
+        "cd {}; echo $$ > pid; mkdir one || exit 1; while [ ! -e go ]; do sleep 0.005; done; mkdir two && (mkdir three) && echo > end",
         dir.display(),
     );
     let mut tracing = Process::start({
@@ -304,7 +301,8 @@ fn orphan(name: &str, stay: bool, between: impl FnOnce(&mut Process)) {
         command
     });
     until("the first folder", || path("one").exists());
-    between(&mut tracing);
+    let pid = std::fs::read_to_string(path("pid")).unwrap().trim().parse().unwrap();
+    between(&mut tracing, pid);
     std::fs::write(path("go"), "").unwrap();
     until("it ends well", || path("end").exists());
     if stay {
@@ -316,15 +314,14 @@ fn orphan(name: &str, stay: bool, between: impl FnOnce(&mut Process)) {
 
 #[test]
 fn the_target_lives_on_when_the_tracer_is_killed() {
-    orphan("killed", false, |tracing| {
+    orphan("killed", false, |tracing, pid| {
         tracing.0.kill().unwrap();
         tracing.0.wait().unwrap();
-        // The other tracer has it when it says so.
-        std::thread::sleep(Duration::from_millis(100));
+        until("another tracer has it", || tracer_of(pid) != "0");
     });
 }
 
 #[test]
 fn the_target_lives_on_when_nobody_looks_any_more() {
-    orphan("left", true, |_| {});
+    orphan("left", true, |_, _| {});
 }

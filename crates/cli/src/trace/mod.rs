@@ -113,7 +113,11 @@ fn run_on(mut sources: Sources, id: SourceId, request: &Request, target: &dyn Ta
     };
     let told = sources.clone();
     let script = Script { spec, plan, sources };
-    let outcome = trace::run(script, &options, engine.as_dyn(), out, &mut |notice| tell(notice, &told, request))?;
+    let outcome = trace::run(script, &options, engine.as_dyn(), out, &mut |notice| tell(notice, &told, request));
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => return engine.fail(worker, error),
+    };
     let lost: u64 = outcome.lost.iter().map(|(_, count)| count).sum();
     if lost > 0 && request.bpftrace {
         report::line(&format!("Total lost event count: {lost}"));

@@ -520,14 +520,14 @@ fn scripts_see_a_command_without_rights() {
 #[test]
 fn a_script_without_rights_has_its_begin_its_clock_its_maps_and_its_end() {
     let open = Open::new("clock");
-    let script = "BEGIN { printf(\"first\\n\"); } interval:ms:10 { @ticks++; if (@ticks == 3) { exit(); } } \
-                  tracepoint:sched:sched_process_exec { printf(\"%s\\n\", str(args.filename)); } \
+    let script = "BEGIN { printf(\"first\\n\"); } interval:ms:10 /@execs == 2/ { @ticks++; if (@ticks == 3) { exit(); } } \
+                  tracepoint:sched:sched_process_exec { printf(\"%s\\n\", str(args.filename)); @execs++; } \
                   tracepoint:signal:signal_deliver /args.sig == 15/ { printf(\"%s gets %d\\n\", comm, args.sig); } \
                   END { printf(\"last\\n\"); }";
     let outcome = open.skep("trace", &["--engine", "user", "-q", script, "-c", "/bin/sh -c 'exec /bin/sleep 30'"]);
     assert!(outcome.status.success(), "{}", outcome.stderr);
     // The command ends with its trace.
-    assert_eq!(outcome.stdout, "first\n/bin/sh\n/bin/sleep\nlast\n\n\n@ticks: 3\n");
+    assert_eq!(outcome.stdout, "first\n/bin/sh\n/bin/sleep\nlast\n\n\n@execs: 2\n@ticks: 3\n");
 }
 
 #[test]

@@ -33,7 +33,9 @@ impl Link {
     }
 
     /// Makes an Ethernet frame of a packet, in place. What is too short for its own header becomes a frame without content.
-    pub(super) fn make_ethernet(self, data: &mut Vec<u8>) {
+    /// `len`, what the packet had on the wire, changes with it.
+    pub(super) fn make_ethernet(self, data: &mut Vec<u8>, len: &mut u32) {
+        let before = data.len();
         let by_version = |packet: Option<&u8>| match packet.map(|first| first >> 4) {
             Some(6) => ETH_P_IPV6,
             _ => ETH_P_IP,
@@ -47,6 +49,8 @@ impl Link {
         };
         let header = [[0; 12].as_slice(), &protocol].concat();
         data.splice(..behind.min(data.len()), header);
+        let change = data.len() as i64 - before as i64;
+        *len = u32::try_from(i64::from(*len) + change).unwrap_or(0);
     }
 }
 
@@ -58,7 +62,10 @@ mod tests {
     fn packets_without_ethernet_get_a_header() {
         let frame = |link: Link, bytes: &[u8]| {
             let mut data = bytes.to_vec();
-            link.make_ethernet(&mut data);
+            // Three bytes were cut off, and still are.
+            let mut len = data.len() as u32 + 3;
+            link.make_ethernet(&mut data, &mut len);
+            assert_eq!(len as usize, data.len() + 3);
             data
         };
         assert_eq!(frame(Link::Raw, &[0x45, 7])[12..], [8, 0, 0x45, 7]);

@@ -147,7 +147,7 @@ impl Reader {
         let mut data = std::mem::take(&mut packet.data);
         data.resize(captured as usize, 0);
         self.exact(&mut data, "a packet's bytes")?;
-        link.make_ethernet(&mut data);
+        link.make_ethernet(&mut data, &mut packet.len);
         packet.data = data;
         Ok(true)
     }
@@ -307,7 +307,7 @@ impl Reader {
             data.ok_or_else(|| self.wrong(start, format!("a packet of {len} bytes in a block of {}", body.len())))?;
         packet.data.clear();
         packet.data.extend_from_slice(data);
-        link.make_ethernet(&mut packet.data);
+        link.make_ethernet(&mut packet.data, &mut packet.len);
         Ok(())
     }
 

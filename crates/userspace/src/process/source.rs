@@ -137,6 +137,7 @@ impl Source {
                 self.layouts.record(event, &mut self.record);
             }
         }
+        let mut good = true;
         for hook in hooks {
             for attached in self.table.get(hook).into_iter().flatten() {
                 if let Place::RawTracepoint { .. } = attached.place {
@@ -147,11 +148,15 @@ impl Source {
                         _ => 0,
                     };
                     let args = [RawArg::Memory(&registers), RawArg::Value(number)];
-                    self.runner.fire(attached, Payload::Raw(&args));
+                    good &= self.runner.fire(attached, Payload::Raw(&args)).is_some();
                 } else {
-                    self.runner.fire(attached, Payload::Record(self.record.bytes()));
+                    good &= self.runner.fire(attached, Payload::Record(self.record.bytes())).is_some();
                 }
             }
+        }
+        if !good {
+            // The run is over as soon as its reader looks; until then nothing happens any more.
+            self.table.clear();
         }
     }
 

@@ -6,13 +6,13 @@ use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use skep_engine::{Error, ErrorKind};
 use skep_sys::child::HeldChild;
 use skep_sys::ptrace::{self, Stop, SyscallInfo, Tracees, Wait};
-use skep_sys::seccomp::Filter;
+use skep_sys::seccomp::{self, Filter};
 use skep_sys::signal::Nudge;
 use skep_sys::undo::{Guard, Undo};
 use skep_sys::{Errno, io_text, syscalls};
@@ -21,6 +21,8 @@ use super::{Calls, Event, Tally, TracedTask, Wanted, What};
 
 /// How often a thread that does not listen is nudged again.
 const NUDGE_PAUSE: Duration = Duration::from_millis(1);
+/// How long tasks are waited for that do not stop.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Longest path that exec takes (`PATH_MAX`).
 const MAX_PATH: usize = 4096;
 /// What is wanted from tasks that have a filter, beside what the user wants: calls that change what [`TracedTask`] knows.
@@ -87,9 +89,7 @@ impl Tracer {
     ///
     /// When the command cannot be forked or traced.
     pub fn hold(command: Command, sink: impl FnMut(Event<'_>) + Send + 'static) -> Result<Tracer, Error> {
-        let name = command.get_program().to_string_lossy().into_owned();
-        let held = HeldChild::spawn_traced(command);
-        let held = held.map_err(|cause| Error::new(format!("cannot start `{name}`: {}", io_text(&cause))))?;
+        let held = HeldChild::spawn_traced(command).map_err(|cause| Error::new(io_text(&cause)))?;
         let pid = held.pid();
         Tracer::start(pid, Some(held), None, sink)
     }
@@ -221,13 +221,15 @@ struct Tracee {
     path: Vec<u8>,
     /// The call by which it was made, whose end it has not reached.
     born_in: Option<u32>,
+    /// It is about to end, or has.
+    ending: bool,
 }
 
 /// All tracees; belongs to the thread that seized them.
 struct Seized {
     tracees: HashMap<u32, Tracee>,
-    /// New tasks that stopped before their maker told of them.
-    early: HashSet<u32>,
+    /// New tasks that stopped before their maker told of them, and how.
+    early: HashMap<u32, Stop>,
     root: u32,
     /// Tasks have a filter; else they stop at every call.
     filtered: bool,
@@ -253,7 +255,7 @@ impl Seized {
         };
         let mut seized = Seized {
             tracees: HashMap::new(),
-            early: HashSet::new(),
+            early: HashMap::new(),
             root: pid,
             filtered,
             exec: [number("execve"), number("execveat")],
@@ -272,20 +274,24 @@ impl Seized {
         loop {
             let threads = threads(pid);
             let new: Vec<u32> = threads.into_iter().filter(|tid| !self.tracees.contains_key(tid)).collect();
-            if new.is_empty() && self.tracees.contains_key(&pid) {
-                break;
-            }
-            if new.is_empty() {
-                return Err(refusal(pid, Errno::ESRCH));
-            }
+            let mut any = false;
             for tid in new {
-                match ptrace::seize(tid) {
-                    Ok(()) => drop(self.add(pid, tid)),
-                    // One that ended in the meantime, or was made by a thread that we have already.
+                match ptrace::seize(tid, self.filtered) {
+                    Ok(()) => {
+                        self.add(pid, tid);
+                        any = true;
+                    }
+                    // One that ended in the meantime, was made by a thread that we have already, or has another tracer.
                     Err(_) if tid != pid => {}
                     Err(errno) => return Err(refusal(pid, errno)),
                 }
             }
+            if !any {
+                break;
+            }
+        }
+        if !self.tracees.contains_key(&pid) {
+            return Err(refusal(pid, Errno::ESRCH));
         }
         if !self.filtered {
             for tid in self.tracees.keys() {
@@ -300,9 +306,15 @@ impl Seized {
         if let Some((list, _)) = &mut self.list
             && !list.add(tid)
         {
-            self.shared.outcome().tally.untraced += 1;
+            self.shared.outcome().tally.unlisted += 1;
         }
-        let tracee = Tracee { task: Arc::new(TracedTask::new(pid, tid)), call: None, path: Vec::new(), born_in: None };
+        let tracee = Tracee {
+            task: Arc::new(TracedTask::new(pid, tid)),
+            call: None,
+            path: Vec::new(),
+            born_in: None,
+            ending: false,
+        };
         self.tracees.entry(tid).or_insert(tracee)
     }
 
@@ -328,6 +340,25 @@ impl Seized {
         if tid == self.root {
             self.shared.outcome().status = Some(status);
         }
+        self.adopt();
+    }
+
+    /// Lets new tasks go on whose maker was killed before it could tell of them.
+    fn adopt(&mut self) {
+        if self.early.is_empty() {
+            return;
+        }
+        let is_orphan = |tid: u32| {
+            let pid = status_number(tid, "Tgid:")?;
+            let maker = if pid == tid { status_number(tid, "PPid:")? } else { pid };
+            (!self.tracees.values().any(|tracee| tracee.task.pid() == maker)).then_some((tid, pid))
+        };
+        let orphans: Vec<(u32, u32)> = self.early.keys().filter_map(|tid| is_orphan(*tid)).collect();
+        for (tid, pid) in orphans {
+            let Some(stop) = self.early.remove(&tid) else { continue };
+            self.add(pid, tid);
+            self.stopped(tid, stop, &mut |_| {});
+        }
     }
 
     /// Tells what a stop means and lets the task go on. A task that was killed while it was stopped answers `ESRCH` to everything;
@@ -335,7 +366,8 @@ impl Seized {
     fn stopped(&mut self, tid: u32, stop: Stop, sink: &mut dyn FnMut(Event<'_>)) {
         if !self.tracees.contains_key(&tid) {
             // It was made by a tracee, which tells of it in its next stop.
-            self.early.insert(tid);
+            self.early.insert(tid, stop);
+            self.adopt();
             return;
         }
         if self.shared.pass.load(Ordering::Acquire) {
@@ -352,6 +384,11 @@ impl Seized {
             && let Ok(child) = ptrace::event_message(tid)
         {
             self.born(tid, child as u32, &mut |_| {});
+        }
+        if stop == Stop::Executed
+            && let Ok(old_tid) = ptrace::event_message(tid)
+        {
+            self.executed(tid, old_tid as u32, &mut |_| {});
         }
         if let Some(tracee) = self.tracees.get_mut(&tid) {
             tracee.call = None;
@@ -372,6 +409,8 @@ impl Seized {
 
     fn tell(&mut self, tid: u32, stop: Stop, sink: &mut dyn FnMut(Event<'_>)) -> Result<(), Errno> {
         match stop {
+            // A filter of the target's own.
+            Stop::Seccomp if ptrace::event_message(tid)? != u64::from(seccomp::MARK) => {}
             Stop::Seccomp | Stop::Syscall => self.syscall(tid, ptrace::syscall_info(tid)?, sink),
             Stop::Born => {
                 let child = ptrace::event_message(tid)? as u32;
@@ -385,8 +424,12 @@ impl Seized {
                 let status = ptrace::event_message(tid)? as i32;
                 let Some(tracee) = self.tracees.get(&tid) else { return Ok(()) };
                 let pid = tracee.task.pid();
-                let others = self.tracees.values().filter(|other| other.task.pid() == pid).count() > 1;
+                // The first thread stays until the others are gone, as a zombie.
+                let others = self.tracees.iter().any(|(other, it)| *other != tid && it.task.pid() == pid && !it.ending);
                 sink(Event { task: &tracee.task, what: What::Ending { status, last: !others } });
+                if let Some(tracee) = self.tracees.get_mut(&tid) {
+                    tracee.ending = true;
+                }
             }
             Stop::Signal(signal) => {
                 let (_, errno, code) = ptrace::signal_info(tid)?;
@@ -446,8 +489,8 @@ impl Seized {
         let pid = if is_thread { task.pid() } else { child };
         self.add(pid, child).born_in = call;
         sink(Event { task: &task, what: What::Born { tid: child, pid } });
-        if self.early.remove(&child) {
-            self.stopped(child, Stop::Trap, sink);
+        if let Some(stop) = self.early.remove(&child) {
+            self.stopped(child, stop, sink);
         }
     }
 
@@ -479,6 +522,7 @@ impl Seized {
         if is_foreign(tid) {
             self.shared.outcome().tally.foreign += 1;
         }
+        self.adopt();
         let tracee = self.add(pid, tid);
         if let Some(caller) = caller {
             tracee.call = caller.call;
@@ -494,11 +538,13 @@ impl Seized {
         // Those with a filter get another tracer, who asks for them from now on.
         drop(self.list.take());
         let mut running: HashSet<u32> = self.tracees.keys().copied().collect();
-        for tid in &self.early {
+        for tid in self.early.keys() {
             let _ = ptrace::detach(*tid, 0);
         }
         running.retain(|tid| ptrace::interrupt(*tid).is_ok());
-        while !running.is_empty() {
+        // One that sleeps where signals do not reach it is set free by the end of this thread.
+        let end = Instant::now() + PATIENCE;
+        while !running.is_empty() && Instant::now() < end {
             match ptrace::wait(true) {
                 Ok(Wait::Stopped { tid, stop }) => {
                     let signal = if let Stop::Signal(signal) = stop { signal } else { 0 };
@@ -526,6 +572,12 @@ fn is_ignored(tid: u32, signal: i32) -> bool {
     // Those that do nothing to who has no handler: SIGCHLD, SIGCONT, SIGURG, SIGWINCH.
     const HARMLESS: &[i32] = &[17, 18, 23, 28];
     is_in("SigIgn:") || HARMLESS.contains(&signal) && !is_in("SigCgt:")
+}
+
+/// A number that `/proc` tells about a task.
+fn status_number(tid: u32, key: &str) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix(key))?.trim().parse().ok()
 }
 
 /// Ids of the threads of a process; empty when it is gone.
@@ -597,10 +649,8 @@ fn refusal(pid: u32, errno: Errno) -> Error {
         return Error::new(format!("there is no process {pid}")).with_kind(ErrorKind::Absent);
     }
     let error = Error::new(format!("cannot trace process {pid}")).with_source(errno).with_kind(ErrorKind::Denied);
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:")).map(str::trim);
-    match tracer {
-        Some(tracer) if tracer != "0" => error.with_hint(format!("process {tracer} traces it already, and there can be one only")),
+    match status_number(pid, "TracerPid:") {
+        Some(tracer) if tracer != 0 => error.with_hint(format!("process {tracer} traces it already, and there can be one only")),
         _ => error.with_hint(
             "only processes of your own can be traced, and only your commands (`-c`) where /proc/sys/kernel/yama/ptrace_scope is not 0",
         ),

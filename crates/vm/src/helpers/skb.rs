@@ -291,12 +291,22 @@ fn get_hash_recalc(cpu: &mut Cpu, [ctx, ..]: [u64; 5]) -> Result<u64, Stop> {
     if known != 0 {
         return Ok(known.into());
     }
-    // Addresses and ports of IPv4 and IPv6 lie in these.
-    let mut header = [0; 40];
+    // Addresses, protocol and ports: what the packets of one flow share. IPv4 header, then IPv6's.
+    let mut header = [0; 80];
     let start = packet.network_off();
-    let len = (i64::from(packet.len()) - start).clamp(0, header.len() as i64);
-    let _ = packet.read(start, &mut header[..len as usize]);
-    let hash = header.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    let len = (i64::from(packet.len()) - start).clamp(0, header.len() as i64) as usize;
+    let _ = packet.read(start, &mut header[..len]);
+    let (addresses, protocol, ports) = match header[0] >> 4 {
+        6 => (8..40, header[6], 40),
+        _ => (12..20, header[9], usize::from(header[0] & 15) * 4),
+    };
+    let has_ports = matches!(protocol, 6 | 17 | 132);
+    let ports = if has_ports { header.get(ports..ports + 4).unwrap_or_default() } else { &[] };
+    let hash = header[addresses]
+        .iter()
+        .chain(&[protocol])
+        .chain(ports)
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
     let hash = hash.max(1);
     packet.put(skb::HASH, hash);
     Ok(hash.into())
