@@ -15,11 +15,8 @@ at = ctypes.addressof(ctypes.c_char.from_buffer(page))
 path = "/tmp/perf-%d.map" % os.getpid()
 with open(path, "w") as names:
     names.write("%x %x compiled here\n" % (at, len(code)))
-try:
-    ctypes.CFUNCTYPE(ctypes.c_long)(at)()
-    time.sleep(2)
-finally:
-    os.unlink(path)
+ctypes.CFUNCTYPE(ctypes.c_long)(at)()
+time.sleep(2)
 "#;
 /// Where the function of [`COMPILER`] goes on behind its system call, in bytes.
 const BEHIND_THE_CALL: &str = "+16";
@@ -48,12 +45,15 @@ fn every_mode_shows_the_same_stack() {
     std::fs::write(&program, COMPILER).expect("the folder is ours");
     let script = r#"
         tracepoint:syscalls:sys_enter_getpgid /pid == cpid && args.pid == 0x5ce9/ {
+            printf("<pid\n        %d>", pid);
             printf("<kraw%s><kperf%s><kthree%s><k%s>", kstack(raw), kstack(perf), kstack(3), kstack);
             printf("<uraw%s><uperf%s><ubuild%s><uone%s><u%s>\n", ustack(raw), ustack(perf), ustack(build_id), ustack(1), ustack);
             exit();
         }"#;
     let out = call(&["trace", "-c", &format!("python3 {}", program.display()), script]);
     let text = &out.stdout;
+    // The run ends the process, so its file is ours to remove.
+    std::fs::remove_file(format!("/tmp/perf-{}.map", stack(text, "pid")[0])).expect("the process has written it");
     assert!(out.status.success(), "{}", out.stderr);
 
     // Of the kernel: an address, then a symbol at that address, the same ones in every mode.
