@@ -143,6 +143,8 @@ pub struct Map {
     pub decl: Option<(MapKind, u32)>,
     /// Both printed and cleared by the script while it runs, so that no count may get lost between the two.
     pub printed_and_cleared: bool,
+    /// Named by a `zero()` of the script: its zeroes are shown.
+    pub zeroed: bool,
     /// First use.
     pub span: Span,
 }

@@ -115,6 +115,7 @@ fn a_tracepoint_counts_by_name() {
             value: Type::Count,
             decl: None,
             printed_and_cleared: false,
+            zeroed: false,
             span: Span::default(),
         }],
         ..Script::default()

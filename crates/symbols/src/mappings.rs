@@ -172,7 +172,7 @@ impl Process {
 
     /// The name that a just-in-time compiler has written down for its code.
     pub(crate) fn jitted(&mut self, address: u64) -> Option<Symbol<'static>> {
-        if self.mapping(address).is_some_and(|mapping| mapping.path.starts_with('/')) {
+        if self.mapping(address).is_some_and(|mapping| is_file(&mapping.path)) {
             return None;
         }
         let (pid, credentials) = (self.pid, &self.credentials);
@@ -194,6 +194,12 @@ impl Identity {
         let mut next = |skipped: usize| fields.nth(skipped)?.trim_end().parse().ok();
         Some(Identity { started: next(0)?, program: [next(26 - 23)?, next(0)?, next(0)?] })
     }
+}
+
+/// Whether code of a mapping with this path comes from a file. Memory has a path, too, where it is shared: compilers map it twice,
+/// to write to it at one place and run it at another (`/dev/zero` and `/memfd:NAME`, mm/shmem.c).
+fn is_file(path: &str) -> bool {
+    path.starts_with('/') && !path.starts_with("/memfd:") && !matches!(path, "/dev/zero" | "/dev/zero (deleted)")
 }
 
 /// Lines `START-END PERMS OFFSET DEV INODE   PATH` (proc_pid_maps(5)); only executable ones.
@@ -234,6 +240,16 @@ nonsense
         assert_eq!(process.place(0x7001).unwrap().path, PathBuf::from("/proc/7/map_files/7000-7100"));
         // Data, anonymous memory, and nothing at all.
         assert_eq!((process.place(0x55d0), process.place(0x8001), process.place(1)), (None, None, None));
+    }
+
+    #[test]
+    fn shared_memory_is_no_file() {
+        for memory in ["", "[heap]", "/dev/zero (deleted)", "/memfd:doublemapper (deleted)"] {
+            assert!(!is_file(memory), "{memory}");
+        }
+        for file in ["/usr/bin/cat", "/tmp/my lib.so (deleted)", "/dev/zeroes"] {
+            assert!(is_file(file), "{file}");
+        }
     }
 
     #[test]

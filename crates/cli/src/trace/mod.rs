@@ -8,13 +8,13 @@ pub(crate) mod source;
 pub(crate) mod tool;
 
 use std::fmt::Write as _;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use skep_engine::{Error, LoadOptions};
 use skep_kernel::LiveTarget;
-use skep_run::trace::{self, Buffering, Format, HelperErrors, Notice, Script};
+use skep_run::trace::{self, Buffering, Format, HelperErrors, Notice, Script, Terminals};
 use skep_script::compile::{Compiled, compile};
 use skep_script::{Diagnostic, Severity, SourceId, Sources, Target};
 
@@ -79,6 +79,10 @@ fn run_on(mut sources: Sources, id: SourceId, request: &Request, target: &dyn Ta
     let options = trace::Options {
         format: request.format,
         buffering: request.buffering,
+        terminals: Terminals {
+            output: request.output.is_none() && std::io::stdout().is_terminal(),
+            messages: std::io::stderr().is_terminal(),
+        },
         pid: request.script.pid,
         follow: request.script.follow,
         cgroup: request.cgroup.clone(),

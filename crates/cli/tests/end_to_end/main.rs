@@ -17,6 +17,7 @@ mod loader;
 mod maps;
 mod network;
 mod scope;
+mod stacks;
 mod stop;
 mod streams;
 mod tool;

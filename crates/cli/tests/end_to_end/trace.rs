@@ -373,11 +373,11 @@ fn addresses_of_a_process_that_has_ended_have_names() {
         return;
     }
     // bash is position independent, and gone before anything is printed.
-    let script = "uprobe:/bin/bash:main { printf(\"%s, %s\\n\", uaddr(\"main\") == reg(\"ip\") ? \"here\" : \"elsewhere\", usym(reg(\"ip\"))); }";
+    let script = "uprobe:/bin/bash:main /pid == cpid/ { printf(\"%s, %s\\n\", uaddr(\"main\") == reg(\"ip\") ? \"here\" : \"elsewhere\", usym(reg(\"ip\"))); }";
     let out = call(&["trace", "-c", "/bin/bash -c true", script]);
     assert_eq!(out.stdout, "here, main\n", "{}", out.stderr);
     // Stacks in a map are named at the very end.
-    let script = "uprobe:/bin/bash:main { @[ustack(1)] = count(); }";
+    let script = "uprobe:/bin/bash:main /pid == cpid/ { @[ustack(1)] = count(); }";
     let out = call(&["trace", "-c", "/bin/bash -c true", script]);
     assert!(out.stdout.contains("main+0\n]: 1\n"), "{}\n{}", out.stdout, out.stderr);
 }
@@ -404,4 +404,27 @@ fn a_script_is_written_in_its_usual_form() {
     let out = call(&["trace", "--fmt", "BEGIN{exit( );}"]);
     assert!(out.status.success(), "{}", out.stderr);
     assert!(out.stdout.contains("exit();"), "{}", out.stdout);
+}
+
+#[test]
+fn values_do_not_command_a_terminal() {
+    if !needs(&[Root, Program("script")]) {
+        return;
+    }
+    let path = crate::support::scratch("terminal").join("hostile.bt");
+    let text = r#"begin { $x = "\x1b[7m\r"; printf("\x1b[1m%s|%c\n", $x, 7); print($x); @[$x] = "\x1b[8m"; exit(); }"#;
+    std::fs::write(&path, text).expect("the folder is ours");
+    let path = path.to_str().expect("it is UTF-8");
+    let piped = call(&["trace", "-q", path]);
+    assert_eq!(piped.stdout, "\x1b[1m\x1b[7m\r|\x07\n\x1b[7m\r\n\n\n@[\x1b[7m\r]: \x1b[8m\n", "{}", piped.stderr);
+    // `script` makes a terminal, which ends lines with a carriage return.
+    let words = format!("{} trace -q {path}", env!("CARGO_BIN_EXE_skep"));
+    let mut command = std::process::Command::new("script");
+    let shown = crate::support::skep::finish(command.args(["-q", "-c", &words, "/dev/null"]));
+    let lines = shown.stdout.replace("\r\n", "\n");
+    assert_eq!(
+        lines, "\x1b[1m\\x1b[7m\\x0d|\\x07\n\\x1b[7m\\x0d\n\n\n@[\\x1b[7m\\x0d]: \\x1b[8m\n",
+        "{}",
+        shown.stderr
+    );
 }

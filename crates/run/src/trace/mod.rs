@@ -64,6 +64,8 @@ pub struct Options {
     pub format: Format,
     /// When output is handed on.
     pub buffering: Buffering,
+    /// What is a terminal: values send no control characters there.
+    pub terminals: Terminals,
     /// Only this process; the run ends with it.
     pub pid: Option<u32>,
     /// Of the process of `pid` or `command`, those that come from it, too, and nobody else.
@@ -86,6 +88,15 @@ pub struct Options {
     pub bpftrace: bool,
     /// How the programs are loaded.
     pub load: LoadOptions,
+}
+
+/// Which of the two streams is a terminal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terminals {
+    /// Where the script prints.
+    pub output: bool,
+    /// Where messages go, those of `errorf` and `warnf` among them.
+    pub messages: bool,
 }
 
 /// How values are printed.

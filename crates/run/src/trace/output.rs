@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use skep_view::json_string;
+use skep_view::script::guard;
 
 use super::{Buffering, Format};
 use crate::Error;
@@ -18,6 +19,8 @@ pub(super) struct Output<'a> {
     pub(super) text: Vec<u8>,
     pub(super) format: Format,
     buffering: Buffering,
+    /// The text goes to a terminal.
+    terminal: bool,
     /// Text is kept for whoever asks for it, and the form that is meant for everything else.
     kept: Option<Format>,
     /// Failure to write, kept until someone asks.
@@ -25,8 +28,21 @@ pub(super) struct Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    pub(super) fn new(out: &'a mut dyn Write, format: Format, buffering: Buffering) -> Output<'a> {
-        Output { out, text: Vec::with_capacity(2 * FLUSH_BYTES), format, buffering, kept: None, broken: None }
+    pub(super) fn new(out: &'a mut dyn Write, format: Format, buffering: Buffering, terminal: bool) -> Output<'a> {
+        let text = Vec::with_capacity(2 * FLUSH_BYTES);
+        Output { out, text, format, buffering, terminal, kept: None, broken: None }
+    }
+
+    /// Whether text goes to a terminal as it is: JSON has its own way to write control characters.
+    pub(super) fn is_terminal(&self) -> bool {
+        self.terminal && self.kept.is_none() && self.format != Format::Json
+    }
+
+    /// Makes text of the machine since `start` safe, on a terminal.
+    pub(super) fn guard(&mut self, start: usize) {
+        if self.is_terminal() {
+            guard(start, &mut self.text);
+        }
     }
 
     /// A piece of text as it is, or as a line of JSON of this type.

@@ -9,12 +9,12 @@ use skep_script::plan::{Action, Format as Pattern, Plan, Site, Value};
 use skep_script::typed::FormatKind;
 use skep_script::{Diagnostic, Severity, Sources, Span, Type};
 use skep_sys::signal::SignalPipe;
-use skep_view::script::{Names as _, ScriptView};
+use skep_view::script::{Names as _, ScriptView, guard};
 
 use super::maps::{self, Generation};
 use super::names::MachineNames;
 use super::output::Output;
-use super::{Format, HelperErrors, Notice};
+use super::{Format, HelperErrors, Notice, Options, Terminals};
 use crate::Error;
 
 /// What a batch ended with.
@@ -43,6 +43,7 @@ pub(super) struct Performer<'a, 'o> {
     pub(super) names: &'a MachineNames<'a>,
     pub(super) output: Output<'o>,
     pub(super) helper_errors: HelperErrors,
+    terminals: Terminals,
     pub(super) links: Vec<(Option<u64>, Box<dyn Link>)>,
     generations: Vec<Generation>,
     /// Actions whose values have addresses of processes: these are looked at while they still run.
@@ -63,7 +64,7 @@ impl<'a, 'o> Performer<'a, 'o> {
         (plan, sources): (&'a Plan, &'a Sources),
         names: &'a MachineNames<'a>,
         output: Output<'o>,
-        helper_errors: HelperErrors,
+        options: &Options,
     ) -> Performer<'a, 'o> {
         Performer {
             session,
@@ -71,7 +72,8 @@ impl<'a, 'o> Performer<'a, 'o> {
             sources,
             names,
             output,
-            helper_errors,
+            helper_errors: options.helper_errors,
+            terminals: options.terminals,
             links: Vec::new(),
             generations: vec![Generation::default(); plan.maps.len()],
             pids: plan.actions.iter().map(pid_offsets).collect(),
@@ -159,7 +161,7 @@ impl<'a, 'o> Performer<'a, 'o> {
     }
 
     fn view(&self) -> ScriptView<'a> {
-        ScriptView::new(self.plan, self.names)
+        ScriptView::new(self.plan, self.names).for_terminal(self.output.is_terminal())
     }
 
     fn format(
@@ -178,8 +180,14 @@ impl<'a, 'o> Performer<'a, 'o> {
             self.output.piece("printf", start);
             return;
         }
+        // Names of files and commands are no text for people.
+        let shown = match kind {
+            FormatKind::Cat | FormatKind::System => false,
+            FormatKind::Errorf | FormatKind::Warnf if self.output.format != Format::Json => self.terminals.messages,
+            _ => self.output.is_terminal(),
+        };
         let mut text = Vec::new();
-        view.format(format, args, record, &mut text);
+        view.for_terminal(shown).format(format, args, record, &mut text);
         match kind {
             FormatKind::Printf => {}
             FormatKind::Debugf => self.output.text.extend_from_slice(&text),
@@ -307,6 +315,7 @@ impl<'a, 'o> Performer<'a, 'o> {
             self.output.text.extend_from_slice(&rest[..end]);
             rest = rest.get(end + 1..).unwrap_or_default();
         }
+        self.output.guard(start);
         if self.output.format != Format::Json {
             self.output.text.push(b'\n');
         }
@@ -321,8 +330,13 @@ impl<'a, 'o> Performer<'a, 'o> {
         let read = std::fs::File::open(&path).and_then(|file| file.take(most).read_to_end(&mut self.output.text));
         if let Err(error) = read {
             let text = skep_sys::io_text(&error);
-            notice(Notice::Failure { message: format!("failed to open file '{path}': {text}") });
+            let mut message = format!("failed to open file '{path}': {text}").into_bytes();
+            if self.terminals.messages {
+                guard(0, &mut message);
+            }
+            notice(Notice::Failure { message: String::from_utf8_lossy(&message).into_owned() });
         }
+        self.output.guard(start);
         self.output.piece("cat", start);
     }
 

@@ -90,8 +90,8 @@ pub fn run(
     if has_user_addresses(&plan) {
         names.watch();
     }
-    let output = Output::new(out, options.format, options.buffering);
-    let mut performer = Performer::new(session, (&plan, &sources), &names, output, options.helper_errors);
+    let output = Output::new(out, options.format, options.buffering, options.terminals.output);
+    let mut performer = Performer::new(session, (&plan, &sources), &names, output, options);
 
     for (id, _) in programs(&plan, |attach| matches!(attach, Attach::Begin)) {
         session.test_run(id, &TestRun::default())?;

@@ -16,7 +16,10 @@ pub(super) struct MapSlot {
     pub value: Option<Shape>,
     pub decl: Option<(MapKind, u32)>,
     pub printed: bool,
+    /// Named by `clear()` or `zero()`.
     pub cleared: bool,
+    /// Named by `zero()`.
+    pub zeroed: bool,
     /// Named outside its declaration.
     pub used: bool,
     /// Given a value somewhere, of whatever type.
@@ -81,7 +84,8 @@ impl<'a> Checker<'a> {
     /// Before a walk.
     pub(super) fn begin_maps(&mut self) {
         for map in &mut self.maps {
-            (map.printed, map.cleared, map.used, map.refused) = (false, false, false, false);
+            (map.printed, map.cleared, map.zeroed) = (false, false, false);
+            (map.used, map.refused) = (false, false);
         }
     }
 
@@ -112,6 +116,7 @@ impl<'a> Checker<'a> {
                 value: slot.value.as_ref().map_or(Type::I64, |shape| shape.ty.clone()),
                 decl: slot.decl,
                 printed_and_cleared: slot.printed && slot.cleared,
+                zeroed: slot.zeroed,
                 span: slot.span,
             });
             let map = &typed.maps[at];
@@ -135,6 +140,7 @@ impl<'a> Checker<'a> {
             decl: None,
             printed: false,
             cleared: false,
+            zeroed: false,
             used: false,
             assigned: false,
             refused: false,
@@ -428,8 +434,11 @@ impl<'a> Checker<'a> {
 
     pub(super) fn call_clear(&mut self, call: &Call<'_>) -> Elaborated {
         let map = self.whole_map(call)?;
-        self.slot(map).cleared = true;
-        let action = if call.name == "clear" { Action::Clear(map) } else { Action::Zero(map) };
+        let zeroes = call.name == "zero";
+        let slot = self.slot(map);
+        slot.cleared = true;
+        slot.zeroed |= zeroes;
+        let action = if zeroes { Action::Zero(map) } else { Action::Clear(map) };
         self.action(action, call.span)
     }
 

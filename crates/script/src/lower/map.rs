@@ -45,7 +45,10 @@ impl Unit<'_> {
                 Some((MapKind::LruHash | MapKind::Hash, _)) => false,
                 None => map.value.is_aggregation(),
             };
-            let percpu = percpu && map.value.size() <= LARGEST_PERCPU;
+            let mark =
+                (array && (map.zeroed || zero_says_nothing(&map.value))).then(|| map.value.size().next_multiple_of(8));
+            let value_size = mark.map_or(map.value.size().max(1), |mark| mark + 8);
+            let percpu = percpu && value_size <= LARGEST_PERCPU;
             let lru = matches!(map.decl, Some((MapKind::LruHash | MapKind::PercpuLruHash, _)));
             let entries = match &map.decl {
                 _ if array => 1,
@@ -61,8 +64,6 @@ impl Unit<'_> {
                 (false, false, false) => MapType::HASH,
             };
             let key_size = map.key.as_ref().map_or(4, |key| key.size().max(1));
-            let mark = (array && zero_says_nothing(&map.value)).then(|| map.value.size().next_multiple_of(8));
-            let value_size = mark.map_or(map.value.size().max(1), |mark| mark + 8);
             let copies = if percpu { self.target.possible_cpus().max(1) } else { 1 };
             let bytes = u64::from(entries) * (u64::from(key_size) + u64::from(value_size) * u64::from(copies));
             let no_prealloc = !array && !lru && bytes > LARGEST_PREALLOCATED;
@@ -94,7 +95,7 @@ impl Unit<'_> {
 }
 
 /// Whether a value of zeroes may have been put there: counts, extremes, means and histograms are never all zero once
-/// they are used.
+/// they are used, unless the script zeroes them.
 fn zero_says_nothing(value: &Type) -> bool {
     !value.is_aggregation() || matches!(value, Type::Sum { .. })
 }

@@ -27,7 +27,10 @@ impl ScriptView<'_> {
         let start = out.len();
         match conversion.letter {
             'd' | 'i' | 'u' | 'o' | 'x' | 'X' | 'p' => self.integer(conversion, ty, bytes, out),
-            'c' => out.push(number(ty, bytes) as u8),
+            'c' => {
+                out.push(number(ty, bytes) as u8);
+                self.guard(start, out);
+            }
             'r' => write_escaped(raw(ty, bytes), out),
             'R' => raw(ty, bytes).iter().for_each(|byte| {
                 out.extend_from_slice(b"\\x");
@@ -41,10 +44,12 @@ impl ScriptView<'_> {
             }),
             'G' => write_gfp_flags(number(ty, bytes) as u64, out),
             _ => {
-                self.text(ty, bytes, out);
+                // The precision counts the value's own bytes.
+                self.for_terminal(false).text(ty, bytes, out);
                 if let Some(precision) = conversion.precision {
                     out.truncate(out.len().min(start + precision as usize));
                 }
+                self.guard(start, out);
             }
         }
         pad(conversion, start, out);

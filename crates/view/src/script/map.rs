@@ -156,6 +156,7 @@ impl ScriptView<'_> {
             for (ty, bytes) in map.key.iter().flat_map(|key| parts(key, &entry.key)) {
                 let mut text = Vec::new();
                 self.text_indented(ty, bytes, KEY_STACK_INDENT, &mut text);
+                self.guard(0, &mut text);
                 head.push(b',');
                 csv_field(&text, &mut head);
             }
@@ -202,6 +203,7 @@ impl ScriptView<'_> {
             }
             let start = out.len();
             self.text_indented(ty, bytes, KEY_STACK_INDENT, out);
+            self.guard(start, out);
             if between == b"," && matches!(ty, Type::Tuple(_)) {
                 strip_blanks(start, out);
             }

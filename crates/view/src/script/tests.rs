@@ -256,3 +256,42 @@ fn a_time_series_has_a_row_for_each_interval() {
     assert_eq!(rows.len(), 3);
     assert!(rows[0].ends_with("*| 7") && rows[1].ends_with("| -") && rows[2].contains("|*"), "{text}");
 }
+
+#[test]
+fn values_send_no_control_characters_to_a_terminal() {
+    let plan = plan();
+    let string = Type::String { size: 16 };
+    let hostile = b"\x1b[2J\r\x7fa\tb\n";
+    let mut bytes = hostile.to_vec();
+    bytes.resize(16, 0);
+    let part = |letter, precision| {
+        let conversion = Conversion { letter, precision, size: 4, ..Conversion::default() };
+        Format { parts: vec![Part::Text(b"\x1b[1m".to_vec()), Part::Conversion(conversion)] }
+    };
+    let shown = |terminal, letter, precision, bytes: &[u8], ty: &Type| {
+        let mut out = Vec::new();
+        let view = ScriptView::new(&plan, &Fixture).for_terminal(terminal);
+        view.format(&part(letter, precision), &[Value { off: 0, ty: ty.clone() }], bytes, &mut out);
+        out
+    };
+    // The script's own text passes, and into a file everything does.
+    assert_eq!(shown(true, 's', None, &bytes, &string), b"\x1b[1m\\x1b[2J\\x0d\\x7fa\tb\n");
+    assert_eq!(shown(false, 's', None, &bytes, &string), [b"\x1b[1m", hostile.as_slice()].concat());
+    assert_eq!(shown(true, 's', Some(2), &bytes, &string), b"\x1b[1m\\x1b[");
+    assert_eq!(shown(true, 'c', None, b"\x07", &int(1, false)), b"\x1b[1m\\x07");
+    assert_eq!(shown(false, 'c', None, b"\x07", &int(1, false)), b"\x1b[1m\x07");
+    // Text in other languages is text; C1 controls are none, nor are stray bytes.
+    let text = "\u{e9}\u{9b}".as_bytes();
+    assert_eq!(shown(true, 's', None, &[text, b"\x9b\0"].concat(), &string), "\x1b[1m\u{e9}\\x9b\\x9b".as_bytes());
+    // Keys and values of maps, in every form for people.
+    let map = map("m", Some(string.clone()), string);
+    let mut entries = vec![Entry { key: bytes.clone(), value: Total::Plain(bytes.clone()) }];
+    for terminal in [true, false] {
+        let view = ScriptView::new(&plan, &Fixture).for_terminal(terminal);
+        let mut out = Vec::new();
+        view.map_text(&map, &mut entries, 0, 0, &mut out);
+        view.map_csv(&map, &mut entries, 0, 0, &mut out);
+        assert_eq!(out.contains(&0x1b), !terminal, "{}", String::from_utf8_lossy(&out));
+        assert_eq!(out.contains(&b'\r'), !terminal);
+    }
+}

@@ -18,7 +18,9 @@ pub(super) const KEY_STACK_INDENT: usize = 4;
 impl ScriptView<'_> {
     /// Writes the value of type `ty` at the start of `bytes`; what is missing at the end counts as zero.
     pub fn text(&self, ty: &Type, bytes: &[u8], out: &mut Vec<u8>) {
+        let start = out.len();
         self.text_indented(ty, bytes, STACK_INDENT, out);
+        self.guard(start, out);
     }
 
     pub(super) fn text_indented(&self, ty: &Type, bytes: &[u8], indent: usize, out: &mut Vec<u8>) {

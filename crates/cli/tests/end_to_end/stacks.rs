@@ -1,0 +1,111 @@
+//! Stacks in every mode: addresses, symbols with their files, build ids, a few frames only, and code that a process made itself.
+
+use crate::support::needs::Need::{Program, Root};
+use crate::support::skep::call;
+use crate::support::{needs, scratch};
+
+/// Makes a function at run time, tells its name as just-in-time compilers do, and calls it: it asks for the group of a process
+/// that nobody else asks for.
+const COMPILER: &str = r#"
+import ctypes, mmap, os, time
+code = bytes.fromhex("554889e5bfe95c0000b8790000000f055dc3") # getpgid(0x5ce9), in a frame of its own
+page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+page.write(code)
+at = ctypes.addressof(ctypes.c_char.from_buffer(page))
+path = "/tmp/perf-%d.map" % os.getpid()
+with open(path, "w") as names:
+    names.write("%x %x compiled here\n" % (at, len(code)))
+ctypes.CFUNCTYPE(ctypes.c_long)(at)()
+time.sleep(2)
+"#;
+/// Where the function of [`COMPILER`] goes on behind its system call, in bytes.
+const BEHIND_THE_CALL: &str = "+16";
+
+/// The lines of the stack behind `name=`, without their indent.
+fn stack<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
+    let (_, behind) = text.split_once(&format!("<{name}")).unwrap_or_else(|| panic!("no {name}: {text}"));
+    let (lines, _) = behind.split_once('>').expect("every stack ends");
+    lines.lines().map(|line| line.trim_end()).filter(|line| !line.is_empty()).map(|line| &line[8..]).collect()
+}
+
+fn address(text: &str) -> u64 {
+    u64::from_str_radix(text.trim(), 16).unwrap_or_else(|_| panic!("no address: {text}"))
+}
+
+#[test]
+fn every_mode_shows_the_same_stack() {
+    if !needs(&[Root, Program("python3")]) {
+        return;
+    }
+    if !cfg!(target_arch = "x86_64") {
+        println!("skipped: needs x86_64");
+        return;
+    }
+    let program = scratch("stacks").join("compiler.py");
+    std::fs::write(&program, COMPILER).expect("the folder is ours");
+    let script = r#"
+        tracepoint:syscalls:sys_enter_getpgid /pid == cpid && args.pid == 0x5ce9/ {
+            printf("<pid\n        %d>", pid);
+            printf("<kraw%s><kperf%s><kthree%s><k%s>", kstack(raw), kstack(perf), kstack(3), kstack);
+            printf("<uraw%s><uperf%s><ubuild%s><uone%s><u%s>\n", ustack(raw), ustack(perf), ustack(build_id), ustack(1), ustack);
+            exit();
+        }"#;
+    let out = call(&["trace", "-c", &format!("python3 {}", program.display()), script]);
+    let text = &out.stdout;
+    // The run ends the process, so its file is ours to remove.
+    std::fs::remove_file(format!("/tmp/perf-{}.map", stack(text, "pid")[0])).expect("the process has written it");
+    assert!(out.status.success(), "{}", out.stderr);
+
+    // Of the kernel: an address, then a symbol at that address, the same ones in every mode.
+    let (raw, perf, named) = (stack(text, "kraw"), stack(text, "kperf"), stack(text, "k\n"));
+    assert!(raw.len() > 1 && raw.len() == perf.len() && raw.len() == named.len(), "{text}");
+    for ((raw, perf), named) in raw.iter().zip(&perf).zip(&named) {
+        assert_eq!(perf.len().min(17), 17, "{text}");
+        assert_eq!(address(raw), address(&perf[..16]), "{text}");
+        assert!(perf[17..].starts_with(named), "{perf} and {named}");
+        assert!(raw.starts_with("ffff"), "{text}");
+    }
+    let three = stack(text, "kthree");
+    assert_eq!(three, named[..named.len().min(3)], "{text}");
+
+    // Of the process: the function that it made, and whoever called it.
+    let (raw, perf, named) = (stack(text, "uraw"), stack(text, "uperf"), stack(text, "u\n"));
+    assert!(raw.len() > 1 && raw.len() == perf.len(), "{text}");
+    assert_eq!(named[0], format!("compiled here{BEHIND_THE_CALL}"), "{text}");
+    assert_eq!(stack(text, "uone"), named[..1], "{text}");
+    let (at, symbol) = perf[0].split_at(16);
+    assert_eq!(address(at), address(raw[0]), "{text}");
+    let rest = symbol.strip_prefix(&format!(" {} (", named[0])).unwrap_or_else(|| panic!("{text}"));
+    assert!(rest.ends_with(')') && rest.len() > 1, "{text}");
+    assert!(perf[1].ends_with(')') && perf[1].contains('/'), "the caller is in a file: {text}");
+    // Code without a file has no build id.
+    assert_eq!(stack(text, "ubuild")[0], format!("0x{}", raw[0]), "{text}");
+}
+
+#[test]
+fn a_build_id_is_the_one_of_the_file() {
+    if !needs(&[Root, Program("bash")]) {
+        return;
+    }
+    let file = std::fs::read("/bin/bash").expect("there is bash");
+    let script = r#"uprobe:/bin/bash:main /pid == cpid/ { printf("<one%s>\n", ustack(build_id, 1)); @["x", ustack(build_id, 1)] = count(); }"#;
+    let out = call(&["trace", "-c", "/bin/bash -c true", script]);
+    let lines = stack(&out.stdout, "one");
+    let [line] = lines[..] else { panic!("{}\n{}", out.stdout, out.stderr) };
+    let Some((id, offset)) = line.split_once(" 0x") else { panic!("{}\n{}", out.stdout, out.stderr) };
+    assert!(u64::from_str_radix(offset, 16).is_ok_and(|offset| offset < file.len() as u64), "{line}");
+    let digits = id.as_bytes().as_chunks::<2>().0.iter();
+    let bytes = digits.map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).expect("hex digits"));
+    // Notes have the name of their owner right before what they say.
+    let note: Vec<u8> = b"GNU\0".iter().copied().chain(bytes).collect();
+    assert!(note.len() > 8 && file.windows(note.len()).any(|window| window == note), "{id}");
+    // The same one as a key, with the key's indent.
+    assert!(out.stdout.contains(&format!("@[x, \n    {line}\n]: 1\n")), "{}", out.stdout);
+}
+
+#[test]
+fn a_mode_that_is_none_is_told() {
+    let out = call(&["trace", "begin { print(kstack(dwarf)); }"]);
+    assert!(!out.status.success());
+    assert!(out.stderr.contains("Invalid stack mode: dwarf"), "{}", out.stderr);
+}
