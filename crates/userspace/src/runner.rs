@@ -61,6 +61,11 @@ impl Runner {
         Ok(Runner { shared, cpu, record, memory, images })
     }
 
+    /// Whether it runs programs of an object.
+    pub(crate) fn belongs_to(&self, shared: &Arc<Shared>) -> bool {
+        Arc::ptr_eq(&self.shared, shared)
+    }
+
     /// Which programs are attached where.
     pub fn hooks(&self) -> &Arc<Hooks> {
         &self.shared.hooks

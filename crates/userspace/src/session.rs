@@ -94,7 +94,8 @@ impl UserEngine {
             task_layout,
         });
         if let Some(tracing) = &self.tracing {
-            tracing.set(Some(Source::new(Runner::new(shared.clone())?, &*self.target)));
+            // The object that was loaded last sees what happens.
+            tracing.set(Source::new(Runner::new(shared.clone())?, &*self.target));
         }
         Ok(UserSession {
             shared,
@@ -253,7 +254,7 @@ impl UserSession {
 impl Drop for UserSession {
     fn drop(&mut self) {
         if let Some(tracing) = &self.tracing {
-            tracing.set(None);
+            tracing.leave(&self.shared);
         }
     }
 }

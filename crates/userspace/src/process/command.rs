@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use skep_engine::{Error, HeldCommand, RunningCommand};
 
 use super::{Event, Source, Tracer, Wanted};
+use crate::session::Shared;
 
 /// The tracers of an engine, and the programs that run for what they see.
 #[derive(Clone, Debug, Default)]
@@ -22,8 +23,13 @@ impl Tracing {
     }
 
     /// Whose programs run from now on.
-    pub(crate) fn set(&self, source: Option<Source>) {
-        self.with_source(|slot| *slot = source);
+    pub(crate) fn set(&self, source: Source) {
+        self.with_source(|slot| *slot = Some(source));
+    }
+
+    /// The programs of an object run no more.
+    pub(crate) fn leave(&self, shared: &Arc<Shared>) {
+        self.with_source(|slot| slot.take_if(|source| source.belongs_to(shared)));
     }
 
     /// What must be seen for the programs that are attached now.

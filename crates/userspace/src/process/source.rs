@@ -1,6 +1,7 @@
 //! From what a tracer sees to programs that run.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use skep_spec::{ProgId, Target};
 use skep_sys::{ptrace, syscalls};
@@ -9,6 +10,7 @@ use super::record::{Layouts, Record};
 use super::{Calls, Event, Wanted, What};
 use crate::attach::{Attached, Place};
 use crate::runner::{Payload, RawArg, Runner};
+use crate::session::Shared;
 
 /// What a program is attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,6 +77,11 @@ impl Source {
     /// Runs programs of `runner`'s session, with the records of the kernel that `target` describes.
     pub fn new(runner: Runner, target: &dyn Target) -> Source {
         Source { runner, layouts: Layouts::of(target), record: Record::default(), table: HashMap::new(), changes: None }
+    }
+
+    /// Whether these are programs of an object.
+    pub(crate) fn belongs_to(&self, shared: &Arc<Shared>) -> bool {
+        self.runner.belongs_to(shared)
     }
 
     /// What a tracer must see for the programs that are attached now.
