@@ -19,6 +19,16 @@ fn may_load() -> bool {
     may
 }
 
+/// Whether this is a kernel whose test runs are those that the engine gives: of 6.18. Earlier ones differ here and there, in what a
+/// context may say or what stays of a tag that was taken off.
+fn is_the_model() -> bool {
+    let is_it = KernelVersion::running() >= KernelVersion::new(6, 18, 0);
+    if !is_it {
+        println!("skipped: needs kernel 6.18");
+    }
+    is_it
+}
+
 /// An object with one program, in the kernel's spelling.
 fn object(prog_type: ProgType, code: &str) -> Spec {
     let insns = text::assemble(code).unwrap_or_else(|errors| panic!("{code}: {errors:?}")).code;
@@ -206,7 +216,7 @@ const SKB_FIELDS: &[u32] =
 
 #[test]
 fn helpers_of_the_network_stack_give_what_the_kernel_gives() {
-    if !may_load() {
+    if !may_load() || !is_the_model() {
         return;
     }
     let mut pair = Pair::new();
@@ -342,7 +352,7 @@ fn contexts(len: usize, data: &[u8]) -> Vec<Vec<u8>> {
 
 #[test]
 fn contexts_are_checked_and_given_back_as_the_kernel_does() {
-    if !may_load() {
+    if !may_load() || !is_the_model() {
         return;
     }
     let mut pair = Pair::new();

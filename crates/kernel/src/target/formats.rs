@@ -37,7 +37,10 @@ pub(super) fn format(btf: Option<&Btf>, category: &str, event: &str) -> Option<S
         return None;
     }
     let btf = btf?;
-    let id = btf.find(&format!("trace_event_raw_{event}"), Kind::STRUCT)?;
+    // Before 6.16 an exit had the structure of a class of events.
+    let class = if event == "sched_process_exit" { "sched_process_template" } else { event };
+    let find = |name: &str| btf.find(&format!("trace_event_raw_{name}"), Kind::STRUCT);
+    let id = find(event).or_else(|| find(class))?;
     let Type::Struct(layout) = btf.type_by_id(id).ok()? else { return None };
     let mut text = format!("name: {event}\nformat:\n");
     let head = [

@@ -67,7 +67,9 @@ impl Body<'_, '_> {
     pub(crate) fn builtin_into(&mut self, builtin: &Builtin, ty: &Type, to: Place) {
         match (builtin, ty) {
             (Builtin::Comm, _) => {
-                // The helper fills the whole buffer, with zeroes behind the name.
+                // Kernels from 5.19 to 6.4 leave what stood behind the name (strscpy), others put zeroes there: as a key of a map the
+                // same name must be the same bytes.
+                self.zero(to, 0, ty.size());
                 let (at, size) = (self.addr(to), self.number(i64::from(ty.size())));
                 let result = self.f.call(helpers::GET_CURRENT_COMM, &[at, size]);
                 self.check(result, helpers::GET_CURRENT_COMM, None, false);

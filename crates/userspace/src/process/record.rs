@@ -21,8 +21,9 @@ const COMM_BYTES: usize = 16;
 /// What `/proc` takes off a priority (`MAX_RT_PRIO`).
 const PRIO_OFFSET: i64 = 100;
 
-/// Events whose layout is the kernel's business.
-const EVENTS: [&str; 4] = ["sched_process_fork", "sched_process_exec", "sched_process_exit", "signal_deliver"];
+/// Events whose layout is the kernel's business, and the class that the last but one belonged to before 6.16.
+const EVENTS: [&str; 5] =
+    ["sched_process_fork", "sched_process_exec", "signal_deliver", "sched_process_exit", "sched_process_template"];
 
 /// One field of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,8 +59,12 @@ impl Layouts {
         });
         match target.btf_with(&names) {
             Ok(Some((btf, found))) => Layouts::from_types(|event| {
-                let at = EVENTS.iter().position(|it| *it == event)?;
-                found.get(at)?.iter().find_map(|id| Layout::read(&btf, *id))
+                let read = |event: &str| {
+                    let at = EVENTS.iter().position(|it| *it == event)?;
+                    found.get(at)?.iter().find_map(|id| Layout::read(&btf, *id))
+                };
+                let class = if event == "sched_process_exit" { "sched_process_template" } else { event };
+                read(event).or_else(|| read(class))
             }),
             // Without types, or where they may not be read.
             Ok(None) | Err(_) => Layouts::from_types(|_| None),
