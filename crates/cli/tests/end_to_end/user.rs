@@ -520,7 +520,7 @@ fn scripts_see_a_command_without_rights() {
 #[test]
 fn a_script_without_rights_has_its_begin_its_clock_its_maps_and_its_end() {
     let open = Open::new("clock");
-    let script = "BEGIN { printf(\"first\\n\"); } interval:ms:10 /@execs == 2/ { @ticks++; if (@ticks == 3) { exit(); } } \
+    let script = "BEGIN { printf(\"first\\n\"); } interval:ms:10 /@execs == 2 && @ticks < 3/ { @ticks++; if (@ticks == 3) { exit(); } } \
                   tracepoint:sched:sched_process_exec { printf(\"%s\\n\", str(args.filename)); @execs++; } \
                   tracepoint:signal:signal_deliver /args.sig == 15/ { printf(\"%s gets %d\\n\", comm, args.sig); } \
                   END { printf(\"last\\n\"); }";
