@@ -8,11 +8,12 @@
 #![expect(unsafe_code, reason = "a step between fork and exec")]
 
 use std::collections::BTreeMap;
-use std::ffi::{CString, OsString, c_char};
+use std::ffi::{CString, OsStr, OsString, c_char};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command};
 
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -172,6 +173,8 @@ fn read_all(fd: i32, bytes: &mut [u8]) -> io::Result<()> {
 
 /// What exec is given, made before the fork.
 struct Image {
+    /// Where the program was found in `$PATH`, so that one exec is enough; `None` leaves the search to exec.
+    found: Option<CString>,
     /// Words with their zeros, and their addresses with a null at the end.
     words: Vec<CString>,
     args: Vec<*const c_char>,
@@ -204,6 +207,7 @@ impl Image {
         }
         let addresses = |texts: &[CString]| texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
         Ok(Image {
+            found: search(command.get_program()),
             args: addresses(&words),
             env: if vars.is_empty() { Vec::new() } else { addresses(&vars) },
             words,
@@ -213,6 +217,12 @@ impl Image {
 
     /// Becomes the program, which is looked for in `$PATH`, or says why not.
     fn exec(&self) -> io::Error {
+        if let Some(found) = &self.found {
+            let env = if self.env.is_empty() { environ() } else { self.env.as_ptr() };
+            // SAFETY: nulls end both lists of strings, which live as long as `self` and the process.
+            unsafe { libc::execve(found.as_ptr(), self.args.as_ptr(), env) };
+        }
+        // Another user than the one that has searched may find it elsewhere.
         debug_assert!(self.args.len() == self.words.len() + 1 && self.env.len().saturating_sub(1) == self.vars.len());
         if self.env.is_empty() {
             // SAFETY: a null ends the list of strings, which live as long as `self`.
@@ -223,6 +233,26 @@ impl Image {
         }
         io::Error::last_os_error()
     }
+}
+
+/// The first file in `$PATH` that we may execute; `None` for a name that is a path already, and when there is none.
+fn search(program: &OsStr) -> Option<CString> {
+    if program.as_bytes().contains(&b'/') {
+        return None;
+    }
+    let folders = std::env::var_os("PATH")?;
+    let is_program = |path: &PathBuf| path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok();
+    let found = std::env::split_paths(&folders).map(|folder| folder.join(program)).find(is_program)?;
+    CString::new(found.into_os_string().into_vec()).ok()
+}
+
+/// The environment of this process.
+fn environ() -> *const *const c_char {
+    unsafe extern "C" {
+        static environ: *const *const c_char;
+    }
+    // SAFETY: the C library keeps it from the start of the process on; it is only read.
+    unsafe { environ }
 }
 
 #[cfg(test)]

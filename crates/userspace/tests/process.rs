@@ -116,6 +116,16 @@ fn a_command_is_seen_from_its_first_call_to_its_end() {
 }
 
 #[test]
+fn a_command_by_name_is_executed_once() {
+    let mut command = Command::new("sh");
+    command.arg("-c").arg("exit 0");
+    let (status, seen) = trace(command, Wanted { enter: calls(&["execve"]), ..Wanted::default() });
+    assert!(status.success());
+    let execs = seen.iter().filter(|seen| matches!(seen.what, What::Enter { .. })).count();
+    assert_eq!(execs, 1, "{seen:?}");
+}
+
+#[test]
 fn calls_that_nobody_wants_do_not_show() {
     let (status, seen) = trace(sh("ls / > /dev/null"), Wanted { enter: calls(&["mkdir"]), ..Wanted::default() });
     assert!(status.success());

@@ -48,6 +48,19 @@ impl Open {
         self.skep("run", args)
     }
 
+    /// Sends the packets of a file through a program; those that pass go to another file.
+    fn play(&self, program: &Path, packets: &Path, out: &Path) -> Outcome {
+        let args: [&OsStr; 6] = [
+            program.as_ref(),
+            "--engine=user".as_ref(),
+            "--pcap".as_ref(),
+            packets.as_ref(),
+            "--pcap-out".as_ref(),
+            out.as_ref(),
+        ];
+        self.run(&args)
+    }
+
     /// As [`Open::run`], for any verb.
     fn skep<S: AsRef<OsStr>>(&self, verb: &str, args: &[S]) -> Outcome {
         let mut command = Command::new(self.file("skep"));
@@ -124,15 +137,7 @@ fn pings_of_a_file_are_dropped_and_tcp_passes() {
     let packets = open.write("in.pcap", &pcap(&[ping(), syn(80), ping(), syn(8080)]));
     for program in both("xdp_drop_icmp", "04-xdp-drop-icmp/xdp") {
         let (program, out) = (open.copy(&program), open.file("out.pcap"));
-        let args: [&OsStr; 6] = [
-            program.as_ref(),
-            "--engine=user".as_ref(),
-            "--pcap".as_ref(),
-            packets.as_ref(),
-            "--pcap-out".as_ref(),
-            out.as_ref(),
-        ];
-        let outcome = open.run(&args);
+        let outcome = open.play(&program, &packets, &out);
         assert!(outcome.status.success(), "{}", outcome.stderr);
         let rows: Vec<&str> = outcome.stdout.lines().filter(|line| line.contains("Drop ICMP packets")).collect();
         assert_eq!(rows.len(), 2, "{}", outcome.stdout);
@@ -429,15 +434,7 @@ fn packets_of_a_file_are_measured() {
     let open = Open::new("measured");
     let packets = open.write("in.pcap", &pcap(&[ping(), syn(80)]));
     let (program, out) = (open.copy(&example("xdp")), open.file("out.pcap"));
-    let args: [&OsStr; 6] = [
-        program.as_ref(),
-        "--engine=user".as_ref(),
-        "--pcap".as_ref(),
-        packets.as_ref(),
-        "--pcap-out".as_ref(),
-        out.as_ref(),
-    ];
-    let outcome = open.run(&args);
+    let outcome = open.play(&program, &packets, &out);
     assert!(outcome.status.success(), "{}", outcome.stderr);
     let sizes: Vec<&str> =
         outcome.stdout.lines().filter_map(|line| line.rsplit_once("packet size: ")).map(|it| it.1).collect();
