@@ -18,6 +18,8 @@ use std::collections::HashMap;
 use std::ffi::{c_int, c_long, c_void};
 use std::os::fd::AsFd;
 
+use rustix::thread::CpuSet;
+
 use crate::Errno;
 use crate::mmap::SharedMap;
 
@@ -58,7 +60,7 @@ pub enum Wait {
 pub enum Stop {
     /// At the entry or at the end of a system call, see [`syscall_info`].
     Syscall,
-    /// A seccomp filter wants the tracer to see this system call, which has not started yet; [`event_message`] is the filter's mark.
+    /// A seccomp filter wants the tracer to see this system call, which has not started yet; [`syscall_info`] has the filter's mark.
     Seccomp,
     /// It made a task (fork, vfork or clone), whose id is [`event_message`].
     Born,
@@ -89,6 +91,8 @@ pub enum SyscallInfo {
         at: (u64, u64),
         /// `AUDIT_ARCH_*` of the system call's table.
         arch: u32,
+        /// What the filter gave that stopped it (`SECCOMP_RET_DATA`), if one did.
+        mark: Option<u16>,
     },
     /// It ends.
     Exit {
@@ -200,9 +204,15 @@ pub fn syscall_info(tid: u32) -> Result<SyscallInfo, Errno> {
     // SAFETY: the request writes at most `len` bytes to `at`, which has as many.
     result(unsafe { libc::ptrace(GET_SYSCALL_INFO as _, tid as libc::pid_t, len as *mut c_void, at) })?;
     let place = (raw.instruction_pointer, raw.stack_pointer);
-    let [nr, a0, a1, a2, a3, a4, a5, _] = raw.words;
+    let [nr, a0, a1, a2, a3, a4, a5, mark] = raw.words;
     Ok(match raw.op {
-        1 | 3 => SyscallInfo::Entry { nr, args: [a0, a1, a2, a3, a4, a5], at: place, arch: raw.arch },
+        1 | 3 => SyscallInfo::Entry {
+            nr,
+            args: [a0, a1, a2, a3, a4, a5],
+            at: place,
+            arch: raw.arch,
+            mark: (raw.op == 3).then_some(mark as u16),
+        },
         2 => SyscallInfo::Exit { ret: nr as i64, at: place },
         _ => SyscallInfo::None { at: place },
     })
@@ -272,6 +282,10 @@ pub fn write_memory(pid: u32, addr: u64, from: &[u8]) -> Result<usize, Errno> {
 
 /// Most tasks that a [`Tracees`] list has room for.
 const MAX_TRACEES: usize = 1 << 16;
+/// Behind them: the task that is confined, and its processors, as sched_setaffinity(2) takes them.
+const CONFINED: usize = MAX_TRACEES * 4;
+const CPUS_BYTES: usize = CpuSet::MAX_CPU / 8;
+const TRACEES_BYTES: usize = CONFINED + 8 + CPUS_BYTES;
 
 /// A list of tasks in memory that a forked process sees too: whom somebody else has to trace when the tracer dies, see
 /// [`Undo::Trace`](crate::undo::Undo::Trace).
@@ -291,8 +305,8 @@ impl Tracees {
     /// When there is no memory for it.
     pub fn new() -> Result<Tracees, Errno> {
         let memory = rustix::fs::memfd_create("skep-tracees", rustix::fs::MemfdFlags::CLOEXEC)?;
-        rustix::fs::ftruncate(&memory, (MAX_TRACEES * 4) as u64)?;
-        let map = SharedMap::new(memory.as_fd(), 0, MAX_TRACEES * 4, true)?;
+        rustix::fs::ftruncate(&memory, TRACEES_BYTES as u64)?;
+        let map = SharedMap::new(memory.as_fd(), 0, TRACEES_BYTES, true)?;
         Ok(Tracees { map, places: HashMap::new(), free: Vec::new() })
     }
 
@@ -318,11 +332,42 @@ impl Tracees {
         }
     }
 
+    /// Notes which task is confined to fewer processors than it shall have, before it is; `None` when it has them again.
+    pub fn confine(&mut self, confined: Option<(u32, &CpuSet)>) {
+        let mut bytes = [0; CPUS_BYTES];
+        let tid = confined.map_or(0, |(tid, cpus)| {
+            for cpu in (0..CpuSet::MAX_CPU).filter(|&cpu| cpus.is_set(cpu)) {
+                bytes[cpu / 8] |= 1 << (cpu % 8);
+            }
+            tid
+        });
+        // All of it is inside. The id is last: it makes the others count.
+        if tid != 0 {
+            let _ = self.map.write(CONFINED + 8, &bytes);
+        }
+        let _ = self.map.write(CONFINED, &tid.to_ne_bytes());
+    }
+
+    /// Gives a confined task its processors back. Allocates nothing.
+    fn set_free(&self) {
+        let (mut tid, mut bytes) = ([0; 4], [0; CPUS_BYTES]);
+        if self.map.read(CONFINED, &mut tid).is_err() || self.map.read(CONFINED + 8, &mut bytes).is_err() {
+            return;
+        }
+        let Some(tid) = rustix::thread::Pid::from_raw(i32::from_ne_bytes(tid)) else { return };
+        let mut cpus = CpuSet::new();
+        for cpu in (0..CpuSet::MAX_CPU).filter(|cpu| bytes[cpu / 8] >> (cpu % 8) & 1 == 1) {
+            cpus.set(cpu);
+        }
+        let _ = rustix::thread::sched_setaffinity(Some(tid), &cpus);
+    }
+
     /// Traces every task of the list from now on without looking at anything, and all that they make, until the last one has ended.
     ///
     /// For a process that was forked while the list was filled: it allocates nothing and only makes system calls. Tasks that still
     /// have their old tracer are asked for again, for two seconds at most.
     pub(crate) fn inherit(&self) {
+        self.set_free();
         let mut tid = [0; 4];
         for place in 0..MAX_TRACEES {
             if self.map.read(place * 4, &mut tid).is_err() {

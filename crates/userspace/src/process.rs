@@ -20,6 +20,7 @@
 //! - An interruption when we join it or leave it: calls that the kernel does not start again after a stop (`epoll_wait`, signal(7))
 //!   return `EINTR` then, as they do after SIGSTOP and SIGCONT.
 //! - Time: some microseconds for each stop.
+//! - `Cpus_allowed` in `/proc/self/status`, while it stops all the time (the module `beside`); `sched_getaffinity` tells the truth.
 //!
 //! Whatever becomes of us, the target lives on. Tasks without a filter are simply set free by the kernel. Those with one need a tracer
 //! to the end of their lives, since without one a wanted call fails with `ENOSYS`. So the process that traces should not be the one that people
@@ -33,6 +34,7 @@
 //!
 //! Sources: ptrace(2), seccomp(2) and `Documentation/userspace-api/seccomp_filter.rst` of Linux 6.18.
 
+mod beside;
 mod calls;
 mod command;
 mod image;

@@ -335,3 +335,113 @@ fn the_target_lives_on_when_the_tracer_is_killed() {
 fn the_target_lives_on_when_nobody_looks_any_more() {
     orphan("left", true, |_, _| {});
 }
+
+/// The processors that `/proc` says a task may use.
+fn allowed(task: &str) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{task}/status")).unwrap();
+    status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim().to_owned()
+}
+
+/// Runs as another process: makes a wanted call again and again, and says between that which processors it may use.
+#[test]
+fn helper_that_calls_again_and_again() {
+    let Some(file) = std::env::var_os("SKEP_TEST_BUSY") else { return };
+    let busy = || {
+        for _ in 0..1000 {
+            let _ = rustix::process::getppid();
+        }
+    };
+    let mut said = Vec::new();
+    said.push(("at first", allowed("thread-self")));
+    busy();
+    said.push(("while it is busy", allowed("thread-self")));
+    let cpus = rustix::thread::sched_getaffinity(None).unwrap();
+    said.push(("asked", cpus.count().to_string()));
+    said.push(("once asked", allowed("thread-self")));
+    busy();
+    let there = std::thread::spawn(|| allowed("thread-self")).join().unwrap();
+    said.push(("a thread", there));
+    busy();
+    let output = Command::new("grep").args(["Cpus_allowed_list", "/proc/self/status"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    said.push(("a child", text.split_whitespace().last().unwrap().to_owned()));
+    busy();
+    // Longer than anybody would look on.
+    std::thread::sleep(Duration::from_millis(500));
+    said.push(("after a sleep", allowed("thread-self")));
+    let lines: Vec<String> = said.into_iter().map(|(when, what)| format!("{when}: {what}\n")).collect();
+    std::fs::write(file, lines.concat()).unwrap();
+    if std::env::var_os("SKEP_TEST_ENDLESS").is_some() {
+        loop {
+            busy();
+        }
+    }
+}
+
+/// A command that makes a wanted call again and again.
+fn busy(file: &std::path::Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "helper_that_calls_again_and_again", "--nocapture"]).env("SKEP_TEST_BUSY", file);
+    command.stdout(std::process::Stdio::null());
+    command
+}
+
+#[test]
+fn a_busy_task_is_beside_its_tracer_and_does_not_see_it() {
+    let file = std::env::temp_dir().join(format!("skep-busy-{}", std::process::id()));
+    let (status, seen) = trace(busy(&file), Wanted { enter: calls(&["getppid"]), ..Wanted::default() });
+    assert!(status.success());
+    assert!(seen.iter().filter(|seen| matches!(seen.what, What::Enter { .. })).count() >= 4000);
+    let said = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(file).unwrap();
+    let free = allowed("thread-self");
+    let count = rustix::thread::sched_getaffinity(None).unwrap().count();
+    let confined = said.lines().find_map(|line| line.strip_prefix("while it is busy: ")).unwrap();
+    assert!(confined.parse::<u32>().is_ok(), "one processor: {said}");
+    let wanted = format!(
+        "at first: {free}\nwhile it is busy: {confined}\nasked: {count}\nonce asked: {free}\na thread: {free}\na child: {free}\nafter a sleep: {free}\n"
+    );
+    assert_eq!(said, wanted);
+}
+
+#[test]
+fn a_busy_task_is_free_when_the_tracer_is_killed() {
+    let file = std::env::temp_dir().join(format!("skep-busy-killed-{}", std::process::id()));
+    let mut target = Process::start({
+        let mut command = busy(&file);
+        command.env("SKEP_TEST_ENDLESS", "1");
+        command
+    });
+    until("it runs", || file.exists());
+    let pid = target.0.id();
+    let mut tracing = Process::start({
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "helper_that_joins_another", "--nocapture"]).env("SKEP_TEST_JOIN", pid.to_string());
+        command.stdout(std::process::Stdio::null());
+        command
+    });
+    let task = || {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        threads.map(|entry| allowed(entry.unwrap().file_name().to_str().unwrap())).collect::<Vec<String>>()
+    };
+    let free = allowed("thread-self");
+    if free.parse::<u32>().is_err() {
+        until("it is beside the tracer", || task().iter().any(|cpus| *cpus != free));
+    }
+    tracing.0.kill().unwrap();
+    tracing.0.wait().unwrap();
+    until("it is free", || task().iter().all(|cpus| *cpus == free));
+    target.0.kill().unwrap();
+    let _ = std::fs::remove_file(file);
+}
+
+/// Runs as another process: traces a process that runs already.
+#[test]
+fn helper_that_joins_another() {
+    let Ok(pid) = std::env::var("SKEP_TEST_JOIN") else { return };
+    let wanted = Wanted { enter: calls(&["getppid"]), ..Wanted::default() };
+    let _tracer = start(Target::Pid(pid.parse().unwrap()), wanted).unwrap();
+    loop {
+        std::thread::park();
+    }
+}

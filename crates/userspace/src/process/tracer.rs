@@ -17,6 +17,7 @@ use skep_sys::signal::Nudge;
 use skep_sys::undo::{Guard, Undo};
 use skep_sys::{Errno, io_text, syscalls};
 
+use super::beside::Beside;
 use super::{Calls, Event, Tally, TracedTask, Wanted, What};
 
 /// How often a thread that does not listen is nudged again.
@@ -25,6 +26,8 @@ const NUDGE_PAUSE: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Longest path that exec takes (`PATH_MAX`).
 const MAX_PATH: usize = 4096;
+/// Calls that tell a task which processors it may use: see [`Beside`].
+const AFFINITY: [&str; 2] = ["sched_getaffinity", "sched_setaffinity"];
 /// What is wanted from tasks that have a filter, beside what the user wants: calls that change what [`TracedTask`] knows.
 const CHANGING: &[&str] = &[
     "execve",
@@ -204,10 +207,11 @@ impl Drop for Tracer {
 
 /// The calls that stop a task which has a filter.
 fn filter(wanted: &Wanted) -> Filter {
-    let changing = || syscalls::all().filter(|(_, name)| CHANGING.contains(name)).map(|(nr, _)| nr);
+    let ours =
+        || syscalls::all().filter(|(_, name)| CHANGING.contains(name) || AFFINITY.contains(name)).map(|(nr, _)| nr);
     match wanted.enter.and(&wanted.exit) {
         Calls::All => Filter::tracing(&syscalls::all().map(|(nr, _)| nr).collect::<Vec<u32>>()),
-        Calls::Some(calls) => Filter::tracing(&calls.into_iter().chain(changing()).collect::<Vec<u32>>()),
+        Calls::Some(calls) => Filter::tracing(&calls.into_iter().chain(ours()).collect::<Vec<u32>>()),
     }
 }
 
@@ -237,22 +241,24 @@ struct Seized {
     exec: [u32; 2],
     changing: Vec<u32>,
     shared: Arc<Shared>,
-    /// Those that need another tracer after us, and who it will be.
+    /// Those that need another tracer after us, and who it will be; nobody once they are let go.
     list: Option<(Tracees, Guard)>,
+    beside: Beside,
+    /// Numbers of the calls that show whether a task is confined.
+    affinity: [u32; 2],
 }
 
 impl Seized {
     fn new(pid: u32, filtered: bool, shared: Arc<Shared>) -> Result<(Nudge, Seized), Error> {
         let number = |wanted: &str| syscalls::all().find(|(_, name)| *name == wanted).map_or(u32::MAX, |(nr, _)| nr);
         let setup = |what: &str, errno: Errno| Error::new(format!("cannot {what}")).with_source(errno);
-        let list = if filtered {
-            let mut tracees = Tracees::new().map_err(|errno| setup("keep a list of processes", errno))?;
+        let mut tracees = Tracees::new().map_err(|errno| setup("keep a list of processes", errno))?;
+        if filtered {
             tracees.add(pid);
-            let guard = Guard::spawn(&[Undo::Trace(&tracees)]);
-            Some((tracees, guard.map_err(|errno| setup("start the process that takes over after us", errno))?))
-        } else {
-            None
-        };
+        }
+        let guard = Guard::spawn(&[Undo::Trace(&tracees)]);
+        let guard = guard.map_err(|errno| setup("start the process that takes over after us", errno))?;
+        let nudge = Nudge::here().map_err(|cause| Error::new("cannot catch SIGURG").with_source(cause))?;
         let mut seized = Seized {
             tracees: HashMap::new(),
             early: HashMap::new(),
@@ -261,9 +267,10 @@ impl Seized {
             exec: [number("execve"), number("execveat")],
             changing: CHANGING.iter().map(|name| number(name)).collect(),
             shared,
-            list,
+            list: Some((tracees, guard)),
+            beside: Beside::new(nudge),
+            affinity: AFFINITY.map(number),
         };
-        let nudge = Nudge::here().map_err(|cause| Error::new("cannot catch SIGURG").with_source(cause))?;
         seized.seize_all(pid)?;
         Ok((nudge, seized))
     }
@@ -303,7 +310,8 @@ impl Seized {
     }
 
     fn add(&mut self, pid: u32, tid: u32) -> &mut Tracee {
-        if let Some((list, _)) = &mut self.list
+        if self.filtered
+            && let Some((list, _)) = &mut self.list
             && !list.add(tid)
         {
             self.shared.outcome().tally.unlisted += 1;
@@ -322,13 +330,25 @@ impl Seized {
     fn run(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
         while !self.shared.stop.load(Ordering::Acquire) {
             match ptrace::wait(true) {
-                Ok(Wait::Stopped { tid, stop }) => self.stopped(tid, stop, sink),
+                Ok(Wait::Stopped { tid, stop }) => {
+                    // A new task has its turn when its maker tells of it.
+                    if self.tracees.contains_key(&tid) {
+                        self.beside(|beside, list| beside.stopped(tid, list));
+                    }
+                    self.stopped(tid, stop, sink);
+                }
                 Ok(Wait::Ended { tid, status }) => self.ended(tid, status),
-                Ok(Wait::Nothing) | Err(Errno::EINTR) => {}
+                Ok(Wait::Nothing) | Err(Errno::EINTR) => self.beside(Beside::nudged),
                 Err(_) => return,
             }
         }
         self.let_go();
+    }
+
+    fn beside(&mut self, tell: impl FnOnce(&mut Beside, &mut Tracees)) {
+        if let Some((list, _)) = &mut self.list {
+            tell(&mut self.beside, list);
+        }
     }
 
     fn ended(&mut self, tid: u32, status: i32) {
@@ -356,6 +376,7 @@ impl Seized {
         let orphans: Vec<(u32, u32)> = self.early.keys().filter_map(|tid| is_orphan(*tid)).collect();
         for (tid, pid) in orphans {
             let Some(stop) = self.early.remove(&tid) else { continue };
+            self.beside(|beside, list| beside.born(tid, list));
             self.add(pid, tid);
             self.stopped(tid, stop, &mut |_| {});
         }
@@ -380,6 +401,7 @@ impl Seized {
 
     /// Lets a task go on without a look; only who is there matters still.
     fn pass(&mut self, tid: u32, stop: Stop) {
+        self.beside(Beside::part);
         if stop == Stop::Born
             && let Ok(child) = ptrace::event_message(tid)
         {
@@ -409,8 +431,6 @@ impl Seized {
 
     fn tell(&mut self, tid: u32, stop: Stop, sink: &mut dyn FnMut(Event<'_>)) -> Result<(), Errno> {
         match stop {
-            // A filter of the target's own.
-            Stop::Seccomp if ptrace::event_message(tid)? != u64::from(seccomp::MARK) => {}
             Stop::Seccomp | Stop::Syscall => self.syscall(tid, ptrace::syscall_info(tid)?, sink),
             Stop::Born => {
                 let child = ptrace::event_message(tid)? as u32;
@@ -452,8 +472,15 @@ impl Seized {
         let Some(tracee) = self.tracees.get_mut(&tid) else { return };
         match info {
             SyscallInfo::Entry { arch, .. } if arch != ptrace::NATIVE_ARCH => tracee.call = None,
+            // A filter of the target's own.
+            SyscallInfo::Entry { mark: Some(mark), .. } if mark != seccomp::MARK => {}
             SyscallInfo::Entry { nr, args, at, .. } => {
                 let Ok(nr) = u32::try_from(nr) else { return };
+                if self.affinity.contains(&nr)
+                    && let Some((list, _)) = &mut self.list
+                {
+                    self.beside.part(list);
+                }
                 if self.exec.contains(&nr) {
                     tracee.path = path_of_exec(&tracee.task, nr == self.exec[1], &args);
                 }
@@ -485,6 +512,7 @@ impl Seized {
     fn born(&mut self, maker: u32, child: u32, sink: &mut dyn FnMut(Event<'_>)) {
         let Some(tracee) = self.tracees.get(&maker) else { return };
         let (task, call) = (Arc::clone(&tracee.task), tracee.call);
+        self.beside(|beside, list| beside.born(child, list));
         let is_thread = fs::exists(format!("/proc/{}/task/{child}", task.pid())).unwrap_or(false);
         let pid = if is_thread { task.pid() } else { child };
         self.add(pid, child).born_in = call;
@@ -509,6 +537,7 @@ impl Seized {
 
     /// The task has the process's id now, whatever it had before; all other threads are gone.
     fn executed(&mut self, tid: u32, old_tid: u32, sink: &mut dyn FnMut(Event<'_>)) {
+        self.beside(|beside, list| beside.renamed(old_tid, tid, list));
         let caller = self.tracees.remove(&old_tid);
         let pid = caller.as_ref().map_or(tid, |caller| caller.task.pid());
         let gone: Vec<u32> =
@@ -535,6 +564,7 @@ impl Seized {
 
     /// Sets every tracee free.
     fn let_go(&mut self) {
+        self.beside(Beside::part);
         // Those with a filter get another tracer, who asks for them from now on.
         drop(self.list.take());
         let mut running: HashSet<u32> = self.tracees.keys().copied().collect();
