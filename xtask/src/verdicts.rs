@@ -44,6 +44,12 @@ impl Tally {
         self.cases.push(Case { machine: machine.into(), suite: suite.into(), name: name.into(), verdict });
     }
 
+    /// Takes over what another one has counted.
+    pub(crate) fn extend(&mut self, other: &Tally) {
+        self.cases.extend(other.cases.iter().cloned());
+        self.kernels.extend(&other.kernels);
+    }
+
     /// Records one of our own checks, such as `cargo fmt --check`.
     pub(crate) fn add_check(&mut self, name: &str, result: anyhow::Result<()>) {
         let verdict = match result {

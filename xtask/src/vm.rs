@@ -1,6 +1,6 @@
 //! `cargo xtask vm [--kernel 6.1|6.12|all] [FILTER]`: the kernel tests on Debian's kernels.
 //!
-//! One boot per kernel runs everything. qemu emulates the processor (`-accel tcg`), so no virtualisation is needed. The
+//! One boot per kernel runs everything, all kernels at the same time. qemu emulates the processor (`-accel tcg`), so no virtualisation is needed. The
 //! machine has two serial ports: the kernel's messages go to a file, the verdicts of `xtask/src/bin/guest.rs` to us. A
 //! kernel that panics ends qemu; one that says nothing for [`SILENCE`] is stopped; both count as a failure of the test
 //! that was running, shown with the kernel's last lines.
@@ -8,15 +8,17 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::image::{self, Binaries, Extra};
 use crate::kernels::{self, Kernel};
 use crate::verdicts::{Tally, Verdict, kernel_version};
 use crate::{setup, sh};
+
+static BUILDING: Mutex<()> = Mutex::new(());
 
 /// Longer than the guest gives one test, and than a boot takes.
 const SILENCE: Duration = Duration::from_secs(200);
@@ -52,11 +54,27 @@ pub(crate) fn all(wanted: &str, filter: &str, tally: &mut Tally) -> Result<()> {
         bail!("no kernel line is called `{wanted}`: there are {}", known.join(", "));
     }
     let binaries = image::compile()?;
-    for line in lines {
-        let kernel = kernels::get(line)?;
-        boot(&kernel, &binaries, filter, &Extra::default(), tally)?;
+    let kernels = lines.into_iter().map(kernels::get).collect::<Result<Vec<Kernel>>>()?;
+    // qemu keeps one processor busy for each of them.
+    let booted: Vec<(Tally, Result<_>)> = std::thread::scope(|scope| {
+        let machines: Vec<_> = kernels
+            .iter()
+            .map(|kernel| {
+                let binaries = &binaries;
+                scope.spawn(move || {
+                    let mut tally = Tally::default();
+                    let outcome = boot(kernel, binaries, filter, &Extra::default(), &mut tally);
+                    (tally, outcome)
+                })
+            })
+            .collect();
+        let panicked = |_| (Tally::default(), Err(anyhow!("the thread of a machine panicked")));
+        machines.into_iter().map(|machine| machine.join().unwrap_or_else(panicked)).collect()
+    });
+    for (of_machine, _) in &booted {
+        tally.extend(of_machine);
     }
-    Ok(())
+    booted.into_iter().try_for_each(|(_, outcome)| outcome.map(drop))
 }
 
 /// Boots one kernel with the tests, and gives back the output of the programs that `extra` asked for.
@@ -68,7 +86,11 @@ pub(crate) fn boot(
     tally: &mut Tally,
 ) -> Result<Vec<(String, String)>> {
     let start = Instant::now();
-    let initramfs = image::build(kernel, binaries, filter, extra)?;
+    let initramfs = {
+        // One after the other: they are made of the same files.
+        let _alone = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+        image::build(kernel, binaries, filter, extra)?
+    };
     let console = initramfs.with_extension("console.txt");
     let _ = std::fs::remove_file(&console);
     let mut qemu = qemu(kernel, &initramfs, &console)?;
@@ -214,10 +236,9 @@ impl<'a> Reader<'a> {
             Verdict::Skipped(_) => self.skipped += 1,
             Verdict::Failed(reason) => {
                 self.failed += 1;
-                println!("\n{}: {suite} {name} failed: {reason}", self.machine);
-                for line in &self.output {
-                    println!("    {line}");
-                }
+                // In one piece: other machines print as well.
+                let lines: String = self.output.iter().map(|line| format!("    {line}\n")).collect();
+                print!("\n{}: {suite} {name} failed: {reason}\n{lines}", self.machine);
             }
         }
         self.tally.add(&self.machine, &suite, &name, verdict);
