@@ -151,7 +151,7 @@ pub struct Spot {
 }
 
 /// What a perf event program samples (`struct perf_event_attr`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PerfEvent {
     /// `PERF_TYPE_` number.
     pub kind: u32,
@@ -174,7 +174,7 @@ impl Default for PerfEvent {
 }
 
 /// What a watchpoint watches, at the address that [`PerfEvent::config`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Watch {
     /// How much memory, in bytes: 1, 2, 4 or 8.
     pub len_bytes: u64,
@@ -183,7 +183,7 @@ pub struct Watch {
 }
 
 /// How often a perf event samples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SampleRate {
     /// So many times a second.
     Hz(u64),

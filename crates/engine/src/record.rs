@@ -15,6 +15,8 @@ pub enum Source {
     Map(MapId),
     /// `bpf_printk`.
     Printk,
+    /// Events that programs should have run for (the user-space engine's samples).
+    Samples,
 }
 
 /// One record. The bytes are those of the buffer itself and last as long as the call that gave them.

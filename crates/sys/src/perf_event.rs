@@ -35,6 +35,20 @@ pub const PERF_COUNT_SW_DUMMY: u64 = 9;
 /// `PERF_COUNT_SW_BPF_OUTPUT`: what `bpf_perf_event_output` writes to.
 pub const PERF_COUNT_SW_BPF_OUTPUT: u64 = 10;
 
+/// `PERF_SAMPLE_IP`: the sample tells where the task was.
+pub const PERF_SAMPLE_IP: u64 = 1;
+/// `PERF_SAMPLE_TID`: the sample tells process and thread.
+pub const PERF_SAMPLE_TID: u64 = 1 << 1;
+/// `PERF_SAMPLE_ADDR`: the sample tells the address that the event is about.
+pub const PERF_SAMPLE_ADDR: u64 = 1 << 3;
+/// `PERF_SAMPLE_CALLCHAIN`: the sample has the addresses of the callers.
+pub const PERF_SAMPLE_CALLCHAIN: u64 = 1 << 5;
+/// `PERF_SAMPLE_PERIOD`: the sample tells how many events it stands for.
+pub const PERF_SAMPLE_PERIOD: u64 = 1 << 8;
+/// `PERF_SAMPLE_REGS_USER`: the sample has the registers as they were in user space, see [`Attr::with_user_registers`].
+pub const PERF_SAMPLE_REGS_USER: u64 = 1 << 12;
+/// `PERF_SAMPLE_IDENTIFIER`: the sample begins with the event's [`PerfEvent::id`].
+pub const PERF_SAMPLE_IDENTIFIER: u64 = 1 << 16;
 /// `PERF_SAMPLE_RAW`: the sample carries the bytes that a program wrote.
 pub const PERF_SAMPLE_RAW: u64 = 1 << 10;
 /// `PERF_SAMPLE_TIME`: the sample carries its time.
@@ -46,6 +60,8 @@ pub const PERF_FORMAT_LOST: u64 = 1 << 4;
 const PERF_FLAG_FD_CLOEXEC: u64 = 1 << 3;
 const PERF_EVENT_IOC_ENABLE: u64 = 0x2400;
 const PERF_EVENT_IOC_DISABLE: u64 = 0x2401;
+const PERF_EVENT_IOC_SET_OUTPUT: u64 = 0x2405;
+const PERF_EVENT_IOC_ID: u64 = 0x8008_2407;
 const PERF_EVENT_IOC_SET_BPF: u64 = 0x4004_2408;
 
 /// Bits for [`Attr`], in the order of the bit-fields of `struct perf_event_attr`.
@@ -62,6 +78,10 @@ pub mod flags {
     pub const MMAP: u64 = 1 << 8;
     /// `comm`: a record of each new name.
     pub const COMM: u64 = 1 << 9;
+    /// `enable_on_exec`: on from the task's next exec on.
+    pub const ENABLE_ON_EXEC: u64 = 1 << 12;
+    /// `exclude_callchain_kernel`: callers of user space only.
+    pub const EXCLUDE_CALLCHAIN_KERNEL: u64 = 1 << 21;
     /// `freq`: `sample_period` is a frequency in Hz.
     pub const FREQ: u64 = 1 << 10;
     /// `task`: a record of each fork and each end.
@@ -129,6 +149,13 @@ impl Attr {
     /// An attribute with everything else zero.
     pub fn new(kind: u32, config: u64) -> Attr {
         Attr { kind, size: size_of::<Attr>() as u32, config, ..Attr::default() }
+    }
+
+    /// Asks samples with [`PERF_SAMPLE_REGS_USER`] for these registers: bits of `enum perf_event_x86_regs` or
+    /// `perf_event_arm_regs` (`arch/*/include/uapi/asm/perf_regs.h`).
+    pub fn with_user_registers(mut self, mask: u64) -> Attr {
+        self.sample_regs_user = mask;
+        self
     }
 
     /// Sets bits of [`flags`].
@@ -207,6 +234,21 @@ impl PerfEvent {
     /// `PERF_EVENT_IOC_ENABLE`.
     pub fn enable(&self) -> Result<(), Errno> {
         self.ioctl(PERF_EVENT_IOC_ENABLE, 0)
+    }
+
+    /// `PERF_EVENT_IOC_SET_OUTPUT`: samples go to the buffer of `other`, an event on the same CPU.
+    pub fn send_to(&self, other: &PerfEvent) -> Result<(), Errno> {
+        self.ioctl(PERF_EVENT_IOC_SET_OUTPUT, other.fd.as_raw_fd() as u64)
+    }
+
+    /// `PERF_EVENT_IOC_ID`: the number by which samples name it; those that children inherit have the same.
+    pub fn id(&self) -> Result<u64, Errno> {
+        let mut id = 0u64;
+        // SAFETY: the request writes one u64 to the address.
+        let ret = unsafe {
+            libc::syscall(libc::SYS_ioctl, self.fd.as_raw_fd(), PERF_EVENT_IOC_ID, std::ptr::from_mut(&mut id))
+        };
+        if ret < 0 { Err(Errno::last()) } else { Ok(id) }
     }
 
     /// `PERF_EVENT_IOC_DISABLE`.

@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use skep_engine::{AttachOptions, Error, ErrorKind, Link, TcDirection};
+use skep_engine::{AttachOptions, Error, ErrorKind, Link, PerfEvent, TcDirection};
 use skep_spec::nearest::did_you_mean;
 use skep_spec::{AttachPoint, ProgId, ProgType, Program};
 use skep_sys::syscalls;
 
-use crate::process::Hook;
+use crate::process::{Hook, Tracing, check_sampling};
 use crate::timer::{self, Timer};
 
 /// A place where programs run.
@@ -41,6 +41,11 @@ pub enum Place {
         /// From one tick to the next.
         period: Duration,
     },
+    /// A clock or a counter of the CPU, while a process runs.
+    Sampled {
+        /// What is counted.
+        event: PerfEvent,
+    },
 }
 
 impl Place {
@@ -54,6 +59,7 @@ impl Place {
             Place::Tc { direction: TcDirection::Egress } => "tc egress",
             Place::Socket => "socket filter",
             Place::Interval { .. } => "interval",
+            Place::Sampled { .. } => "perf event",
         }
     }
 }
@@ -64,6 +70,7 @@ impl std::fmt::Display for Place {
             Place::Tracepoint { category, name } => write!(f, "tracepoint {category}:{name}"),
             Place::RawTracepoint { name } => write!(f, "raw tracepoint {name}"),
             Place::Interval { period } => write!(f, "interval of {period:?}"),
+            Place::Sampled { event } => write!(f, "perf event {}:{}", event.kind, event.config),
             _ => write!(f, "{} (packets of a file)", self.word()),
         }
     }
@@ -125,7 +132,7 @@ impl Hooks {
         let id = hooks.next.fetch_add(1, Ordering::Relaxed);
         let attached = Attached { id, program, place, cookie: options.cookie };
         let described = attached.place.to_string();
-        let link = UserLink { hooks: hooks.clone(), id: attached.id, described, timer: None };
+        let link = UserLink { hooks: hooks.clone(), id: attached.id, described, timer: None, sampled: None };
         hooks.change(|all| all.push(attached));
         link
     }
@@ -139,12 +146,20 @@ pub(crate) struct UserLink {
     described: String,
     /// What makes it run, if that is its own.
     timer: Option<Timer>,
+    /// Who has samples for it that it has not seen.
+    sampled: Option<Tracing>,
 }
 
 impl UserLink {
     /// Runs by a timer, which ends with the link.
     pub(crate) fn timed(mut self, timer: Timer) -> UserLink {
         self.timer = Some(timer);
+        self
+    }
+
+    /// Runs for samples, all of which it sees before the link ends.
+    pub(crate) fn sampled(mut self, tracing: Tracing) -> UserLink {
+        self.sampled = Some(tracing);
         self
     }
 }
@@ -167,6 +182,9 @@ impl Link for UserLink {
 impl Drop for UserLink {
     fn drop(&mut self) {
         drop(self.timer.take());
+        if let Some(tracing) = &self.sampled {
+            tracing.drain();
+        }
         self.hooks.change(|all| all.retain(|attached| attached.id != self.id));
     }
 }
@@ -215,7 +233,17 @@ pub(crate) fn place(program: &Program, options: &AttachOptions, sources: Sources
         AttachPoint::RawTracepoint { name } => {
             traced(Place::RawTracepoint { name: options.target.clone().unwrap_or_else(|| name.clone()) })
         }
-        AttachPoint::PerfEvent if let Some(period) = timer::period(options) => Ok(Place::Interval { period }),
+        AttachPoint::PerfEvent => match timer::period(options) {
+            Some(period) => Ok(Place::Interval { period }),
+            None => {
+                let event = options.perf.unwrap_or_default();
+                let place = traced(Place::Sampled { event })?;
+                let failed =
+                    |error: Error| error.about(format_args!("program `{}` ({})", program.name, program.section));
+                check_sampling(&event).map_err(failed)?;
+                Ok(place)
+            }
+        },
         other => Err(no_source(program, other)),
     }
 }
@@ -291,10 +319,6 @@ fn no_source(program: &Program, attach: &AttachPoint) -> Error {
         AttachPoint::Freplace { .. } | AttachPoint::StructOps => {
             ("the kernel calls such programs, and nobody else", "a program of another type")
         }
-        AttachPoint::PerfEvent => (
-            "events of the processor and the kernel are not counted in user space",
-            "an `interval`, which runs as time passes",
-        ),
         AttachPoint::Lirc => ("infrared receivers belong to the kernel", "`--ctx HEX`, which runs it once"),
         _ => ("nothing in user space makes such events", "`--ctx HEX`, which runs it once"),
     };

@@ -10,7 +10,7 @@
 //! - A process that runs already ([`Tracer::join`]) is stopped at *every* system call (`PTRACE_SYSCALL`), twice. A filter could be
 //!   put into it as well, but never taken out again: it would fail its calls with `ENOSYS` from the moment that we are gone.
 //!
-//! Births, execs, ends and signals are stops that ptrace reports in either case.
+//! Births, execs, ends and signals are stops that ptrace reports in either case. Clocks and counters stop nobody (module `sample`).
 //!
 //! # What the target may notice
 //!
@@ -39,6 +39,7 @@ mod calls;
 mod command;
 mod image;
 mod record;
+mod sample;
 mod source;
 mod task;
 mod tracer;
@@ -46,6 +47,7 @@ mod tracer;
 pub use calls::Calls;
 pub(crate) use command::Tracing;
 pub(crate) use image::{Images, TaskLayout};
+pub(crate) use sample::check as check_sampling;
 pub(crate) use source::Hook;
 pub use source::Source;
 pub use task::TracedTask;

@@ -168,6 +168,10 @@ impl RecordSource for Records {
         if self.printk && !sink.full {
             self.texts(&mut sink);
         }
+        let count = self.shared.lost.swap(0, Ordering::Relaxed);
+        if count != 0 {
+            let _ = sink.give(Record::Lost { source: Source::Samples, cpu: None, count });
+        }
         if sink.full {
             // The rest is still there.
             self.wake.set();

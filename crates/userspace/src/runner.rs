@@ -4,6 +4,7 @@
 //! with which record. It may do so in a thread of its own, with a [`Runner`] of its own.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use skep_engine::Error;
 use skep_spec::ProgId;
@@ -92,6 +93,12 @@ impl Runner {
                 None
             }
         }
+    }
+
+    /// Tells whoever reads the records of events that no program will run for.
+    pub(crate) fn lose(&self, events: u64) {
+        self.shared.lost.fetch_add(events, Ordering::Relaxed);
+        self.shared.machine().bell().ring();
     }
 
     /// Runs a program for an event.

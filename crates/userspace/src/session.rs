@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::process::Command;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use skep_engine::{
@@ -91,6 +92,7 @@ impl UserEngine {
             hooks: Arc::default(),
             turn: Mutex::default(),
             fault: Mutex::default(),
+            lost: AtomicU64::new(0),
             task_layout,
         });
         if let Some(tracing) = &self.tracing {
@@ -153,6 +155,8 @@ pub(crate) struct Shared {
     turn: Mutex<()>,
     /// What stopped a program that ran for an event; told to who reads the records.
     pub(crate) fault: Mutex<Option<Error>>,
+    /// Events that no program ran for, since somebody read of them.
+    pub(crate) lost: AtomicU64,
     /// Tasks as the kernel has them, where programs look at them.
     pub(crate) task_layout: Option<TaskLayout>,
 }
@@ -281,11 +285,15 @@ impl Session for UserSession {
             Place::Interval { period } => Some(Timer::start(self.runner()?, id, period, options)?),
             _ => None,
         };
-        let link = Hooks::add(&self.shared.hooks, id, place, options);
-        Ok(Box::new(match timer {
-            Some(timer) => link.timed(timer),
-            None => link,
-        }))
+        let samples = if let Place::Sampled { .. } = place { self.tracing.clone() } else { None };
+        let mut link = Hooks::add(&self.shared.hooks, id, place, options);
+        if let Some(timer) = timer {
+            link = link.timed(timer);
+        }
+        if let Some(tracing) = samples {
+            link = link.sampled(tracing);
+        }
+        Ok(Box::new(link))
     }
 
     fn attach_map(&self, id: MapId) -> Result<Box<dyn Link>, Error> {

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use skep_engine::{Error, HeldCommand, RunningCommand};
 
-use super::{Event, Source, Tracer, Wanted};
+use super::sample::{Counted, Sampler};
+use super::{Event, Source, Tracer, Wanted, tracer};
 use crate::session::Shared;
 
 /// The tracers of an engine, and the programs that run for what they see.
@@ -15,6 +16,7 @@ pub(crate) struct Tracing {
     /// Filled as an object is loaded.
     source: Arc<Mutex<Option<Source>>>,
     tracers: Arc<Mutex<Vec<Arc<Tracer>>>>,
+    samplers: Arc<Mutex<Vec<Sampler>>>,
 }
 
 impl Tracing {
@@ -30,6 +32,31 @@ impl Tracing {
     /// The programs of an object run no more.
     pub(crate) fn leave(&self, shared: &Arc<Shared>) {
         self.with_source(|slot| slot.take_if(|source| source.belongs_to(shared)));
+        self.samplers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Samples these tasks as the attached programs want it.
+    fn sample(&self, tids: &[u32], on_exec: bool) -> Result<(), Error> {
+        let events = self.with_source(|slot| slot.as_mut().map_or_else(Vec::new, Source::sampled));
+        if events.is_empty() {
+            return Ok(());
+        }
+        let source = Arc::clone(&self.source);
+        let sink = move |counted: &Counted| {
+            if let Some(source) = &mut *source.lock().unwrap_or_else(PoisonError::into_inner) {
+                source.count(counted);
+            }
+        };
+        let sampler = Sampler::start(tids, &events, on_exec, Box::new(sink))?;
+        self.samplers.lock().unwrap_or_else(PoisonError::into_inner).push(sampler);
+        Ok(())
+    }
+
+    /// Runs programs for everything that was sampled so far.
+    pub(crate) fn drain(&self) {
+        for sampler in &*self.samplers.lock().unwrap_or_else(PoisonError::into_inner) {
+            sampler.drain();
+        }
     }
 
     /// What must be seen for the programs that are attached now.
@@ -60,7 +87,7 @@ impl Tracing {
     pub(crate) fn join(&self, pid: u32) -> Result<(), Error> {
         let tracer = Tracer::join(pid, self.wanted(), self.sink())?;
         self.keep(tracer);
-        Ok(())
+        self.sample(&tracer::threads(pid), false)
     }
 
     /// All tracers so far.
@@ -82,8 +109,9 @@ impl HeldCommand for Held {
     }
 
     fn release(self: Box<Self>) -> io::Result<Box<dyn RunningCommand>> {
+        self.tracing.sample(&[self.tracer.pid()], true).map_err(io::Error::other)?;
         self.tracer.release(self.tracing.wanted())?;
-        Ok(Box::new(Running { tracer: self.tracer }))
+        Ok(Box::new(Running { tracer: self.tracer, tracing: self.tracing }))
     }
 }
 
@@ -91,6 +119,7 @@ impl HeldCommand for Held {
 #[derive(Debug)]
 struct Running {
     tracer: Arc<Tracer>,
+    tracing: Tracing,
 }
 
 impl RunningCommand for Running {
@@ -99,6 +128,10 @@ impl RunningCommand for Running {
     }
 
     fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
-        Ok(self.tracer.status())
+        let status = self.tracer.status();
+        if status.is_some() {
+            self.tracing.drain();
+        }
+        Ok(status)
     }
 }

@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use skep_engine::PerfEvent;
 use skep_spec::{ProgId, Target};
 use skep_sys::{ptrace, syscalls};
 
 use super::record::{Layouts, Record};
+use super::sample::Counted;
 use super::{Calls, Event, Wanted, What};
 use crate::attach::{Attached, Place};
 use crate::runner::{Payload, RawArg, Runner};
@@ -31,6 +33,8 @@ pub(crate) enum Hook {
     Ending,
     /// `signal:signal_deliver`.
     Signal,
+    /// An event of perf.
+    Sampled(PerfEvent),
 }
 
 impl Hook {
@@ -40,6 +44,7 @@ impl Hook {
             Place::Tracepoint { category, name } => (category.as_str(), name.as_str()),
             // Others have structures of the kernel for arguments.
             Place::RawTracepoint { name } => ("raw_syscalls", name.as_str()),
+            Place::Sampled { event } => return Some(Hook::Sampled(*event)),
             _ => return None,
         };
         match (category, name) {
@@ -96,13 +101,34 @@ impl Source {
                 Hook::EnterAny => any_enter = true,
                 Hook::ExitAny => any_exit = true,
                 Hook::Signal => signals = true,
-                Hook::Born | Hook::Executed | Hook::Ending => {}
+                Hook::Born | Hook::Executed | Hook::Ending | Hook::Sampled(_) => {}
             }
         }
         Wanted {
             enter: if any_enter { Calls::All } else { enter.into_iter().collect() },
             exit: if any_exit { Calls::All } else { exit.into_iter().collect() },
             signals,
+        }
+    }
+
+    /// What is to be sampled for the programs that are attached now.
+    pub(super) fn sampled(&mut self) -> Vec<PerfEvent> {
+        self.look();
+        self.table.keys().filter_map(|hook| if let Hook::Sampled(event) = hook { Some(*event) } else { None }).collect()
+    }
+
+    /// Runs the programs for a sample, as [`Source::fire`] does for an event.
+    pub(super) fn count(&mut self, counted: &Counted) {
+        self.look();
+        let sample = match counted {
+            Counted::Sample(sample) => sample,
+            Counted::Lost(count) => return self.runner.lose(*count),
+        };
+        let Some(all) = self.table.get(&Hook::Sampled(sample.event)) else { return };
+        self.runner.set_task(Some(sample.task.clone()), Some(sample.task.clone()));
+        let good = all.iter().all(|attached| self.runner.fire(attached, Payload::Record(&sample.context)).is_some());
+        if !good {
+            self.table.clear();
         }
     }
 

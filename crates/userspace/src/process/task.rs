@@ -19,9 +19,10 @@ pub struct TracedTask {
 
 /// What `/proc` says about a task.
 #[derive(Clone, Debug, Default)]
-struct Facts {
-    comm: Vec<u8>,
-    uid_gid: u64,
+pub(super) struct Facts {
+    pub(super) comm: Vec<u8>,
+    /// The group in the upper half.
+    pub(super) uid_gid: u64,
 }
 
 impl TracedTask {
@@ -56,7 +57,8 @@ impl TracedTask {
 }
 
 impl Facts {
-    fn read(tid: u32) -> Option<Facts> {
+    /// `None` when there is no such task.
+    pub(super) fn read(tid: u32) -> Option<Facts> {
         let status = fs::read(format!("/proc/{tid}/status")).ok()?;
         let real_id = |key: &[u8]| -> u64 {
             let line = status.split(|&b| b == b'\n').find_map(|line| line.strip_prefix(key));

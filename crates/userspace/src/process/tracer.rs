@@ -611,7 +611,7 @@ fn status_number(tid: u32, key: &str) -> Option<u32> {
 }
 
 /// Ids of the threads of a process; empty when it is gone.
-fn threads(pid: u32) -> Vec<u32> {
+pub(super) fn threads(pid: u32) -> Vec<u32> {
     let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
