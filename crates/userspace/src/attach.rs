@@ -9,6 +9,7 @@ use skep_spec::nearest::did_you_mean;
 use skep_spec::{AttachPoint, ProgId, ProgType, Program};
 use skep_sys::syscalls;
 
+use crate::probe::{Kept, Probe};
 use crate::process::Hook;
 use crate::timer::{self, Timer};
 
@@ -36,6 +37,8 @@ pub enum Place {
     },
     /// A copy of what passes.
     Socket,
+    /// A function of a program or library, or a USDT probe.
+    Probe(Arc<Probe>),
     /// A clock.
     Interval {
         /// From one tick to the next.
@@ -53,6 +56,7 @@ impl Place {
             Place::Tc { direction: TcDirection::Ingress } => "tc ingress",
             Place::Tc { direction: TcDirection::Egress } => "tc egress",
             Place::Socket => "socket filter",
+            Place::Probe(_) => "uprobe",
             Place::Interval { .. } => "interval",
         }
     }
@@ -63,6 +67,7 @@ impl std::fmt::Display for Place {
         match self {
             Place::Tracepoint { category, name } => write!(f, "tracepoint {category}:{name}"),
             Place::RawTracepoint { name } => write!(f, "raw tracepoint {name}"),
+            Place::Probe(probe) => f.write_str(&probe.described),
             Place::Interval { period } => write!(f, "interval of {period:?}"),
             _ => write!(f, "{} (packets of a file)", self.word()),
         }
@@ -125,7 +130,7 @@ impl Hooks {
         let id = hooks.next.fetch_add(1, Ordering::Relaxed);
         let attached = Attached { id, program, place, cookie: options.cookie };
         let described = attached.place.to_string();
-        let link = UserLink { hooks: hooks.clone(), id: attached.id, described, timer: None };
+        let link = UserLink { hooks: hooks.clone(), id: attached.id, described, timer: None, kept: Kept::default() };
         hooks.change(|all| all.push(attached));
         link
     }
@@ -139,6 +144,8 @@ pub(crate) struct UserLink {
     described: String,
     /// What makes it run, if that is its own.
     timer: Option<Timer>,
+    /// What a probe needs while it is attached.
+    kept: Kept,
 }
 
 impl UserLink {
@@ -149,7 +156,19 @@ impl UserLink {
     }
 }
 
+impl UserLink {
+    /// With what its probe needs.
+    pub(crate) fn keeping(mut self, kept: Kept) -> UserLink {
+        self.kept = kept;
+        self
+    }
+}
+
 impl Link for UserLink {
+    fn notes(&self) -> &[String] {
+        &self.kept.notes
+    }
+
     fn describe(&self) -> String {
         self.described.clone()
     }
@@ -168,6 +187,8 @@ impl Drop for UserLink {
     fn drop(&mut self) {
         drop(self.timer.take());
         self.hooks.change(|all| all.retain(|attached| attached.id != self.id));
+        // Their descriptions are others' from now on.
+        self.kept.leases.clear();
     }
 }
 
@@ -197,9 +218,7 @@ pub(crate) fn place(program: &Program, options: &AttachOptions, sources: Sources
     let traced = |place: Place| match Hook::at(&place) {
         None => Err(unknown(program, &place)),
         Some(_) if sources.has_processes => Ok(place),
-        Some(_) => Err(refused(program, "only processes of your own are seen in user space, and none was named")
-            .with_kind(ErrorKind::NeedsOption)
-            .with_hint("start one with `-c COMMAND`, or name one with `-p PID`; `--engine kernel` sees all, as root")),
+        Some(_) => Err(unnamed(program)),
     };
     match &program.attach {
         AttachPoint::Xdp => packets(Place::Xdp),
@@ -215,9 +234,21 @@ pub(crate) fn place(program: &Program, options: &AttachOptions, sources: Sources
         AttachPoint::RawTracepoint { name } => {
             traced(Place::RawTracepoint { name: options.target.clone().unwrap_or_else(|| name.clone()) })
         }
+        AttachPoint::Uprobe { .. } | AttachPoint::UprobeMulti { .. } | AttachPoint::Usdt { .. }
+            if !sources.has_processes =>
+        {
+            Err(unnamed(program))
+        }
         AttachPoint::PerfEvent if let Some(period) = timer::period(options) => Ok(Place::Interval { period }),
         other => Err(no_source(program, other)),
     }
+}
+
+/// What is said when nobody is traced.
+fn unnamed(program: &Program) -> Error {
+    refused(program, "only processes of your own are seen in user space, and none was named")
+        .with_kind(ErrorKind::NeedsOption)
+        .with_hint("start one with `-c COMMAND`, or name one with `-p PID`; `--engine kernel` sees all, as root")
 }
 
 /// What is said of a tracepoint that no tracer sees: near names, if it should be one of system calls.

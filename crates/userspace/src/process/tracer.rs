@@ -17,12 +17,17 @@ use skep_sys::signal::Nudge;
 use skep_sys::undo::{Guard, Undo};
 use skep_sys::{Errno, io_text, syscalls};
 
-use super::{Calls, Event, Tally, TracedTask, Wanted, What};
+use super::breakpoint::Breakpoints;
+use super::{Calls, Event, Tally, TracedTask, Wanted, What, inject};
 
 /// How often a thread that does not listen is nudged again.
 const NUDGE_PAUSE: Duration = Duration::from_millis(1);
 /// How long tasks are waited for that do not stop.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Signal of a breakpoint.
+const SIGTRAP: i32 = 5;
+/// What no address is above, and errors are.
+const HIGHEST_ADDRESS: u64 = u64::MAX - 4096;
 /// Longest path that exec takes (`PATH_MAX`).
 const MAX_PATH: usize = 4096;
 /// What is wanted from tasks that have a filter, beside what the user wants: calls that change what [`TracedTask`] knows.
@@ -171,6 +176,8 @@ impl Tracer {
     /// Tells of nothing any more, and returns when there is nothing left to trace: filtered tasks need a tracer as long as they live.
     pub fn stay(&self) {
         self.shared.pass.store(true, Ordering::Release);
+        // It may wait for a task that does nothing, and has to take its breakpoints out.
+        self.nudge.send();
         drop(lock(&self.held).take());
         if let Some(thread) = lock(&self.thread).take() {
             let _ = thread.join();
@@ -207,8 +214,20 @@ fn filter(wanted: &Wanted) -> Filter {
     let changing = || syscalls::all().filter(|(_, name)| CHANGING.contains(name)).map(|(nr, _)| nr);
     match wanted.enter.and(&wanted.exit) {
         Calls::All => Filter::tracing(&syscalls::all().map(|(nr, _)| nr).collect::<Vec<u32>>()),
-        Calls::Some(calls) => Filter::tracing(&calls.into_iter().chain(changing()).collect::<Vec<u32>>()),
+        Calls::Some(calls) => {
+            let mmap = inject::number("mmap");
+            let maps = calls.contains(&mmap);
+            let filter = Filter::tracing(&calls.into_iter().chain(changing()).collect::<Vec<u32>>());
+            if wanted.sites.is_empty() || maps { filter } else { filter.and_mappings(mmap, protection(wanted)) }
+        }
     }
+}
+
+/// Which mappings of files matter: code, and data if counters are to be raised in it.
+fn protection(wanted: &Wanted) -> u32 {
+    const PROT_WRITE: u32 = 2;
+    const PROT_EXEC: u32 = 4;
+    PROT_EXEC | if wanted.sites.have_semaphores() { PROT_WRITE } else { 0 }
 }
 
 /// What is known of a tracee.
@@ -239,6 +258,9 @@ struct Seized {
     shared: Arc<Shared>,
     /// Those that need another tracer after us, and who it will be.
     list: Option<(Tracees, Guard)>,
+    mmap: u32,
+    /// Once somebody wants breakpoints.
+    breakpoints: Option<Breakpoints>,
 }
 
 impl Seized {
@@ -262,6 +284,8 @@ impl Seized {
             changing: CHANGING.iter().map(|name| number(name)).collect(),
             shared,
             list,
+            mmap: inject::number("mmap"),
+            breakpoints: None,
         };
         let nudge = Nudge::here().map_err(|cause| Error::new("cannot catch SIGURG").with_source(cause))?;
         seized.seize_all(pid)?;
@@ -327,12 +351,77 @@ impl Seized {
                 Ok(Wait::Nothing) | Err(Errno::EINTR) => {}
                 Err(_) => return,
             }
+            if self.shared.pass.load(Ordering::Acquire) {
+                self.lift();
+            }
         }
         self.let_go();
     }
 
+    /// Does something with the breakpoints, if there are any.
+    fn with_breakpoints<T>(&mut self, look: impl FnOnce(&mut Breakpoints) -> T) -> Option<T> {
+        let found = self.breakpoints.as_mut()?;
+        let value = look(found);
+        let missed = found.take_missed();
+        if missed > 0 {
+            self.shared.outcome().tally.missed += missed;
+        }
+        Some(value)
+    }
+
+    fn lift(&mut self) {
+        self.with_breakpoints(Breakpoints::lift);
+    }
+
+    /// Makes what breakpoints need, once somebody wants them.
+    fn prepare(&mut self) {
+        if self.breakpoints.is_some() {
+            return;
+        }
+        let Some(wanted) = self.shared.wanted.get().filter(|wanted| !wanted.sites.is_empty()) else { return };
+        match Breakpoints::new(Arc::clone(&wanted.sites)) {
+            Ok(breakpoints) => self.breakpoints = Some(breakpoints),
+            Err(_) => self.shared.outcome().tally.missed += 1,
+        }
+    }
+
+    /// Whether a task's SIGTRAP came from a breakpoint; then it goes on without it.
+    fn hit(&mut self, tid: u32, sink: &mut dyn FnMut(Event<'_>)) -> bool {
+        let Some(task) = self.tracees.get(&tid).map(|tracee| Arc::clone(&tracee.task)) else { return false };
+        self.with_breakpoints(|breakpoints| breakpoints.hit(&task, sink)).unwrap_or(false)
+    }
+
+    /// Sets breakpoints in what a task's process has mapped. `new`: only if it was not looked at yet.
+    fn place(&mut self, tid: u32, new: bool) {
+        let Some(pid) = self.tracees.get(&tid).map(|tracee| tracee.task.pid()) else { return };
+        self.with_breakpoints(|breakpoints| {
+            if !(new && breakpoints.knows(pid)) {
+                breakpoints.place(pid, tid);
+            }
+        });
+    }
+
+    /// Handles what was heard while a task did something for us. Whether there was anything: then the task does not wait any more.
+    fn hear(&mut self, sink: &mut dyn FnMut(Event<'_>)) -> bool {
+        let Some(Some(wait)) = self.with_breakpoints(Breakpoints::heard) else { return false };
+        match wait {
+            Wait::Stopped { tid, stop } => self.stopped(tid, stop, sink),
+            Wait::Ended { tid, status } => self.ended(tid, status),
+            Wait::Nothing => {}
+        }
+        true
+    }
+
     fn ended(&mut self, tid: u32, status: i32) {
-        self.tracees.remove(&tid);
+        if let Some(tracee) = self.tracees.remove(&tid) {
+            let pid = tracee.task.pid();
+            self.with_breakpoints(|breakpoints| {
+                breakpoints.forget_task(pid, tid);
+                if tid == pid {
+                    breakpoints.forget_process(pid);
+                }
+            });
+        }
         self.early.remove(&tid);
         if let Some((list, _)) = &mut self.list {
             list.remove(tid);
@@ -371,11 +460,16 @@ impl Seized {
             return;
         }
         if self.shared.pass.load(Ordering::Acquire) {
+            self.lift();
             self.pass(tid, stop);
             return;
         }
+        self.prepare();
+        let stop = if stop == Stop::Signal(SIGTRAP) && self.hit(tid, sink) { Stop::Other } else { stop };
         let _ = self.tell(tid, stop, sink);
-        let _ = self.go_on(tid, stop);
+        if !self.hear(sink) {
+            let _ = self.go_on(tid, stop);
+        }
     }
 
     /// Lets a task go on without a look; only who is there matters still.
@@ -393,6 +487,7 @@ impl Seized {
         if let Some(tracee) = self.tracees.get_mut(&tid) {
             tracee.call = None;
         }
+        let stop = if stop == Stop::Signal(SIGTRAP) && self.hit(tid, &mut |_| {}) { Stop::Other } else { stop };
         let _ = ptrace::pass(tid, stop);
     }
 
@@ -441,7 +536,12 @@ impl Seized {
                 }
             }
             // The first stop of a new task: it comes out of the call that made it.
-            Stop::Trap => self.comes_out(tid, sink),
+            Stop::Trap => {
+                self.comes_out(tid, sink);
+                if !self.filtered {
+                    self.place(tid, true);
+                }
+            }
             Stop::Job | Stop::Other => {}
         }
         Ok(())
@@ -465,7 +565,8 @@ impl Seized {
                     tracee.task.changes();
                     tracee.call = Some(nr);
                 }
-                if !self.filtered || wanted.exit.has(nr) {
+                let maps = nr == self.mmap && !wanted.sites.is_empty();
+                if !self.filtered || maps || wanted.exit.has(nr) {
                     tracee.call = Some(nr);
                 }
             }
@@ -476,6 +577,10 @@ impl Seized {
                 }
                 if wanted.exit.has(nr) {
                     sink(Event { task: &tracee.task, what: What::Exit { nr, ret, at } });
+                }
+                let is_code = nr == self.mmap && ret as u64 <= HIGHEST_ADDRESS || self.exec.contains(&nr) && ret == 0;
+                if is_code && !wanted.sites.is_empty() {
+                    self.place(tid, false);
                 }
             }
             SyscallInfo::None { .. } => {}
@@ -488,6 +593,7 @@ impl Seized {
         let is_thread = fs::exists(format!("/proc/{}/task/{child}", task.pid())).unwrap_or(false);
         let pid = if is_thread { task.pid() } else { child };
         self.add(pid, child).born_in = call;
+        self.with_breakpoints(|breakpoints| breakpoints.born(&task, pid, child));
         sink(Event { task: &task, what: What::Born { tid: child, pid } });
         if let Some(stop) = self.early.remove(&child) {
             self.stopped(child, stop, sink);
@@ -514,11 +620,13 @@ impl Seized {
         let gone: Vec<u32> =
             self.tracees.iter().filter(|(_, other)| other.task.pid() == pid).map(|(tid, _)| *tid).collect();
         for tid in gone.into_iter().chain([old_tid]) {
+            self.with_breakpoints(|breakpoints| breakpoints.forget_task(pid, tid));
             self.tracees.remove(&tid);
             if let Some((list, _)) = &mut self.list {
                 list.remove(tid);
             }
         }
+        self.with_breakpoints(|breakpoints| breakpoints.forget_process(pid));
         if is_foreign(tid) {
             self.shared.outcome().tally.foreign += 1;
         }
@@ -535,19 +643,31 @@ impl Seized {
 
     /// Sets every tracee free.
     fn let_go(&mut self) {
+        self.lift();
         // Those with a filter get another tracer, who asks for them from now on.
         drop(self.list.take());
         let mut running: HashSet<u32> = self.tracees.keys().copied().collect();
-        for tid in self.early.keys() {
-            let _ = ptrace::detach(*tid, 0);
-        }
         running.retain(|tid| ptrace::interrupt(*tid).is_ok());
         // One that sleeps where signals do not reach it is set free by the end of this thread.
         let end = Instant::now() + PATIENCE;
         while !running.is_empty() && Instant::now() < end {
             match ptrace::wait(true) {
                 Ok(Wait::Stopped { tid, stop }) => {
-                    let signal = if let Stop::Signal(signal) = stop { signal } else { 0 };
+                    if stop == Stop::Born
+                        && let Ok(child) = ptrace::event_message(tid)
+                    {
+                        running.extend(self.leave_child(tid, child as u32));
+                    }
+                    if !self.tracees.contains_key(&tid) {
+                        // Its maker tells of it, and so whose breakpoints it has.
+                        self.early.insert(tid, stop);
+                        continue;
+                    }
+                    let signal = match stop {
+                        Stop::Signal(SIGTRAP) if self.hit(tid, &mut |_| {}) => 0,
+                        Stop::Signal(signal) => signal,
+                        _ => 0,
+                    };
                     let _ = ptrace::detach(tid, signal);
                     running.remove(&tid);
                 }
@@ -559,6 +679,19 @@ impl Seized {
                 Err(_) => return,
             }
         }
+        for tid in self.early.keys() {
+            let _ = ptrace::detach(*tid, 0);
+        }
+    }
+
+    /// A task that was made while we leave; its id, if its first stop is still to come.
+    fn leave_child(&mut self, maker: u32, child: u32) -> Option<u32> {
+        let early = self.early.remove(&child).is_some();
+        self.born(maker, child, &mut |_| {});
+        if early {
+            let _ = ptrace::detach(child, 0);
+        }
+        (!early).then_some(child)
     }
 }
 
