@@ -48,6 +48,7 @@ use super::mappings::{self, Mapping};
 use super::registers::{Reg, Registers};
 use super::sites::{Moments, Site, Sites};
 use super::{Event, TracedTask, What};
+use crate::probe::FileId;
 
 /// Functions that may run at one time in a process, each with a trampoline.
 const TRAMPOLINES: u32 = 4096;
@@ -111,9 +112,27 @@ struct Space {
     /// Processes that have it; the changes are listed under the first.
     users: Vec<u32>,
     armed: HashMap<u64, Armed>,
+    /// Addresses where none could be set: somebody else's breakpoint is there, or nothing could be mapped.
+    refused: HashSet<u64>,
     /// Addresses of counters that were raised.
     semaphores: HashSet<u64>,
     pool: Option<Pool>,
+    /// Areas, by the file and the address of the code that they were mapped for: where they begin, and their bytes.
+    areas: HashMap<(FileId, u64), (u64, u64)>,
+}
+
+impl Space {
+    /// Whether an address needs no look.
+    fn has(&self, addr: u64) -> bool {
+        self.armed.contains_key(&addr) || self.refused.contains(&addr)
+    }
+
+    /// An area of so many bytes that was made for the same code when it was mapped before, and that no slot lies in now.
+    fn old_area(&self, file: FileId, start: u64, len: u64) -> Option<u64> {
+        let (area, had) = *self.areas.get(&(file, start))?;
+        let in_use = |armed: &Armed| armed.slot.is_some_and(|slot| (area..area + had).contains(&slot));
+        (len <= had && !self.armed.values().any(in_use)).then_some(area)
+    }
 }
 
 /// A function that runs and whose return is seen.
@@ -193,6 +212,19 @@ impl Breakpoints {
         std::mem::take(&mut self.missed)
     }
 
+    /// A task of a process is at the end of mmap(2), which gave this address.
+    pub(super) fn mapped(&mut self, pid: u32, tid: u32, start: u64) {
+        // What was there before is gone.
+        let space = self.of.get(&pid).and_then(|id| self.spaces.get_mut(id));
+        if let (Some(space), Ok(registers)) = (space, Registers::of(tid)) {
+            let range = start..start.saturating_add(registers.get(Reg::Rsi));
+            space.armed.retain(|addr, _| !range.contains(addr));
+            space.refused.retain(|addr| !range.contains(addr));
+            space.semaphores.retain(|addr| !range.contains(addr));
+        }
+        self.place(pid, tid);
+    }
+
     /// Sets what is missing in a process, one of whose tasks is stopped.
     pub(super) fn place(&mut self, pid: u32, tid: u32) {
         if self.lifted {
@@ -217,7 +249,7 @@ impl Breakpoints {
                 });
                 let places: Vec<(u64, Site, Moments)> = places.collect();
                 mapped.extend(places.iter().map(|(addr, ..)| *addr));
-                let new: Vec<_> = places.into_iter().filter(|(addr, ..)| !space.armed.contains_key(addr)).collect();
+                let new: Vec<_> = places.into_iter().filter(|(addr, ..)| !space.has(*addr)).collect();
                 if !new.is_empty() {
                     let whose = Whose { pid, tid, all: &all };
                     self.arm(&mut space, whose, mapping, new);
@@ -225,6 +257,7 @@ impl Breakpoints {
             }
         }
         space.armed.retain(|addr, _| mapped.contains(addr));
+        space.refused.retain(|addr| mapped.contains(addr));
         self.raise(&mut space, pid, &all);
         self.spaces.insert(id, space);
     }
@@ -232,7 +265,8 @@ impl Breakpoints {
     /// Sets breakpoints in a mapping.
     fn arm(&mut self, space: &mut Space, whose: Whose<'_>, mapping: &Mapping, new: Vec<(u64, Site, Moments)>) {
         let Whose { pid, tid, all } = whose;
-        let total = new.len() as u64;
+        let new_file = new.first().map(|(_, site, _)| site.file);
+        let wanted: Vec<u64> = new.iter().map(|(addr, ..)| *addr).collect();
         let mut found = Vec::with_capacity(new.len());
         for (addr, site, moments) in new {
             let mut bytes = [0; decode::MAX_LEN];
@@ -246,15 +280,19 @@ impl Breakpoints {
         let returns = space.pool.is_none() && found.iter().any(|(_, _, moments, ..)| moments.ret);
         let slot_bytes = (slots * SLOT_BYTES).next_multiple_of(page_size() as u64);
         let len = slot_bytes + if returns { POOL_BYTES } else { 0 };
-        let area = if len == 0 { None } else { self.map(pid, tid, all, mapping, len) };
+        let area = match new_file.filter(|_| len > 0 && !returns) {
+            Some(file) => space.old_area(file, mapping.start, len),
+            None => None,
+        };
+        let area = area.or_else(|| if len == 0 { None } else { self.map(pid, tid, all, mapping, len) });
+        if let (Some(area), Some(file)) = (area, new_file) {
+            space.areas.insert((file, mapping.start), (area, slot_bytes));
+        }
         if let (Some(area), true) = (area, returns) {
             let free = (0..TRAMPOLINES).collect();
             space.pool = Some(Pool { base: area + slot_bytes, written: 0, free });
         }
-        let Ok(memory) = memory_of(pid) else {
-            self.missed += total;
-            return;
-        };
+        let memory = memory_of(pid);
         let mut code = Vec::new();
         let mut ready = Vec::with_capacity(found.len());
         for (addr, site, mut moments, bytes, insn) in found {
@@ -277,23 +315,27 @@ impl Breakpoints {
             }
             ready.push((addr, Armed { site, moments, original: bytes[0], insn, slot }));
         }
-        self.missed += total - ready.len() as u64;
-        if let Some(area) = area
-            && memory.write_all_at(&code, area).is_err()
-        {
-            self.missed += ready.len() as u64;
+        let Ok(memory) = memory.and_then(|memory| {
+            area.map_or(Ok(()), |area| memory.write_all_at(&code, area))?;
+            Ok(memory)
+        }) else {
+            self.missed += wanted.len() as u64;
+            space.refused.extend(wanted);
             return;
-        }
+        };
         for (addr, armed) in ready {
             let listed =
                 space.users.first().is_some_and(|owner| self.patches.add(*owner, addr, Patch::Code(armed.original)));
             // A task may come by at once.
             space.armed.insert(addr, armed);
             if !listed || memory.write_all_at(&[BREAKPOINT], addr).is_err() {
-                self.missed += 1;
                 space.armed.remove(&addr);
             }
         }
+        let refused = wanted.into_iter().filter(|addr| !space.armed.contains_key(addr));
+        let before = space.refused.len();
+        space.refused.extend(refused.collect::<Vec<u64>>());
+        self.missed += (space.refused.len() - before) as u64;
     }
 
     /// Lets a task map an area near a mapping.

@@ -391,11 +391,11 @@ impl Seized {
         self.with_breakpoints(|breakpoints| breakpoints.hit(&task, sink)).unwrap_or(false)
     }
 
-    /// Sets breakpoints in what a task's process has mapped. `new`: only if it was not looked at yet.
-    fn place(&mut self, tid: u32, new: bool) {
+    /// Sets breakpoints in what a task's process has mapped, if it was not looked at yet.
+    fn place(&mut self, tid: u32) {
         let Some(pid) = self.tracees.get(&tid).map(|tracee| tracee.task.pid()) else { return };
         self.with_breakpoints(|breakpoints| {
-            if !(new && breakpoints.knows(pid)) {
+            if !breakpoints.knows(pid) {
                 breakpoints.place(pid, tid);
             }
         });
@@ -539,7 +539,7 @@ impl Seized {
             Stop::Trap => {
                 self.comes_out(tid, sink);
                 if !self.filtered {
-                    self.place(tid, true);
+                    self.place(tid);
                 }
             }
             Stop::Job | Stop::Other => {}
@@ -578,9 +578,14 @@ impl Seized {
                 if wanted.exit.has(nr) {
                     sink(Event { task: &tracee.task, what: What::Exit { nr, ret, at } });
                 }
-                let is_code = nr == self.mmap && ret as u64 <= HIGHEST_ADDRESS || self.exec.contains(&nr) && ret == 0;
-                if is_code && !wanted.sites.is_empty() {
-                    self.place(tid, false);
+                if wanted.sites.is_empty() {
+                    return;
+                }
+                let pid = tracee.task.pid();
+                if nr == self.mmap && ret as u64 <= HIGHEST_ADDRESS {
+                    self.with_breakpoints(|breakpoints| breakpoints.mapped(pid, tid, ret as u64));
+                } else if self.exec.contains(&nr) && ret == 0 {
+                    self.with_breakpoints(|breakpoints| breakpoints.place(pid, tid));
                 }
             }
             SyscallInfo::None { .. } => {}
