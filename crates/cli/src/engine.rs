@@ -70,6 +70,15 @@ impl Either {
                 None,
             );
         }
+        let missed: u64 = engine.tracers().iter().map(|tracer| tracer.tally().missed).sum();
+        if missed > 0 {
+            report::warning(
+                &format!(
+                    "{missed} functions or returns could not be watched: another tool's probe is at the same place, the process lets nothing be mapped, or too many functions ran at one time"
+                ),
+                None,
+            );
+        }
         let needed: Vec<_> = engine.tracers().into_iter().filter(|tracer| tracer.is_needed()).collect();
         if let (Some(worker), false) = (worker, needed.is_empty()) {
             worker.finish(status);

@@ -14,7 +14,6 @@
 mod command;
 mod load;
 mod loader;
-mod near;
 mod permission;
 mod prepared;
 mod session;
@@ -30,6 +29,8 @@ pub mod records;
 pub mod target;
 pub mod uprobe;
 pub mod user_ring;
+
+use skep_binary::near;
 
 pub use features::Features;
 pub use load::errno_of;

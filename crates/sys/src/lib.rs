@@ -33,6 +33,7 @@ pub mod mmap;
 pub mod mount;
 pub mod netlink;
 pub mod netns;
+pub mod patches;
 pub mod perf_event;
 pub mod perf_ring;
 pub mod ptrace;

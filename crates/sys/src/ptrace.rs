@@ -417,3 +417,87 @@ pub fn registers(tid: u32) -> Vec<u8> {
     bytes.truncate(if ret == -1 { 0 } else { vector.iov_len });
     bytes
 }
+
+/// Sets the general registers, in the form of [`registers`].
+///
+/// # Errors
+///
+/// `ESRCH` when it was killed meanwhile, `EINVAL` for values that no user's registers may have.
+pub fn set_registers(tid: u32, bytes: &[u8]) -> Result<(), Errno> {
+    const NT_PRSTATUS: usize = 1;
+    let mut vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let at = std::ptr::from_mut(&mut vector).cast::<c_void>();
+    // SAFETY: the request reads at most `iov_len` bytes from `iov_base`, and writes how many to `vector`.
+    result(unsafe { libc::ptrace(libc::PTRACE_SETREGSET as _, tid as libc::pid_t, NT_PRSTATUS as *mut c_void, at) })
+}
+
+/// Writes eight bytes of its memory, also where it may only read and execute.
+///
+/// # Errors
+///
+/// `EIO` when nothing is mapped there.
+pub fn poke(tid: u32, addr: u64, value: u64) -> Result<(), Errno> {
+    request(libc::PTRACE_POKEDATA as c_int, tid, addr as usize, value as usize)
+}
+
+/// Which signals it holds back, as a bit for each from signal 1 on.
+pub fn signal_mask(tid: u32) -> Result<u64, Errno> {
+    let mut mask = 0u64;
+    let at = std::ptr::from_mut(&mut mask).cast::<c_void>();
+    // SAFETY: the request writes 8 bytes to `at`, which has as many.
+    result(unsafe { libc::ptrace(GET_SIGMASK as _, tid as libc::pid_t, 8usize as *mut c_void, at) })?;
+    Ok(mask)
+}
+
+/// Sets which signals it holds back, in the form of [`signal_mask`].
+pub fn set_signal_mask(tid: u32, mask: u64) -> Result<(), Errno> {
+    let mut mask = mask;
+    let at = std::ptr::from_mut(&mut mask).cast::<c_void>();
+    // SAFETY: the request reads 8 bytes from `at`, which has as many.
+    result(unsafe { libc::ptrace(SET_SIGMASK as _, tid as libc::pid_t, 8usize as *mut c_void, at) })
+}
+
+const GET_SIGMASK: c_int = 0x420a;
+const SET_SIGMASK: c_int = 0x420b;
+
+/// Waits for one tracee of the calling thread.
+///
+/// # Errors
+///
+/// `ECHILD` when it is none.
+pub fn wait_for(tid: u32) -> Result<Wait, Errno> {
+    loop {
+        let mut status: c_int = 0;
+        let flags = libc::__WALL | libc::__WNOTHREAD;
+        // SAFETY: wait4(2) writes one `int`; the resource usage is not asked for.
+        let got = unsafe { libc::wait4(tid as libc::pid_t, &raw mut status, flags, std::ptr::null_mut()) };
+        match got {
+            -1 if Errno::last() == Errno::EINTR => {}
+            -1 => return Err(Errno::last()),
+            _ if libc::WIFSTOPPED(status) => return Ok(Wait::Stopped { tid, stop: Stop::of(status) }),
+            _ => return Ok(Wait::Ended { tid, status }),
+        }
+    }
+}
+
+/// Whether two tasks have the same memory (kcmp(2)): a process and what it made by vfork.
+///
+/// # Errors
+///
+/// `ENOSYS` for a kernel without `CONFIG_KCMP`, `EPERM` when one of them may not be traced.
+pub fn have_same_memory(one: u32, other: u32) -> Result<bool, Errno> {
+    const KCMP_VM: c_int = 1;
+    // SAFETY: kcmp(2) with numbers only.
+    let order = unsafe { libc::syscall(libc::SYS_kcmp, one as libc::pid_t, other as libc::pid_t, KCMP_VM, 0, 0) };
+    if order < 0 { Err(Errno::last()) } else { Ok(order == 0) }
+}
+
+/// Whom a signal goes to that was kept back: one task.
+///
+/// # Errors
+///
+/// `ESRCH` when it has ended.
+pub fn send_signal(pid: u32, tid: u32, signal: i32) -> Result<(), Errno> {
+    // SAFETY: tgkill(2) with numbers only.
+    result(unsafe { libc::syscall(libc::SYS_tgkill, pid as libc::pid_t, tid as libc::pid_t, signal) })
+}

@@ -17,6 +17,7 @@ use crate::ptrace::NATIVE_ARCH;
 const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
 const JUMP_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
 const JUMP_GREATER_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+const JUMP_ANY_BIT: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 /// What our filters give the tracer with a call (`SECCOMP_RET_DATA`): others may be there as well.
 pub const MARK: u16 = 0x5e9b;
@@ -24,6 +25,11 @@ const TRACE: u32 = libc::SECCOMP_RET_TRACE | MARK as u32;
 /// Offsets in `struct seccomp_data`.
 const NR_OFF: u32 = 0;
 const ARCH_OFF: u32 = 4;
+
+/// Offset of the lower half of an argument.
+const fn arg_off(index: u32) -> u32 {
+    16 + 8 * index + if cfg!(target_endian = "big") { 4 } else { 0 }
+}
 
 /// Most instructions that a filter may have (`BPF_MAXINSNS`).
 const MAX_INSNS: usize = 4096;
@@ -114,6 +120,27 @@ impl Filter {
         Filter { code }
     }
 
+    /// Shows mappings of files (mmap(2), of this number) to the tracer as well, if their protection has one of these bits (`PROT_EXEC`): all
+    /// others go through.
+    #[must_use]
+    pub fn and_mappings(mut self, mmap: u32, protection: u32) -> Filter {
+        let allow = insn(RETURN, libc::SECCOMP_RET_ALLOW);
+        let jump = |code, k, yes, no| libc::sock_filter { code, jt: yes, jf: no, k };
+        let block = [
+            // Another call: over the rest of this.
+            jump(JUMP_EQUAL, mmap, 0, 6),
+            insn(LOAD_WORD, arg_off(3)),
+            jump(JUMP_ANY_BIT, libc::MAP_ANONYMOUS as u32, 2, 0),
+            insn(LOAD_WORD, arg_off(2)),
+            jump(JUMP_ANY_BIT, protection, 1, 0),
+            allow,
+            insn(RETURN, TRACE),
+        ];
+        // Behind the loading of the number.
+        self.code.splice(4..4, block);
+        self
+    }
+
     /// The filter as bytes for [`Room::install`].
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = (self.code.len() as u32).to_ne_bytes().to_vec();
@@ -153,21 +180,47 @@ fn halve(code: &mut Vec<libc::sock_filter>, calls: &[u32]) {
 mod tests {
     use super::*;
 
-    /// Runs a filter as the kernel would.
     fn run(filter: &Filter, arch: u32, nr: u32) -> u32 {
+        run_with(filter, arch, nr, [0; 6])
+    }
+
+    /// Runs a filter as the kernel would.
+    fn run_with(filter: &Filter, arch: u32, nr: u32, args: [u32; 6]) -> u32 {
         let mut pc = 0;
         let mut a = 0;
         loop {
             let insn = &filter.code[pc];
             pc += 1;
             match insn.code {
-                LOAD_WORD => a = if insn.k == ARCH_OFF { arch } else { nr },
+                LOAD_WORD => {
+                    a = match insn.k {
+                        ARCH_OFF => arch,
+                        NR_OFF => nr,
+                        off => args[(off as usize - 16) / 8],
+                    }
+                }
+                JUMP_ANY_BIT => pc += usize::from(if a & insn.k != 0 { insn.jt } else { insn.jf }),
                 RETURN => return insn.k,
                 JUMP_EQUAL => pc += usize::from(if a == insn.k { insn.jt } else { insn.jf }),
                 JUMP_GREATER_EQUAL => pc += usize::from(if a >= insn.k { insn.jt } else { insn.jf }),
                 _ => pc += insn.k as usize,
             }
         }
+    }
+
+    #[test]
+    fn mappings_of_code_are_traced_and_no_others() {
+        const MMAP: u32 = 9;
+        let filter = Filter::tracing(&[1, 59]).and_mappings(MMAP, libc::PROT_EXEC as u32);
+        let maps = |prot, flags| run_with(&filter, NATIVE_ARCH, MMAP, [0, 0, prot as u32, flags as u32, 0, 0]);
+        assert_eq!(maps(libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE), TRACE);
+        assert_eq!(maps(libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE), libc::SECCOMP_RET_ALLOW);
+        assert_eq!(maps(libc::PROT_EXEC, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS), libc::SECCOMP_RET_ALLOW);
+        for nr in [0, 1, 8, 10, 59, 60] {
+            let want = if [1, 59].contains(&nr) { TRACE } else { libc::SECCOMP_RET_ALLOW };
+            assert_eq!(run(&filter, NATIVE_ARCH, nr), want, "{nr}");
+        }
+        assert_eq!(run(&filter, 0x4000_0003, MMAP), libc::SECCOMP_RET_ALLOW);
     }
 
     #[test]

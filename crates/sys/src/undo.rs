@@ -17,6 +17,7 @@ use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use crate::errno::Errno;
+use crate::patches::Patches;
 use crate::ptrace::Tracees;
 
 /// One system call that takes something back.
@@ -49,6 +50,8 @@ pub enum Undo<'a> {
         /// The descriptors that the attribute mentions: the child keeps them.
         keep: Vec<BorrowedFd<'a>>,
     },
+    /// `pwrite(2)`: what a tracer changed in the memory of other processes.
+    Restore(&'a Patches),
     /// ptrace(2): tasks with a filter that needs a tracer ([`seccomp`](crate::seccomp)) get the child for one, until they end. It must
     /// be the last one of the list.
     Trace(&'a Tracees),
@@ -62,7 +65,7 @@ impl Undo<'_> {
                 keep.iter().chain(std::iter::once(socket)).map(AsRawFd::as_raw_fd).collect()
             }
             Undo::Bpf { keep, .. } => keep.iter().map(AsRawFd::as_raw_fd).collect(),
-            Undo::Trace(_) => Vec::new(),
+            Undo::Restore(_) | Undo::Trace(_) => Vec::new(),
         }
     }
 }
@@ -172,6 +175,10 @@ fn child(undo: &[Undo<'_>], keep: &[RawFd], pipe: RawFd) -> ! {
                 Undo::Bpf { command, attr, .. } => unsafe {
                     libc::syscall(libc::SYS_bpf, *command, attr.as_ptr(), attr.len())
                 },
+                Undo::Restore(patches) => {
+                    patches.take_back();
+                    0
+                }
                 Undo::Trace(tracees) => {
                     tracees.inherit();
                     0

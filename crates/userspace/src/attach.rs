@@ -9,6 +9,7 @@ use skep_spec::nearest::did_you_mean;
 use skep_spec::{AttachPoint, ProgId, ProgType, Program};
 use skep_sys::syscalls;
 
+use crate::probe::{Kept, Probe};
 use crate::process::{Hook, Tracing, check_sampling};
 use crate::timer::{self, Timer};
 
@@ -36,6 +37,8 @@ pub enum Place {
     },
     /// A copy of what passes.
     Socket,
+    /// A function of a program or library, or a USDT probe.
+    Probe(Arc<Probe>),
     /// A clock.
     Interval {
         /// From one tick to the next.
@@ -58,6 +61,7 @@ impl Place {
             Place::Tc { direction: TcDirection::Ingress } => "tc ingress",
             Place::Tc { direction: TcDirection::Egress } => "tc egress",
             Place::Socket => "socket filter",
+            Place::Probe(_) => "uprobe",
             Place::Interval { .. } => "interval",
             Place::Sampled { .. } => "perf event",
         }
@@ -69,6 +73,7 @@ impl std::fmt::Display for Place {
         match self {
             Place::Tracepoint { category, name } => write!(f, "tracepoint {category}:{name}"),
             Place::RawTracepoint { name } => write!(f, "raw tracepoint {name}"),
+            Place::Probe(probe) => f.write_str(&probe.described),
             Place::Interval { period } => write!(f, "interval of {period:?}"),
             Place::Sampled { event } => write!(f, "perf event {}:{}", event.kind, event.config),
             _ => write!(f, "{} (packets of a file)", self.word()),
@@ -132,7 +137,8 @@ impl Hooks {
         let id = hooks.next.fetch_add(1, Ordering::Relaxed);
         let attached = Attached { id, program, place, cookie: options.cookie };
         let described = attached.place.to_string();
-        let link = UserLink { hooks: hooks.clone(), id: attached.id, described, timer: None, sampled: None };
+        let (timer, sampled, kept) = (None, None, Kept::default());
+        let link = UserLink { hooks: hooks.clone(), id: attached.id, described, timer, sampled, kept };
         hooks.change(|all| all.push(attached));
         link
     }
@@ -148,6 +154,8 @@ pub(crate) struct UserLink {
     timer: Option<Timer>,
     /// Who has samples for it that it has not seen.
     sampled: Option<Tracing>,
+    /// What a probe needs while it is attached.
+    kept: Kept,
 }
 
 impl UserLink {
@@ -162,9 +170,19 @@ impl UserLink {
         self.sampled = Some(tracing);
         self
     }
+
+    /// With what its probe needs.
+    pub(crate) fn keeping(mut self, kept: Kept) -> UserLink {
+        self.kept = kept;
+        self
+    }
 }
 
 impl Link for UserLink {
+    fn notes(&self) -> &[String] {
+        &self.kept.notes
+    }
+
     fn describe(&self) -> String {
         self.described.clone()
     }
@@ -186,6 +204,8 @@ impl Drop for UserLink {
             tracing.drain();
         }
         self.hooks.change(|all| all.retain(|attached| attached.id != self.id));
+        // Their descriptions are others' from now on.
+        self.kept.leases.clear();
     }
 }
 
@@ -215,9 +235,7 @@ pub(crate) fn place(program: &Program, options: &AttachOptions, sources: Sources
     let traced = |place: Place| match Hook::at(&place) {
         None => Err(unknown(program, &place)),
         Some(_) if sources.has_processes => Ok(place),
-        Some(_) => Err(refused(program, "only processes of your own are seen in user space, and none was named")
-            .with_kind(ErrorKind::NeedsOption)
-            .with_hint("start one with `-c COMMAND`, or name one with `-p PID`; `--engine kernel` sees all, as root")),
+        Some(_) => Err(unnamed(program)),
     };
     match &program.attach {
         AttachPoint::Xdp => packets(Place::Xdp),
@@ -244,8 +262,20 @@ pub(crate) fn place(program: &Program, options: &AttachOptions, sources: Sources
                 Ok(place)
             }
         },
+        AttachPoint::Uprobe { .. } | AttachPoint::UprobeMulti { .. } | AttachPoint::Usdt { .. }
+            if !sources.has_processes =>
+        {
+            Err(unnamed(program))
+        }
         other => Err(no_source(program, other)),
     }
+}
+
+/// What is said when nobody is traced.
+fn unnamed(program: &Program) -> Error {
+    refused(program, "only processes of your own are seen in user space, and none was named")
+        .with_kind(ErrorKind::NeedsOption)
+        .with_hint("start one with `-c COMMAND`, or name one with `-p PID`; `--engine kernel` sees all, as root")
 }
 
 /// What is said of a tracepoint that no tracer sees: near names, if it should be one of system calls.

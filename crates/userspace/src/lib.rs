@@ -30,6 +30,7 @@ mod test_run;
 mod timer;
 
 pub mod pcap;
+pub mod probe;
 pub mod process;
 
 pub use attach::{Attached, Hooks, Place};

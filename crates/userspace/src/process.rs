@@ -10,6 +10,9 @@
 //! - A process that runs already ([`Tracer::join`]) is stopped at *every* system call (`PTRACE_SYSCALL`), twice. A filter could be
 //!   put into it as well, but never taken out again: it would fail its calls with `ENOSYS` from the moment that we are gone.
 //!
+//! Functions of programs and libraries stop at breakpoints (the module `breakpoint`, which also tells what the target may notice of them). To know of
+//! new code, mappings of files that can be executed are stopped at as well.
+//!
 //! Births, execs, ends and signals are stops that ptrace reports in either case. Clocks and counters stop nobody (module `sample`).
 //!
 //! # What the target may notice
@@ -35,19 +38,28 @@
 //! Sources: ptrace(2), seccomp(2) and `Documentation/userspace-api/seccomp_filter.rst` of Linux 6.18.
 
 mod beside;
+mod breakpoint;
 mod calls;
 mod command;
+mod decode;
+mod displace;
 mod image;
+mod inject;
+mod mappings;
 mod record;
+mod registers;
 mod sample;
+mod sites;
 mod source;
 mod task;
 mod tracer;
 
 pub use calls::Calls;
 pub(crate) use command::Tracing;
+pub(crate) use decode::MAX_LEN as MAX_INSN_BYTES;
 pub(crate) use image::{Images, TaskLayout};
 pub(crate) use sample::check as check_sampling;
+pub use sites::{Site, Sites};
 pub(crate) use source::Hook;
 pub use source::Source;
 pub use task::TracedTask;
@@ -64,6 +76,13 @@ pub struct Wanted {
     pub exit: Calls,
     /// Signals as they are delivered.
     pub signals: bool,
+    /// Places of breakpoints.
+    pub sites: Arc<Sites>,
+}
+
+/// Whether a breakpoint can be at the first of some instructions.
+pub(crate) fn displaceable(bytes: &[u8]) -> Result<(), decode::Unknown> {
+    decode::decode(bytes).map(drop)
 }
 
 /// Something that a task did.
@@ -117,6 +136,17 @@ pub enum What {
         /// Whether it is the last task of its process.
         last: bool,
     },
+    /// It came by a breakpoint, or returned from a function that began at one.
+    Probe {
+        /// Where that is in the file.
+        site: Site,
+        /// It returned.
+        ret: bool,
+        /// Where that is in memory.
+        func: u64,
+        /// Its registers, as `struct pt_regs`.
+        registers: Vec<u8>,
+    },
     /// It gets a signal, now.
     Signal {
         /// Number.
@@ -135,4 +165,6 @@ pub struct Tally {
     pub foreign: u64,
     /// Tasks that would get no other tracer after our death, because the list of them was full.
     pub unlisted: u64,
+    /// Breakpoints that could not be set in a process, and returns that were not seen because too many functions ran at one time.
+    pub missed: u64,
 }

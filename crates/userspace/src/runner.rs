@@ -85,7 +85,12 @@ impl Runner {
     /// Runs an attached program for an event; what it returned. `None` when it was stopped because it did wrong: whoever reads the
     /// records is told, and the source should end.
     pub fn fire(&mut self, attached: &Attached, payload: Payload<'_>) -> Option<u64> {
-        self.cpu.set_event(Event { cookie: attached.cookie, func_ip: 0 });
+        self.fire_at(attached, attached.cookie, 0, payload)
+    }
+
+    /// As [`Runner::fire`], for one place of a probe: with its cookie, and the address of the function.
+    pub fn fire_at(&mut self, attached: &Attached, cookie: u64, func_ip: u64, payload: Payload<'_>) -> Option<u64> {
+        self.cpu.set_event(Event { cookie, func_ip });
         match self.run(attached.program, payload) {
             Ok(value) => Some(value),
             Err(error) => {

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use skep_binary::usdt_specs::UsdtIds;
 use skep_engine::{
     AttachOptions, Engine, Error, ErrorKind, HeldCommand, Link, LoadOptions, Loaded, MapHandle, Progress, RecordSource,
     Session, TestRun, TestRunOutput,
@@ -16,6 +17,7 @@ use skep_vm::{Cpu, Machine, Trap};
 use crate::attach::{Hooks, Place, Sources, place};
 use crate::load::{self, Objects, Ready};
 use crate::map::UserMap;
+use crate::probe::{UsdtMap, probe};
 use crate::process::{Source, TaskLayout, Tracer, Tracing};
 use crate::records::Records;
 use crate::replay::{Replay, Report};
@@ -105,6 +107,7 @@ impl UserEngine {
             loaded,
             warnings,
             perf_bytes,
+            usdt_ids: UsdtIds::default(),
             replay: Mutex::new(replay),
             report: self.report.clone(),
         })
@@ -212,6 +215,7 @@ pub struct UserSession {
     loaded: Vec<Loaded>,
     warnings: Vec<Error>,
     perf_bytes: usize,
+    usdt_ids: UsdtIds,
     replay: Mutex<Option<Replay>>,
     report: Arc<Mutex<Option<Report>>>,
 }
@@ -280,7 +284,16 @@ impl Session for UserSession {
         self.ready(id)?;
         let has_packets = self.replay.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         let sources = Sources { has_packets, has_processes: self.tracing.is_some() };
-        let place = place(self.shared.spec.program(id), options, sources)?;
+        let program = self.shared.spec.program(id);
+        if sources.has_processes {
+            let usdt = self.shared.spec.map_named("__bpf_usdt_specs").and_then(|id| self.user_map(id));
+            let usdt = usdt.map(|specs| UsdtMap { specs, ids: &self.usdt_ids });
+            if let Some((probe, kept)) = probe(program, options, usdt)? {
+                let link = Hooks::add(&self.shared.hooks, id, Place::Probe(Arc::new(probe)), options);
+                return Ok(Box::new(link.keeping(kept)));
+            }
+        }
+        let place = place(program, options, sources)?;
         let timer = match place {
             Place::Interval { period } => Some(Timer::start(self.runner()?, id, period, options)?),
             _ => None,

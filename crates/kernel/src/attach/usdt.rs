@@ -4,12 +4,13 @@
 //! which the places keep their arguments; a place's cookie is the number of its description. A kernel without cookies
 //! (before 5.15) is told by the address of the place instead, in `__bpf_usdt_ip_to_spec_id`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::linux::fs::MetadataExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 
+pub use skep_binary::usdt_specs::UsdtIds;
+use skep_binary::usdt_specs::{self, Lease};
 use skep_engine::Error;
 use skep_spec::AttachType;
 use skep_spec::program::MultiWhen;
@@ -25,38 +26,9 @@ use super::uprobe_multi;
 use crate::uprobe::archive;
 use crate::uprobe::elf::Binary;
 use crate::uprobe::usdt::{self, Site};
-use crate::uprobe::usdt_args::{Args, Machine, SPEC_LEN_BYTES};
 
 /// The first kernel with cookies for uprobes.
 const COOKIE: KernelVersion = KernelVersion::new(5, 15, 0);
-
-/// Which places of an object's `__bpf_usdt_specs` are taken. Clones are the same.
-#[derive(Clone, Debug, Default)]
-pub struct UsdtIds {
-    taken: Arc<Mutex<BTreeSet<u32>>>,
-}
-
-impl UsdtIds {
-    /// The lowest free place below `limit`, until the lease is dropped.
-    fn take(&self, limit: u32) -> Option<Lease> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let id = (0..limit).find(|id| !taken.contains(id))?;
-        taken.insert(id);
-        Some(Lease { ids: self.clone(), id })
-    }
-}
-
-/// A place that is taken.
-struct Lease {
-    ids: UsdtIds,
-    id: u32,
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.ids.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
-    }
-}
 
 pub(super) fn attach(request: &Request<'_>, path: &str, provider: &str, name: &str) -> Result<Attachment, Error> {
     let path = uprobe::binary(request, path)?;
@@ -102,7 +74,7 @@ pub(super) fn attach(request: &Request<'_>, path: &str, provider: &str, name: &s
     Ok(attachment)
 }
 
-/// Puts the descriptions into the map, one for each different one, and gives back the number for each place.
+/// Puts the descriptions into the map, and gives back the number for each place.
 fn describe(
     request: &Request<'_>,
     maps: UsdtMaps<'_>,
@@ -110,38 +82,18 @@ fn describe(
     leases: &mut Vec<Lease>,
     notes: &mut BTreeSet<String>,
 ) -> Result<Vec<u32>, Error> {
-    let machine = Machine::host()
-        .ok_or_else(|| request.error("the arguments of USDT probes are not known on this architecture"))?;
-    if maps.specs.value_len() != SPEC_LEN_BYTES {
-        return Err(request.error(format_args!(
-            "its map `__bpf_usdt_specs` has values of {} bytes, and {SPEC_LEN_BYTES} are meant",
-            maps.specs.value_len()
-        )));
-    }
     let limit =
         maps.specs.info().map_err(|errno| request.failed("cannot ask about `__bpf_usdt_specs`", errno))?.max_entries;
-    let mut numbers: HashMap<&str, u32> = HashMap::new();
-    let mut ids = Vec::with_capacity(sites.len());
-    for site in sites {
-        if let Some(id) = numbers.get(site.args.as_str()) {
-            ids.push(*id);
-            continue;
-        }
-        let lease = maps.ids.take(limit).ok_or_else(|| {
-            request
-                .error(format_args!("its map `__bpf_usdt_specs` has no room for more than {limit} descriptions"))
-                .with_hint("define BPF_USDT_MAX_SPEC_CNT before including `usdt.bpf.h`")
-        })?;
-        let args = Args::parse(machine, &site.args);
-        notes.extend(args.unusable.iter().map(|arg| format!("{}:{}: {arg}", site.provider, site.name)));
+    let shape = (maps.specs.value_len(), limit);
+    let described = usdt_specs::describe(maps.ids, shape, request.options.cookie, sites, |id, bytes| {
         maps.specs
-            .update(&lease.id.to_ne_bytes(), &args.encode(request.options.cookie), flags::ANY)
-            .map_err(|errno| request.failed("cannot write into `__bpf_usdt_specs`", errno))?;
-        numbers.insert(&site.args, lease.id);
-        ids.push(lease.id);
-        leases.push(lease);
-    }
-    Ok(ids)
+            .update(&id.to_ne_bytes(), bytes, flags::ANY)
+            .map_err(|errno| Error::new(format!("cannot write into `__bpf_usdt_specs`: {errno}")).with_source(errno))
+    });
+    let described = described.map_err(|error| uprobe::about(request, error))?;
+    leases.extend(described.leases);
+    notes.extend(described.notes);
+    Ok(described.ids)
 }
 
 /// Writes the address of each place, as the running code has it.
@@ -194,17 +146,6 @@ fn running_address(pid: u32, path: &Path, off_bytes: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_place_is_free_again_after_its_lease() {
-        let ids = UsdtIds::default();
-        let first = ids.take(2).unwrap();
-        let second = ids.take(2).unwrap();
-        assert_eq!((first.id, second.id), (0, 1));
-        assert!(ids.take(2).is_none());
-        drop(first);
-        assert_eq!(ids.take(2).map(|lease| lease.id), Some(0));
-    }
 
     #[test]
     fn our_own_code_is_found_in_our_own_maps() {

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use object::read::elf::{ElfFile, FileHeader};
 use object::{Endianness, Object, ObjectSection, ReadRef, elf};
+use skep_binary::with_elf;
 use skep_engine::Error;
 use skep_script::target::{Architecture, DebugInfo};
 use skep_spec::target::TargetError;
 
-use super::elf::{Binary, with_elf};
+use super::elf::Binary;
 
 /// Where distributions put what was split off.
 const DEBUG_FOLDER: &str = "/usr/lib/debug";

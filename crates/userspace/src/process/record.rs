@@ -131,7 +131,7 @@ impl Layouts {
                 record.number(&self.signal, "errno", *errno as u64);
                 record.number(&self.signal, "code", *code as u64);
             }
-            What::Enter { .. } | What::Exit { .. } => return None,
+            What::Enter { .. } | What::Exit { .. } | What::Probe { .. } => return None,
         }
         Some(())
     }

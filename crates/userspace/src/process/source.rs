@@ -9,7 +9,7 @@ use skep_sys::{ptrace, syscalls};
 
 use super::record::{Layouts, Record};
 use super::sample::Counted;
-use super::{Calls, Event, Wanted, What};
+use super::{Calls, Event, Site, Sites, Wanted, What};
 use crate::attach::{Attached, Place};
 use crate::runner::{Payload, RawArg, Runner};
 use crate::session::Shared;
@@ -75,13 +75,22 @@ pub struct Source {
     record: Record,
     /// Who is attached where, as of this many changes.
     table: HashMap<Hook, Vec<Attached>>,
+    /// Who is attached at a breakpoint, or at the return of the function there, with which cookie.
+    probes: HashMap<(Site, bool), Vec<(Attached, u64)>>,
     changes: Option<u64>,
 }
 
 impl Source {
     /// Runs programs of `runner`'s session, with the records of the kernel that `target` describes.
     pub fn new(runner: Runner, target: &dyn Target) -> Source {
-        Source { runner, layouts: Layouts::of(target), record: Record::default(), table: HashMap::new(), changes: None }
+        Source {
+            runner,
+            layouts: Layouts::of(target),
+            record: Record::default(),
+            table: HashMap::new(),
+            probes: HashMap::new(),
+            changes: None,
+        }
     }
 
     /// Whether these are programs of an object.
@@ -104,7 +113,14 @@ impl Source {
                 Hook::Born | Hook::Executed | Hook::Ending | Hook::Sampled(_) => {}
             }
         }
+        let mut sites = Sites::default();
+        for attached in self.runner.hooks().all().iter() {
+            if let Place::Probe(probe) = &attached.place {
+                sites.add(probe);
+            }
+        }
         Wanted {
+            sites: Arc::new(sites),
             enter: if any_enter { Calls::All } else { enter.into_iter().collect() },
             exit: if any_exit { Calls::All } else { exit.into_iter().collect() },
             signals,
@@ -140,7 +156,15 @@ impl Source {
         }
         self.changes = Some(changes);
         self.table.clear();
+        self.probes.clear();
         for attached in self.runner.hooks().all().iter() {
+            if let Place::Probe(probe) = &attached.place {
+                for spot in &probe.spots {
+                    let site = Site { file: probe.file, off_bytes: spot.off_bytes };
+                    let list = self.probes.entry((site, probe.ret)).or_default();
+                    list.push((attached.clone(), spot.cookie));
+                }
+            }
             if let Some(hook) = Hook::at(&attached.place) {
                 self.table.entry(hook).or_default().push(attached.clone());
             }
@@ -150,6 +174,10 @@ impl Source {
     /// Runs the programs for an event. A program that does wrong is stopped, and whoever reads the session's records is told.
     pub fn fire(&mut self, event: &Event<'_>) {
         self.look();
+        if let What::Probe { site, ret, func, registers } = &event.what {
+            self.probe((*site, *ret), *func, event, registers);
+            return;
+        }
         let hooks: &[Hook] = match event.what {
             What::Enter { nr, .. } => &[Hook::EnterAny, Hook::Enter(nr)],
             What::Exit { nr, .. } => &[Hook::ExitAny, Hook::Exit(nr)],
@@ -157,6 +185,7 @@ impl Source {
             What::Executed { .. } => &[Hook::Executed],
             What::Ending { .. } => &[Hook::Ending],
             What::Signal { .. } => &[Hook::Signal],
+            What::Probe { .. } => &[],
         };
         if !hooks.iter().any(|hook| self.table.contains_key(hook)) {
             return;
@@ -190,6 +219,20 @@ impl Source {
         if !good {
             // The run is over as soon as its reader looks; until then nothing happens any more.
             self.table.clear();
+        }
+    }
+
+    /// Runs the programs of a breakpoint.
+    fn probe(&mut self, at: (Site, bool), func: u64, event: &Event<'_>, registers: &[u8]) {
+        let Some(list) = self.probes.get(&at) else { return };
+        self.runner.set_task(Some(event.task.clone()), Some(event.task.clone()));
+        let mut good = true;
+        for (attached, cookie) in list {
+            good &= self.runner.fire_at(attached, *cookie, func, Payload::Record(registers)).is_some();
+        }
+        if !good {
+            self.table.clear();
+            self.probes.clear();
         }
     }
 

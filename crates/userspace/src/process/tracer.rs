@@ -18,12 +18,17 @@ use skep_sys::undo::{Guard, Undo};
 use skep_sys::{Errno, io_text, syscalls};
 
 use super::beside::Beside;
-use super::{Calls, Event, Tally, TracedTask, Wanted, What};
+use super::breakpoint::Breakpoints;
+use super::{Calls, Event, Tally, TracedTask, Wanted, What, inject};
 
 /// How often a thread that does not listen is nudged again.
 const NUDGE_PAUSE: Duration = Duration::from_millis(1);
 /// How long tasks are waited for that do not stop.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Signal of a breakpoint.
+const SIGTRAP: i32 = 5;
+/// What no address is above, and errors are.
+const HIGHEST_ADDRESS: u64 = u64::MAX - 4096;
 /// Longest path that exec takes (`PATH_MAX`).
 const MAX_PATH: usize = 4096;
 /// Calls that tell a task which processors it may use: see [`Beside`].
@@ -174,6 +179,8 @@ impl Tracer {
     /// Tells of nothing any more, and returns when there is nothing left to trace: filtered tasks need a tracer as long as they live.
     pub fn stay(&self) {
         self.shared.pass.store(true, Ordering::Release);
+        // It may wait for a task that does nothing, and has to take its breakpoints out.
+        self.nudge.send();
         drop(lock(&self.held).take());
         if let Some(thread) = lock(&self.thread).take() {
             let _ = thread.join();
@@ -211,8 +218,20 @@ fn filter(wanted: &Wanted) -> Filter {
         || syscalls::all().filter(|(_, name)| CHANGING.contains(name) || AFFINITY.contains(name)).map(|(nr, _)| nr);
     match wanted.enter.and(&wanted.exit) {
         Calls::All => Filter::tracing(&syscalls::all().map(|(nr, _)| nr).collect::<Vec<u32>>()),
-        Calls::Some(calls) => Filter::tracing(&calls.into_iter().chain(ours()).collect::<Vec<u32>>()),
+        Calls::Some(calls) => {
+            let mmap = inject::number("mmap");
+            let maps = calls.contains(&mmap);
+            let filter = Filter::tracing(&calls.into_iter().chain(ours()).collect::<Vec<u32>>());
+            if wanted.sites.is_empty() || maps { filter } else { filter.and_mappings(mmap, protection(wanted)) }
+        }
     }
+}
+
+/// Which mappings of files matter: code, and data if counters are to be raised in it.
+fn protection(wanted: &Wanted) -> u32 {
+    const PROT_WRITE: u32 = 2;
+    const PROT_EXEC: u32 = 4;
+    PROT_EXEC | if wanted.sites.have_semaphores() { PROT_WRITE } else { 0 }
 }
 
 /// What is known of a tracee.
@@ -246,6 +265,9 @@ struct Seized {
     beside: Beside,
     /// Numbers of the calls that show whether a task is confined.
     affinity: [u32; 2],
+    mmap: u32,
+    /// Once somebody wants breakpoints.
+    breakpoints: Option<Breakpoints>,
 }
 
 impl Seized {
@@ -270,6 +292,8 @@ impl Seized {
             list: Some((tracees, guard)),
             beside: Beside::new(nudge),
             affinity: AFFINITY.map(number),
+            mmap: inject::number("mmap"),
+            breakpoints: None,
         };
         seized.seize_all(pid)?;
         Ok((nudge, seized))
@@ -330,16 +354,13 @@ impl Seized {
     fn run(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
         while !self.shared.stop.load(Ordering::Acquire) {
             match ptrace::wait(true) {
-                Ok(Wait::Stopped { tid, stop }) => {
-                    // A new task has its turn when its maker tells of it.
-                    if self.tracees.contains_key(&tid) {
-                        self.beside(|beside, list| beside.stopped(tid, list));
-                    }
-                    self.stopped(tid, stop, sink);
-                }
+                Ok(Wait::Stopped { tid, stop }) => self.stopped(tid, stop, sink),
                 Ok(Wait::Ended { tid, status }) => self.ended(tid, status),
                 Ok(Wait::Nothing) | Err(Errno::EINTR) => self.beside(Beside::nudged),
                 Err(_) => return,
+            }
+            if self.shared.pass.load(Ordering::Acquire) {
+                self.lift();
             }
         }
         self.let_go();
@@ -351,8 +372,70 @@ impl Seized {
         }
     }
 
+    /// Does something with the breakpoints, if there are any.
+    fn with_breakpoints<T>(&mut self, look: impl FnOnce(&mut Breakpoints) -> T) -> Option<T> {
+        let found = self.breakpoints.as_mut()?;
+        let value = look(found);
+        let missed = found.take_missed();
+        if missed > 0 {
+            self.shared.outcome().tally.missed += missed;
+        }
+        Some(value)
+    }
+
+    fn lift(&mut self) {
+        self.with_breakpoints(Breakpoints::lift);
+    }
+
+    /// Makes what breakpoints need, once somebody wants them.
+    fn prepare(&mut self) {
+        if self.breakpoints.is_some() {
+            return;
+        }
+        let Some(wanted) = self.shared.wanted.get().filter(|wanted| !wanted.sites.is_empty()) else { return };
+        match Breakpoints::new(Arc::clone(&wanted.sites)) {
+            Ok(breakpoints) => self.breakpoints = Some(breakpoints),
+            Err(_) => self.shared.outcome().tally.missed += 1,
+        }
+    }
+
+    /// Whether a task's SIGTRAP came from a breakpoint; then it goes on without it.
+    fn hit(&mut self, tid: u32, sink: &mut dyn FnMut(Event<'_>)) -> bool {
+        let Some(task) = self.tracees.get(&tid).map(|tracee| Arc::clone(&tracee.task)) else { return false };
+        self.with_breakpoints(|breakpoints| breakpoints.hit(&task, sink)).unwrap_or(false)
+    }
+
+    /// Sets breakpoints in what a task's process has mapped, if it was not looked at yet.
+    fn place(&mut self, tid: u32) {
+        let Some(pid) = self.tracees.get(&tid).map(|tracee| tracee.task.pid()) else { return };
+        self.with_breakpoints(|breakpoints| {
+            if !breakpoints.knows(pid) {
+                breakpoints.place(pid, tid);
+            }
+        });
+    }
+
+    /// Handles what was heard while a task did something for us. Whether there was anything: then the task does not wait any more.
+    fn hear(&mut self, sink: &mut dyn FnMut(Event<'_>)) -> bool {
+        let Some(Some(wait)) = self.with_breakpoints(Breakpoints::heard) else { return false };
+        match wait {
+            Wait::Stopped { tid, stop } => self.stopped(tid, stop, sink),
+            Wait::Ended { tid, status } => self.ended(tid, status),
+            Wait::Nothing => {}
+        }
+        true
+    }
+
     fn ended(&mut self, tid: u32, status: i32) {
-        self.tracees.remove(&tid);
+        if let Some(tracee) = self.tracees.remove(&tid) {
+            let pid = tracee.task.pid();
+            self.with_breakpoints(|breakpoints| {
+                breakpoints.forget_task(pid, tid);
+                if tid == pid {
+                    breakpoints.forget_process(pid);
+                }
+            });
+        }
         self.early.remove(&tid);
         if let Some((list, _)) = &mut self.list {
             list.remove(tid);
@@ -391,12 +474,18 @@ impl Seized {
             self.adopt();
             return;
         }
+        self.beside(|beside, list| beside.stopped(tid, list));
         if self.shared.pass.load(Ordering::Acquire) {
+            self.lift();
             self.pass(tid, stop);
             return;
         }
+        self.prepare();
+        let stop = if stop == Stop::Signal(SIGTRAP) && self.hit(tid, sink) { Stop::Other } else { stop };
         let _ = self.tell(tid, stop, sink);
-        let _ = self.go_on(tid, stop);
+        if !self.hear(sink) {
+            let _ = self.go_on(tid, stop);
+        }
     }
 
     /// Lets a task go on without a look; only who is there matters still.
@@ -415,6 +504,7 @@ impl Seized {
         if let Some(tracee) = self.tracees.get_mut(&tid) {
             tracee.call = None;
         }
+        let stop = if stop == Stop::Signal(SIGTRAP) && self.hit(tid, &mut |_| {}) { Stop::Other } else { stop };
         let _ = ptrace::pass(tid, stop);
     }
 
@@ -461,7 +551,12 @@ impl Seized {
                 }
             }
             // The first stop of a new task: it comes out of the call that made it.
-            Stop::Trap => self.comes_out(tid, sink),
+            Stop::Trap => {
+                self.comes_out(tid, sink);
+                if !self.filtered {
+                    self.place(tid);
+                }
+            }
             Stop::Job | Stop::Other => {}
         }
         Ok(())
@@ -492,7 +587,8 @@ impl Seized {
                     tracee.task.changes();
                     tracee.call = Some(nr);
                 }
-                if !self.filtered || wanted.exit.has(nr) {
+                let maps = nr == self.mmap && !wanted.sites.is_empty();
+                if !self.filtered || maps || wanted.exit.has(nr) {
                     tracee.call = Some(nr);
                 }
             }
@@ -503,6 +599,15 @@ impl Seized {
                 }
                 if wanted.exit.has(nr) {
                     sink(Event { task: &tracee.task, what: What::Exit { nr, ret, at } });
+                }
+                if wanted.sites.is_empty() {
+                    return;
+                }
+                let pid = tracee.task.pid();
+                if nr == self.mmap && ret as u64 <= HIGHEST_ADDRESS {
+                    self.with_breakpoints(|breakpoints| breakpoints.mapped(pid, tid, ret as u64));
+                } else if self.exec.contains(&nr) && ret == 0 {
+                    self.with_breakpoints(|breakpoints| breakpoints.place(pid, tid));
                 }
             }
             SyscallInfo::None { .. } => {}
@@ -516,6 +621,7 @@ impl Seized {
         let is_thread = fs::exists(format!("/proc/{}/task/{child}", task.pid())).unwrap_or(false);
         let pid = if is_thread { task.pid() } else { child };
         self.add(pid, child).born_in = call;
+        self.with_breakpoints(|breakpoints| breakpoints.born(&task, pid, child));
         sink(Event { task: &task, what: What::Born { tid: child, pid } });
         if let Some(stop) = self.early.remove(&child) {
             self.stopped(child, stop, sink);
@@ -543,11 +649,13 @@ impl Seized {
         let gone: Vec<u32> =
             self.tracees.iter().filter(|(_, other)| other.task.pid() == pid).map(|(tid, _)| *tid).collect();
         for tid in gone.into_iter().chain([old_tid]) {
+            self.with_breakpoints(|breakpoints| breakpoints.forget_task(pid, tid));
             self.tracees.remove(&tid);
             if let Some((list, _)) = &mut self.list {
                 list.remove(tid);
             }
         }
+        self.with_breakpoints(|breakpoints| breakpoints.forget_process(pid));
         if is_foreign(tid) {
             self.shared.outcome().tally.foreign += 1;
         }
@@ -565,19 +673,31 @@ impl Seized {
     /// Sets every tracee free.
     fn let_go(&mut self) {
         self.beside(Beside::part);
+        self.lift();
         // Those with a filter get another tracer, who asks for them from now on.
         drop(self.list.take());
         let mut running: HashSet<u32> = self.tracees.keys().copied().collect();
-        for tid in self.early.keys() {
-            let _ = ptrace::detach(*tid, 0);
-        }
         running.retain(|tid| ptrace::interrupt(*tid).is_ok());
         // One that sleeps where signals do not reach it is set free by the end of this thread.
         let end = Instant::now() + PATIENCE;
         while !running.is_empty() && Instant::now() < end {
             match ptrace::wait(true) {
                 Ok(Wait::Stopped { tid, stop }) => {
-                    let signal = if let Stop::Signal(signal) = stop { signal } else { 0 };
+                    if stop == Stop::Born
+                        && let Ok(child) = ptrace::event_message(tid)
+                    {
+                        running.extend(self.leave_child(tid, child as u32));
+                    }
+                    if !self.tracees.contains_key(&tid) {
+                        // Its maker tells of it, and so whose breakpoints it has.
+                        self.early.insert(tid, stop);
+                        continue;
+                    }
+                    let signal = match stop {
+                        Stop::Signal(SIGTRAP) if self.hit(tid, &mut |_| {}) => 0,
+                        Stop::Signal(signal) => signal,
+                        _ => 0,
+                    };
                     let _ = ptrace::detach(tid, signal);
                     running.remove(&tid);
                 }
@@ -589,6 +709,19 @@ impl Seized {
                 Err(_) => return,
             }
         }
+        for tid in self.early.keys() {
+            let _ = ptrace::detach(*tid, 0);
+        }
+    }
+
+    /// A task that was made while we leave; its id, if its first stop is still to come.
+    fn leave_child(&mut self, maker: u32, child: u32) -> Option<u32> {
+        let early = self.early.remove(&child).is_some();
+        self.born(maker, child, &mut |_| {});
+        if early {
+            let _ = ptrace::detach(child, 0);
+        }
+        (!early).then_some(child)
     }
 }
 

@@ -14,7 +14,8 @@ use object::{Endianness, ReadRef};
 use skep_engine::Error;
 use skep_spec::nearest::did_you_mean;
 
-use super::elf::{Binary, file_offset, section, with_elf};
+use super::elf::{Binary, file_offset, section};
+use crate::with_elf;
 
 /// One place of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -198,7 +198,7 @@ fn system_folders() -> Vec<String> {
 
 /// The linker's cache, in its new format (glibc 2.2; `sysdeps/generic/dl-cache.h`): a header of 48 bytes, entries of 24, then
 /// strings at offsets from the header. An old-format cache may stand before it.
-pub(crate) struct Cache(Vec<u8>);
+pub struct Cache(Vec<u8>);
 
 impl Cache {
     /// The cache under a root; empty when there is none. A container's is what the container says.
@@ -212,12 +212,12 @@ impl Cache {
     }
 
     /// What a file with these bytes is.
-    pub(crate) fn of_bytes(bytes: Vec<u8>) -> Cache {
+    pub fn of_bytes(bytes: Vec<u8>) -> Cache {
         Cache(bytes)
     }
 
     /// The libraries of this machine's kind: name and path.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+    pub fn entries(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         const MAGIC: &[u8] = b"glibc-ld.so.cache1.1";
         const HEADER_LEN: usize = 48;
         const ENTRY_LEN: usize = 24;

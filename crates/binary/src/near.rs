@@ -4,7 +4,7 @@ use skep_engine::Error;
 use skep_spec::nearest::did_you_mean;
 
 /// Adds "did you mean" to an error about a name that was not found, when one of `names` is near.
-pub(crate) fn hint<'n>(error: Error, wanted: &str, names: impl IntoIterator<Item = &'n str>) -> Error {
+pub fn hint<'n>(error: Error, wanted: &str, names: impl IntoIterator<Item = &'n str>) -> Error {
     match did_you_mean(wanted, names) {
         Some(hint) => error.with_hint(hint),
         None => error,

@@ -27,11 +27,15 @@ pub struct Place {
 
 /// A loadable piece of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Segment {
-    pub(crate) address: u64,
-    pub(crate) size_bytes: u64,
-    pub(crate) off_bytes: u64,
-    pub(crate) executable: bool,
+pub struct Segment {
+    /// As linked.
+    pub address: u64,
+    /// In memory.
+    pub size_bytes: u64,
+    /// In the file that the kernel knows.
+    pub off_bytes: u64,
+    /// It is code.
+    pub executable: bool,
 }
 
 /// An ELF file that can be probed.
@@ -54,7 +58,8 @@ struct Symbol<'a> {
     size_bytes: u64,
 }
 
-/// Runs a block with `$file` bound to the file of either class.
+/// Runs a block with `$file` bound to the file of either class; what is no ELF file is an error.
+#[macro_export]
 macro_rules! with_elf {
     ($binary:expr, $file:ident => $body:expr) => {
         match object::FileKind::parse($binary.cache()) {
@@ -76,7 +81,6 @@ macro_rules! with_elf {
         }
     };
 }
-pub(crate) use with_elf;
 
 impl Binary {
     /// Opens a file, or a stored member of a zip archive (`ARCHIVE!/MEMBER`). That it is ELF shows at the first question.
@@ -95,11 +99,13 @@ impl Binary {
         &self.path
     }
 
-    pub(crate) fn cache(&self) -> &ReadCache<Part> {
+    /// Its bytes, read as they are asked for; see [`with_elf`](crate::with_elf).
+    pub fn cache(&self) -> &ReadCache<Part> {
         &self.cache
     }
 
-    pub(crate) fn broken(&self, error: impl std::fmt::Display) -> Error {
+    /// An error that names the file.
+    pub fn broken(&self, error: impl std::fmt::Display) -> Error {
         Error::new(format!("cannot read `{}`: {error}", self.path.display()))
     }
 
@@ -231,7 +237,7 @@ impl Binary {
     }
 
     /// The loadable pieces.
-    pub(crate) fn segments(&self) -> Result<Vec<Segment>, Error> {
+    pub fn segments(&self) -> Result<Vec<Segment>, Error> {
         with_elf!(self, file => Ok(self.segments_of(&file)))
     }
 
@@ -240,7 +246,13 @@ impl Binary {
         with_elf!(self, file => Ok(file.elf_header().e_type(file.endian()) == elf::ET_DYN))
     }
 
-    pub(crate) fn segments_of<'d, H, R>(&self, file: &ElfFile<'d, H, R>) -> Vec<Segment>
+    /// Whether the Go toolchain made it (it leaves a section with its version, which `strip` keeps).
+    pub fn is_go(&self) -> Result<bool, Error> {
+        with_elf!(self, file => Ok([".go.buildinfo", ".gopclntab"].iter().any(|name| section(&file, name).is_some())))
+    }
+
+    /// As [`Binary::segments`], of the file that was opened already.
+    pub fn segments_of<'d, H, R>(&self, file: &ElfFile<'d, H, R>) -> Vec<Segment>
     where
         H: FileHeader<Endian = Endianness>,
         R: ReadRef<'d>,
@@ -334,7 +346,7 @@ where
 }
 
 /// Where an address is in the file, and whether it is code.
-pub(crate) fn file_offset(segments: &[Segment], address: u64) -> Option<(u64, bool)> {
+pub fn file_offset(segments: &[Segment], address: u64) -> Option<(u64, bool)> {
     let segment = segments
         .iter()
         .find(|segment| address.checked_sub(segment.address).is_some_and(|inside| inside < segment.size_bytes))?;
@@ -343,7 +355,7 @@ pub(crate) fn file_offset(segments: &[Segment], address: u64) -> Option<(u64, bo
 }
 
 /// The bytes and the address of a section, if the file has it.
-pub(crate) fn section<'d, H, R>(file: &ElfFile<'d, H, R>, name: &str) -> Option<(&'d [u8], u64)>
+pub fn section<'d, H, R>(file: &ElfFile<'d, H, R>, name: &str) -> Option<(&'d [u8], u64)>
 where
     H: FileHeader<Endian = Endianness>,
     R: ReadRef<'d>,

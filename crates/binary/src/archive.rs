@@ -29,7 +29,7 @@ const LIST_MAX: usize = 64 << 20;
 
 /// A piece of a file, read as if it were one.
 #[derive(Debug)]
-pub(crate) struct Part {
+pub struct Part {
     file: File,
     start: u64,
     len: u64,
@@ -38,7 +38,7 @@ pub(crate) struct Part {
 
 impl Part {
     /// Opens a file, or the member of an archive.
-    pub(crate) fn open(path: &Path) -> Result<Part, Error> {
+    pub fn open(path: &Path) -> Result<Part, Error> {
         let open =
             |path: &Path| {
                 // A pipe in the place of a file would hold us until somebody writes.
@@ -66,12 +66,12 @@ impl Part {
     }
 
     /// Where it begins in the file that the kernel knows, in bytes.
-    pub(crate) fn start(&self) -> u64 {
+    pub fn start(&self) -> u64 {
         self.start
     }
 
     /// Where it ends there.
-    pub(crate) fn end(&self) -> u64 {
+    pub fn end(&self) -> u64 {
         self.start.saturating_add(self.len)
     }
 }
@@ -99,13 +99,13 @@ impl Seek for Part {
 }
 
 /// An archive and the member in it, when the path names those.
-pub(crate) fn split(path: &Path) -> Option<(PathBuf, String)> {
+pub fn split(path: &Path) -> Option<(PathBuf, String)> {
     let (archive, member) = path.to_str()?.split_once(SEPARATOR)?;
     (!path.is_file()).then(|| (PathBuf::from(archive), member.to_owned()))
 }
 
 /// The file that the kernel is told: the archive of a member, else the path itself.
-pub(crate) fn file_of(path: &Path) -> PathBuf {
+pub fn file_of(path: &Path) -> PathBuf {
     split(path).map_or_else(|| path.to_owned(), |(archive, _)| archive)
 }
 
@@ -178,9 +178,8 @@ fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-/// An archive of stored members for tests; each begins at a multiple of `align`.
-#[cfg(test)]
-pub(crate) fn stored(members: &[(&str, &[u8])], align: usize) -> Vec<u8> {
+/// An archive of stored members, for tests; each begins at a multiple of `align`.
+pub fn stored(members: &[(&str, &[u8])], align: usize) -> Vec<u8> {
     let (mut bytes, mut list) = (Vec::new(), Vec::new());
     let halves = |out: &mut Vec<u8>, words: &[u16]| words.iter().for_each(|word| out.extend(word.to_le_bytes()));
     let words = |out: &mut Vec<u8>, words: &[u32]| words.iter().for_each(|word| out.extend(word.to_le_bytes()));

@@ -1,0 +1,158 @@
+//! What a tracer changed in other processes' memory, for whoever has to take it back when the tracer dies.
+//!
+//! A breakpoint is a byte of code that another one took the place of; without a tracer it kills who comes by. The list of them lies in memory that a
+//! forked process sees too, with what was there before; it is shorter by what has been taken back.
+
+use std::collections::HashMap;
+use std::ffi::CStr;
+use std::os::fd::AsFd;
+
+use crate::Errno;
+use crate::mmap::SharedMap;
+
+/// Most changes that a list has room for.
+const MAX_PATCHES: usize = 1 << 17;
+/// Bytes of a place: the process (0: free), what it is, and the address.
+const PLACE_BYTES: usize = 16;
+
+/// One change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patch {
+    /// A byte of code that was this one is a breakpoint.
+    Code(u8),
+    /// A number of 16 bits is greater by one than it would be.
+    Counter,
+}
+
+/// The instruction of a breakpoint on x86-64 (`int3`).
+pub const BREAKPOINT: u8 = 0xcc;
+
+/// A list of changes.
+#[derive(Debug)]
+pub struct Patches {
+    map: SharedMap,
+    places: HashMap<u32, Vec<usize>>,
+    next: usize,
+    free: Vec<usize>,
+}
+
+impl Patches {
+    /// An empty list.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory for it.
+    pub fn new() -> Result<Patches, Errno> {
+        let memory = rustix::fs::memfd_create("skep-patches", rustix::fs::MemfdFlags::CLOEXEC)?;
+        rustix::fs::ftruncate(&memory, (MAX_PATCHES * PLACE_BYTES) as u64)?;
+        let map = SharedMap::new(memory.as_fd(), 0, MAX_PATCHES * PLACE_BYTES, true)?;
+        Ok(Patches { map, places: HashMap::new(), next: 0, free: Vec::new() })
+    }
+
+    /// Adds a change that is about to be made. False when the list is full: then it should not be made.
+    pub fn add(&mut self, pid: u32, addr: u64, patch: Patch) -> bool {
+        let place = self.free.pop().unwrap_or(self.next);
+        if place >= MAX_PATCHES {
+            return false;
+        }
+        self.next = self.next.max(place + 1);
+        let what: u32 = match patch {
+            Patch::Code(byte) => byte.into(),
+            Patch::Counter => 0x100,
+        };
+        // The process is last: a place without one is free.
+        let at = place * PLACE_BYTES;
+        let _ = self.map.write(at + 8, &addr.to_ne_bytes());
+        let _ = self.map.write(at + 4, &what.to_ne_bytes());
+        let _ = self.map.write(at, &pid.to_ne_bytes());
+        self.places.entry(pid).or_default().push(place);
+        true
+    }
+
+    /// A process has no changes any more: they were taken back, or it is gone.
+    pub fn forget(&mut self, pid: u32) {
+        for place in self.places.remove(&pid).unwrap_or_default() {
+            let _ = self.map.write(place * PLACE_BYTES, &[0; 4]);
+            self.free.push(place);
+        }
+    }
+
+    /// Takes back what is on the list.
+    ///
+    /// For a process that was forked before the list was filled: it allocates nothing and only makes system calls.
+    pub(crate) fn take_back(&self) {
+        let mut open = None;
+        let mut place = [0; PLACE_BYTES];
+        for index in 0..MAX_PATCHES {
+            if self.map.read(index * PLACE_BYTES, &mut place).is_err() {
+                return;
+            }
+            let [a, b, c, d, what, counter, _, _, rest @ ..] = place;
+            let pid = u32::from_ne_bytes([a, b, c, d]);
+            let addr = u64::from_ne_bytes(rest);
+            if pid == 0 {
+                continue;
+            }
+            if open.as_ref().is_none_or(|(of, _)| *of != pid) {
+                open = memory(pid).map(|file| (pid, file));
+            }
+            let Some((_, file)) = &open else { continue };
+            if counter != 0 {
+                let mut value = [0; 2];
+                if matches!(rustix::io::pread(file, &mut value, addr), Ok(2)) {
+                    let less = u16::from_ne_bytes(value).saturating_sub(1);
+                    let _ = rustix::io::pwrite(file, &less.to_ne_bytes(), addr);
+                }
+                continue;
+            }
+            let mut byte = [0];
+            if matches!(rustix::io::pread(file, &mut byte, addr), Ok(1)) && byte[0] == BREAKPOINT {
+                let _ = rustix::io::pwrite(file, &[what], addr);
+            }
+        }
+    }
+}
+
+/// The memory of a process, to be read and written wherever something is mapped.
+fn memory(pid: u32) -> Option<rustix::fd::OwnedFd> {
+    // `/proc/PID/mem`, without an allocation.
+    let mut path = [0u8; 32];
+    let mut digits = [0u8; 10];
+    let (mut rest, mut count) = (pid, 0);
+    while rest > 0 || count == 0 {
+        digits[count] = b'0' + (rest % 10) as u8;
+        (rest, count) = (rest / 10, count + 1);
+    }
+    let mut len = 0;
+    for byte in b"/proc/".iter().chain(digits[..count].iter().rev()).chain(b"/mem") {
+        path[len] = *byte;
+        len += 1;
+    }
+    let path = CStr::from_bytes_with_nul(&path[..=len]).ok()?;
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, rustix::fs::Mode::empty()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_come_back_and_counters_go_down() {
+        // In this process: what is on the heap may be written anyway.
+        let memory = Box::new([BREAKPOINT, 7, BREAKPOINT, 0, 3, 0]);
+        let at = |index: usize| std::ptr::from_ref(&memory[index]) as u64;
+        let pid = std::process::id();
+        let mut patches = Patches::new().unwrap();
+        assert!(patches.add(pid, at(0), Patch::Code(0x55)));
+        // Somebody else wrote here meanwhile.
+        assert!(patches.add(pid, at(1), Patch::Code(0x90)));
+        assert!(patches.add(pid, at(4), Patch::Counter));
+        patches.take_back();
+        assert_eq!(std::hint::black_box(&*memory), &[0x55, 7, BREAKPOINT, 0, 2, 0]);
+        patches.forget(pid);
+        patches.take_back();
+        assert_eq!(std::hint::black_box(&*memory), &[0x55, 7, BREAKPOINT, 0, 2, 0]);
+        assert!(patches.add(pid, at(2), Patch::Code(1)) && patches.next == 3);
+    }
+}

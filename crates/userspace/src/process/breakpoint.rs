@@ -1,0 +1,657 @@
+//! Breakpoints in the code of traced processes: uprobes, uretprobes and USDT probes without the kernel's help.
+//!
+//! # How
+//!
+//! A breakpoint is the byte of `int3` in place of an instruction's first, in the process's own copy of the page: no other process has it.
+//! It stays there until we leave. A task that comes by is stopped with SIGTRAP, which it never sees; programs run with
+//! its registers, and it goes on with the hidden instruction: one that does nothing is passed over, any other is
+//! executed in a *slot* ([`super::displace`]). So a hit costs one stop, no matter how many threads there are, and none
+//! of them can slip through.
+//!
+//! Slots lie in an *area* of the process, near the code, which a stopped task maps for us at the end of its own system call
+//! ([`super::inject`]). It is never unmapped: a task may be in it when we leave, and the way back to the code stands in the slot.
+//!
+//! The return of a function is seen by a *trampoline* of the area, whose address takes the place of the return address. Behind its `int3` is a jump to the real
+//! return address, which is kept in the process itself. So to leave, every `int3` of the trampolines becomes a `nop`, and functions that run return by
+//! themselves. Each call has a trampoline of its own; which calls are over without having returned (longjmp(3), exceptions) is told by the stack
+//! pointer, as the kernel does (`cleanup_return_instances` in kernel/events/uprobes.c, Linux 6.18).
+//!
+//! # When
+//!
+//! Files are looked for at the end of exec and of each mmap(2) of code, which is before any instruction of them can run. A process that is joined
+//! is looked at when its first thread stops. Children of fork have the breakpoints with the copy of the memory; those of vfork share
+//! them until they exec.
+//!
+//! # What the target may notice
+//!
+//! - Its code has other bytes, and an area has been mapped.
+//! - A SIGTRAP that it holds back is let through once a breakpoint was hit: the kernel forces it.
+//! - Return addresses are those of trampolines while a function with a uretprobe runs: what walks the stack (exceptions of C++, profilers) stops
+//!   there. The kernel's own uretprobes do the same.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use skep_engine::Error;
+use skep_sys::patches::{BREAKPOINT, Patch, Patches};
+use skep_sys::ptrace::{self, Wait};
+use skep_sys::undo::{Guard, Undo};
+use skep_sys::{Errno, page_size};
+
+use super::decode::{self, Insn, Kind};
+use super::displace::{SLOT_BYTES, displaced};
+use super::inject::{self, Failed};
+use super::mappings::{self, Mapping};
+use super::registers::{Reg, Registers};
+use super::sites::{Moments, Site, Sites};
+use super::{Event, TracedTask, What};
+use crate::probe::FileId;
+
+/// Functions that may run at one time in a process, each with a trampoline.
+const TRAMPOLINES: u32 = 4096;
+/// Bytes of a trampoline, and of the return address that it leads to.
+const TRAMPOLINE_BYTES: u64 = 8;
+/// Bytes of all trampolines, and of all return addresses behind them.
+const POOL_BYTES: u64 = 2 * TRAMPOLINES as u64 * TRAMPOLINE_BYTES;
+/// `si_code` of a breakpoint.
+const SI_KERNEL: i32 = 0x80;
+/// The instruction that a trampoline has when nobody looks any more.
+const NOP: u8 = 0x90;
+
+/// The code of a trampoline: a breakpoint, then `jmp *` to what stands at the same place of the list behind the trampolines.
+fn trampoline(first: u8) -> [u8; 8] {
+    // From the end of the jump, 7 bytes in, to the list.
+    let [a, b, c, d] = (TRAMPOLINES * TRAMPOLINE_BYTES as u32 - 7).to_le_bytes();
+    [first, 0xff, 0x25, a, b, c, d, NOP]
+}
+
+/// A breakpoint.
+#[derive(Clone, Debug)]
+struct Armed {
+    site: Site,
+    moments: Moments,
+    original: u8,
+    insn: Insn,
+    /// Where the instruction is executed; `None`: it is imitated.
+    slot: Option<u64>,
+}
+
+/// The trampolines of a process.
+#[derive(Clone, Debug)]
+struct Pool {
+    base: u64,
+    /// So many have been written.
+    written: u32,
+    free: VecDeque<u32>,
+}
+
+impl Pool {
+    fn at(&self, index: u32) -> u64 {
+        self.base + u64::from(index) * TRAMPOLINE_BYTES
+    }
+
+    /// Where the return address of one is kept.
+    fn kept_at(&self, index: u32) -> u64 {
+        self.base + POOL_BYTES / 2 + u64::from(index) * TRAMPOLINE_BYTES
+    }
+
+    /// The trampoline at an address.
+    fn index(&self, addr: u64) -> Option<u32> {
+        let inside = addr.checked_sub(self.base)?;
+        let index = u32::try_from(inside / TRAMPOLINE_BYTES).ok()?;
+        (inside % TRAMPOLINE_BYTES == 0 && index < TRAMPOLINES).then_some(index)
+    }
+}
+
+/// A memory with breakpoints: a process's, or that of several.
+#[derive(Clone, Debug, Default)]
+struct Space {
+    /// Processes that have it; the changes are listed under the first.
+    users: Vec<u32>,
+    armed: HashMap<u64, Armed>,
+    /// Addresses where none could be set: somebody else's breakpoint is there, or nothing could be mapped.
+    refused: HashSet<u64>,
+    /// Addresses of counters that were raised.
+    semaphores: HashSet<u64>,
+    pool: Option<Pool>,
+    /// Areas, by the file and the address of the code that they were mapped for: where they begin, and their bytes.
+    areas: HashMap<(FileId, u64), (u64, u64)>,
+}
+
+impl Space {
+    /// Whether an address needs no look.
+    fn has(&self, addr: u64) -> bool {
+        self.armed.contains_key(&addr) || self.refused.contains(&addr)
+    }
+
+    /// An area of so many bytes that was made for the same code when it was mapped before, and that no slot lies in now.
+    fn old_area(&self, file: FileId, start: u64, len: u64) -> Option<u64> {
+        let (area, had) = *self.areas.get(&(file, start))?;
+        let in_use = |armed: &Armed| armed.slot.is_some_and(|slot| (area..area + had).contains(&slot));
+        (len <= had && !self.armed.values().any(in_use)).then_some(area)
+    }
+}
+
+/// A function that runs and whose return is seen.
+#[derive(Clone, Debug)]
+struct Return {
+    trampoline: u32,
+    /// Where the return address was on the stack.
+    stack: u64,
+    func: u64,
+    site: Site,
+    /// It is another task's too, which gives the trampoline back.
+    inherited: bool,
+}
+
+/// All breakpoints of the tracees.
+#[derive(Debug)]
+pub(super) struct Breakpoints {
+    sites: Arc<Sites>,
+    spaces: HashMap<u32, Space>,
+    /// Which space a process has.
+    of: HashMap<u32, u32>,
+    next: u32,
+    /// Functions that run, of each task; the last called is last.
+    returns: HashMap<u32, Vec<Return>>,
+    /// What has to be taken back by whom if we are killed.
+    patches: Patches,
+    guard: Option<Guard>,
+    /// What was heard of tasks when something else was expected.
+    heard: Vec<Wait>,
+    /// Places and returns that are not seen.
+    missed: u64,
+    lifted: bool,
+}
+
+/// How a process's code is written: the file is where the kernel lets a tracer write everywhere.
+fn memory_of(pid: u32) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/mem"))
+}
+
+impl Breakpoints {
+    /// None yet.
+    ///
+    /// # Errors
+    ///
+    /// When nobody can be made who would take them out after our death.
+    pub(super) fn new(sites: Arc<Sites>) -> Result<Breakpoints, Error> {
+        let setup = |what: &str, errno: Errno| Error::new(format!("cannot {what}")).with_source(errno);
+        let patches = Patches::new().map_err(|errno| setup("keep a list of breakpoints", errno))?;
+        let guard = Guard::spawn(&[Undo::Restore(&patches)]);
+        let guard = guard.map_err(|errno| setup("start the process that takes breakpoints out after us", errno))?;
+        Ok(Breakpoints {
+            sites,
+            spaces: HashMap::new(),
+            of: HashMap::new(),
+            next: 0,
+            returns: HashMap::new(),
+            patches,
+            guard: Some(guard),
+            heard: Vec::new(),
+            missed: 0,
+            lifted: false,
+        })
+    }
+
+    /// Whether a process has been looked at.
+    pub(super) fn knows(&self, pid: u32) -> bool {
+        self.of.contains_key(&pid)
+    }
+
+    /// What was heard of a task that was waited for in vain, once.
+    pub(super) fn heard(&mut self) -> Option<Wait> {
+        self.heard.pop()
+    }
+
+    /// How many places and returns were not seen since the last question.
+    pub(super) fn take_missed(&mut self) -> u64 {
+        std::mem::take(&mut self.missed)
+    }
+
+    /// A task of a process is at the end of mmap(2), which gave this address.
+    pub(super) fn mapped(&mut self, pid: u32, tid: u32, start: u64) {
+        // What was there before is gone.
+        let space = self.of.get(&pid).and_then(|id| self.spaces.get_mut(id));
+        if let (Some(space), Ok(registers)) = (space, Registers::of(tid)) {
+            let range = start..start.saturating_add(registers.get(Reg::Rsi));
+            space.armed.retain(|addr, _| !range.contains(addr));
+            space.refused.retain(|addr| !range.contains(addr));
+            space.semaphores.retain(|addr| !range.contains(addr));
+        }
+        self.place(pid, tid);
+    }
+
+    /// Sets what is missing in a process, one of whose tasks is stopped.
+    pub(super) fn place(&mut self, pid: u32, tid: u32) {
+        if self.lifted {
+            return;
+        }
+        let id = *self.of.entry(pid).or_insert_with(|| {
+            let id = self.next;
+            self.next += 1;
+            self.spaces.insert(id, Space { users: vec![pid], ..Space::default() });
+            id
+        });
+        let Some(mut space) = self.spaces.remove(&id) else { return };
+        // A file that is gone from memory took its breakpoints along.
+        let all = mappings::read(pid);
+        let mut mapped = HashSet::new();
+        for mapping in &all {
+            let Some((file, wanted)) = self.sites.of(pid, mapping) else { continue };
+            if mapping.executes {
+                let places = wanted.places.iter().filter_map(|(off_bytes, moments)| {
+                    let site = Site { file, off_bytes: *off_bytes };
+                    Some((mapping.address(*off_bytes)?, site, moments.clone()))
+                });
+                let places: Vec<(u64, Site, Moments)> = places.collect();
+                mapped.extend(places.iter().map(|(addr, ..)| *addr));
+                let new: Vec<_> = places.into_iter().filter(|(addr, ..)| !space.has(*addr)).collect();
+                if !new.is_empty() {
+                    let whose = Whose { pid, tid, all: &all };
+                    self.arm(&mut space, whose, mapping, new);
+                }
+            }
+        }
+        space.armed.retain(|addr, _| mapped.contains(addr));
+        space.refused.retain(|addr| mapped.contains(addr));
+        self.raise(&mut space, pid, &all);
+        self.spaces.insert(id, space);
+    }
+
+    /// Sets breakpoints in a mapping.
+    fn arm(&mut self, space: &mut Space, whose: Whose<'_>, mapping: &Mapping, new: Vec<(u64, Site, Moments)>) {
+        let Whose { pid, tid, all } = whose;
+        let new_file = new.first().map(|(_, site, _)| site.file);
+        let wanted: Vec<u64> = new.iter().map(|(addr, ..)| *addr).collect();
+        let mut found = Vec::with_capacity(new.len());
+        for (addr, site, moments) in new {
+            let mut bytes = [0; decode::MAX_LEN];
+            let len = bytes.len().min(usize::try_from(mapping.end - addr).unwrap_or(usize::MAX));
+            let Ok(read) = ptrace::read_memory(tid, addr, &mut bytes[..len]) else { continue };
+            // What the file had there was looked at before; this is what runs.
+            let Ok(insn) = decode::decode(&bytes[..read]) else { continue };
+            found.push((addr, site, moments, bytes, insn));
+        }
+        let slots = found.iter().filter(|(.., insn)| insn.kind != Kind::Nothing).count() as u64;
+        let returns = space.pool.is_none() && found.iter().any(|(_, _, moments, ..)| moments.ret);
+        let slot_bytes = (slots * SLOT_BYTES).next_multiple_of(page_size() as u64);
+        let len = slot_bytes + if returns { POOL_BYTES } else { 0 };
+        let area = match new_file.filter(|_| len > 0 && !returns) {
+            Some(file) => space.old_area(file, mapping.start, len),
+            None => None,
+        };
+        let area = area.or_else(|| if len == 0 { None } else { self.map(pid, tid, all, mapping, len) });
+        if let (Some(area), Some(file)) = (area, new_file) {
+            space.areas.insert((file, mapping.start), (area, slot_bytes));
+        }
+        if let (Some(area), true) = (area, returns) {
+            let free = (0..TRAMPOLINES).collect();
+            space.pool = Some(Pool { base: area + slot_bytes, written: 0, free });
+        }
+        let memory = memory_of(pid);
+        let mut code = Vec::new();
+        let mut ready = Vec::with_capacity(found.len());
+        for (addr, site, mut moments, bytes, insn) in found {
+            let slot = area.filter(|_| insn.kind != Kind::Nothing).map(|area| area + code.len() as u64);
+            let copy = slot.and_then(|slot| displaced(&bytes, insn, addr, slot));
+            let slot = slot.filter(|_| copy.is_some());
+            if let Some(copy) = copy {
+                code.extend(copy);
+                code.resize(code.len().next_multiple_of(SLOT_BYTES as usize), 0);
+            }
+            if slot.is_none() && !is_imitated(insn.kind) {
+                continue;
+            }
+            if moments.ret && space.pool.is_none() {
+                moments.ret = false;
+                if !moments.entry {
+                    continue;
+                }
+                self.missed += 1;
+            }
+            ready.push((addr, Armed { site, moments, original: bytes[0], insn, slot }));
+        }
+        let Ok(memory) = memory.and_then(|memory| {
+            area.map_or(Ok(()), |area| memory.write_all_at(&code, area))?;
+            Ok(memory)
+        }) else {
+            self.missed += wanted.len() as u64;
+            space.refused.extend(wanted);
+            return;
+        };
+        for (addr, armed) in ready {
+            let listed =
+                space.users.first().is_some_and(|owner| self.patches.add(*owner, addr, Patch::Code(armed.original)));
+            // A task may come by at once.
+            space.armed.insert(addr, armed);
+            if !listed || memory.write_all_at(&[BREAKPOINT], addr).is_err() {
+                space.armed.remove(&addr);
+            }
+        }
+        let refused = wanted.into_iter().filter(|addr| !space.armed.contains_key(addr));
+        let before = space.refused.len();
+        space.refused.extend(refused.collect::<Vec<u64>>());
+        self.missed += (space.refused.len() - before) as u64;
+    }
+
+    /// Lets a task map an area near a mapping.
+    fn map(&mut self, pid: u32, tid: u32, all: &[Mapping], near: &Mapping, len: u64) -> Option<u64> {
+        const PROT_READ_EXEC: u64 = 1 | 4;
+        const MAP_PRIVATE_ANONYMOUS_FIXED_NOREPLACE: u64 = 2 | 0x20 | 0x10_0000;
+        let place = mappings::room(all, near, len)?;
+        let vdso = all.iter().find(|mapping| mapping.name == "[vdso]");
+        let from = vdso.into_iter().chain([near]);
+        let from = from.filter_map(|mapping| inject::find(tid, mapping.start, mapping.end - mapping.start)).next()?;
+        let args = [place, len, PROT_READ_EXEC, MAP_PRIVATE_ANONYMOUS_FIXED_NOREPLACE, u64::MAX, 0];
+        match inject::call(pid, tid, from, inject::number("mmap"), args) {
+            Ok(area) => Some(area),
+            Err(Failed::Refused) => None,
+            Err(Failed::Gone(wait)) => {
+                self.heard.push(wait);
+                None
+            }
+        }
+    }
+
+    /// Raises the counters that tell the program that somebody looks.
+    fn raise(&mut self, space: &mut Space, pid: u32, all: &[Mapping]) {
+        let mut memory = None;
+        for mapping in all.iter().filter(|mapping| mapping.writes && !mapping.shared) {
+            let Some((_, wanted)) = self.sites.of(pid, mapping) else { continue };
+            for addr in wanted.semaphores.iter().filter_map(|off_bytes| mapping.address(*off_bytes)) {
+                if space.semaphores.contains(&addr) {
+                    continue;
+                }
+                let Some(memory) = memory.get_or_insert_with(|| memory_of(pid)).as_ref().ok() else { return };
+                let listed = space.users.first().is_some_and(|owner| self.patches.add(*owner, addr, Patch::Counter));
+                if listed && count(memory, addr, 1).is_ok() {
+                    space.semaphores.insert(addr);
+                }
+            }
+        }
+    }
+
+    /// A process was made by another: with a copy of its memory, or with the same.
+    pub(super) fn born(&mut self, maker: &TracedTask, pid: u32, tid: u32) {
+        if pid == maker.pid() {
+            return;
+        }
+        let Some(id) = self.of.get(&maker.pid()).copied() else { return };
+        // A kernel that does not tell has none that share, but for vfork, whose maker waits.
+        let shares = ptrace::have_same_memory(maker.pid(), pid).unwrap_or(false);
+        if shares {
+            if let Some(space) = self.spaces.get_mut(&id) {
+                space.users.push(pid);
+            }
+            self.of.insert(pid, id);
+        } else if let Some(space) = self.spaces.get(&id) {
+            let copy = Space { users: vec![pid], ..space.clone() };
+            if !self.lifted {
+                list(&mut self.patches, &copy);
+            }
+            self.spaces.insert(self.next, copy);
+            self.of.insert(pid, self.next);
+            self.next += 1;
+        }
+        // The task comes out of the functions that its maker was in.
+        if let Some(running) = self.returns.get(&maker.tid()) {
+            let running = running.iter().map(|it| Return { inherited: it.inherited || shares, ..it.clone() });
+            let running = running.collect();
+            self.returns.insert(tid, running);
+        }
+    }
+
+    /// A task has ended, or has left its functions for another program.
+    pub(super) fn forget_task(&mut self, pid: u32, tid: u32) {
+        let running = self.returns.remove(&tid).unwrap_or_default();
+        let pool = self.of.get(&pid).and_then(|id| self.spaces.get_mut(id)?.pool.as_mut());
+        if let Some(pool) = pool {
+            pool.free.extend(running.iter().filter(|it| !it.inherited).map(|it| it.trampoline));
+        }
+    }
+
+    /// A process has ended, or has another memory from now on.
+    pub(super) fn forget_process(&mut self, pid: u32) {
+        let Some(id) = self.of.remove(&pid) else { return };
+        let Some(space) = self.spaces.get_mut(&id) else { return };
+        let was_first = space.users.first() == Some(&pid);
+        space.users.retain(|user| *user != pid);
+        if was_first {
+            self.patches.forget(pid);
+        }
+        if space.users.is_empty() {
+            self.spaces.remove(&id);
+        } else if was_first && !self.lifted {
+            list(&mut self.patches, space);
+        }
+    }
+
+    /// A task got SIGTRAP. Whether a breakpoint was the reason: then it is set to go on, and must not get the signal.
+    pub(super) fn hit(&mut self, task: &Arc<TracedTask>, sink: &mut dyn FnMut(Event<'_>)) -> bool {
+        self.handle(task, sink).unwrap_or(false)
+    }
+
+    fn handle(&mut self, task: &Arc<TracedTask>, sink: &mut dyn FnMut(Event<'_>)) -> Option<bool> {
+        let (pid, tid) = (task.pid(), task.tid());
+        let space = self.spaces.get_mut(self.of.get(&pid)?)?;
+        let mut registers = Registers::of(tid).ok()?;
+        let at = registers.get(Reg::Rip).wrapping_sub(1);
+        let trampoline = space.pool.as_ref().and_then(|pool| pool.index(at));
+        let armed = space.armed.get(&at);
+        // A signal that somebody sent may find the task behind an instruction of one byte.
+        if trampoline.is_none() && armed.is_none() || ptrace::signal_info(tid).ok()?.2 != SI_KERNEL {
+            return Some(false);
+        }
+        if self.lifted {
+            if armed.is_some() {
+                registers.put(Reg::Rip, at);
+                let _ = registers.set(tid);
+            }
+            // Behind the breakpoint of a trampoline is the jump that the function returns by.
+            return Some(true);
+        }
+        if let Some(index) = trampoline {
+            self.returned(task, registers, index, sink);
+            return Some(true);
+        }
+        let armed = armed?.clone();
+        registers.put(Reg::Rip, at);
+        if armed.moments.entry {
+            let what = What::Probe { site: armed.site, ret: false, func: at, registers: registers.pt_regs() };
+            sink(Event { task, what });
+        }
+        if armed.moments.ret && self.watch_return(tid, pid, &registers, armed.site, at).is_none() {
+            self.missed += 1;
+        }
+        let next = at.wrapping_add(armed.insn.len.into());
+        match (armed.slot, armed.insn.kind) {
+            (Some(slot), _) => registers.put(Reg::Rip, slot),
+            (None, Kind::Push(number)) => {
+                let (value, stack) = (registers.numbered(number), registers.get(Reg::Rsp).wrapping_sub(8));
+                if ptrace::write_memory(tid, stack, &value.to_ne_bytes()) == Ok(8) {
+                    registers.put(Reg::Rsp, stack);
+                    registers.put(Reg::Rip, next);
+                }
+                // Else it meets the breakpoint again, once there is memory.
+            }
+            (None, _) => registers.put(Reg::Rip, next),
+        }
+        // A task that was killed meanwhile needs no registers.
+        let _ = registers.set(tid);
+        Some(true)
+    }
+
+    /// Puts a trampoline in place of the return address; the task is at the first instruction of the function.
+    fn watch_return(&mut self, tid: u32, pid: u32, registers: &Registers, site: Site, func: u64) -> Option<()> {
+        let pool = self.spaces.get_mut(self.of.get(&pid)?)?.pool.as_mut()?;
+        let stack = registers.get(Reg::Rsp);
+        let mut word = [0; 8];
+        (ptrace::read_memory(tid, stack, &mut word) == Ok(8)).then_some(())?;
+        let address = u64::from_ne_bytes(word);
+        let running = self.returns.entry(tid).or_default();
+        let own = pool.index(address);
+        while let Some(last) = running.last() {
+            // A function that jumps to another one returns together with it.
+            if last.stack > stack || last.stack == stack && own == Some(last.trampoline) {
+                break;
+            }
+            give_back(pool, running.pop()?, running.last());
+        }
+        if let Some(index) = own {
+            let inherited = running.last().is_some_and(|last| last.inherited);
+            running.push(Return { trampoline: index, stack, func, site, inherited });
+            return Some(());
+        }
+        let index = pool.free.pop_front()?;
+        let done = write_trampolines(pid, pool, index).and_then(|()| {
+            ptrace::poke(tid, pool.kept_at(index), address)?;
+            ptrace::poke(tid, stack, pool.at(index))
+        });
+        if done.is_err() {
+            pool.free.push_back(index);
+            return None;
+        }
+        running.push(Return { trampoline: index, stack, func, site, inherited: false });
+        Some(())
+    }
+
+    /// A function has returned to its trampoline.
+    fn returned(
+        &mut self,
+        task: &Arc<TracedTask>,
+        mut registers: Registers,
+        index: u32,
+        sink: &mut dyn FnMut(Event<'_>),
+    ) {
+        let tid = task.tid();
+        let pool = self.of.get(&task.pid()).and_then(|id| self.spaces.get_mut(id)?.pool.as_mut());
+        let Some(pool) = pool else { return };
+        let mut word = [0; 8];
+        if ptrace::read_memory(tid, pool.kept_at(index), &mut word) != Ok(8) {
+            // The jump behind the breakpoint finds no more than we do.
+            return;
+        }
+        registers.put(Reg::Rip, u64::from_ne_bytes(word));
+        let running = self.returns.entry(tid).or_default();
+        let mut over = Vec::new();
+        if let Some(last) = running.iter().rposition(|it| it.trampoline == index) {
+            for stale in running.drain(last + 1..) {
+                if !stale.inherited && stale.trampoline != index {
+                    pool.free.push_back(stale.trampoline);
+                }
+            }
+            while let Some(it) = running.pop_if(|it| it.trampoline == index) {
+                over.push(it);
+            }
+        }
+        if over.iter().any(|it| !it.inherited) {
+            pool.free.push_front(index);
+        }
+        for Return { site, func, .. } in over {
+            let what = What::Probe { site, ret: true, func, registers: registers.pt_regs() };
+            sink(Event { task, what });
+        }
+        let _ = registers.set(tid);
+    }
+
+    /// Takes all breakpoints out. Tasks that have hit one and are not handled yet are moved on by [`Breakpoints::hit`].
+    pub(super) fn lift(&mut self) {
+        if self.lifted {
+            return;
+        }
+        self.lifted = true;
+        for space in self.spaces.values() {
+            let Some(pid) = space.users.first() else { continue };
+            if let Ok(memory) = memory_of(*pid) {
+                lift(space, *pid, &self.sites, &memory);
+            }
+            self.patches.forget(*pid);
+        }
+        if let Some(guard) = self.guard.take() {
+            guard.dismiss();
+        }
+    }
+}
+
+/// A task and the memory that it has.
+#[derive(Clone, Copy)]
+struct Whose<'a> {
+    pid: u32,
+    tid: u32,
+    all: &'a [Mapping],
+}
+
+/// Whether an instruction can do without a slot.
+fn is_imitated(kind: Kind) -> bool {
+    matches!(kind, Kind::Nothing | Kind::Push(_))
+}
+
+/// Lists what was changed in a memory under its first process.
+fn list(patches: &mut Patches, space: &Space) {
+    let Some(owner) = space.users.first() else { return };
+    for (addr, armed) in &space.armed {
+        patches.add(*owner, *addr, Patch::Code(armed.original));
+    }
+    for addr in &space.semaphores {
+        patches.add(*owner, *addr, Patch::Counter);
+    }
+}
+
+/// The trampoline of a call that never returned; last to be used again, as somebody may come back by it all the same.
+fn give_back(pool: &mut Pool, stale: Return, before: Option<&Return>) {
+    if !stale.inherited && before.is_none_or(|before| before.trampoline != stale.trampoline) {
+        pool.free.push_back(stale.trampoline);
+    }
+}
+
+/// Writes the code of trampolines up to one.
+fn write_trampolines(pid: u32, pool: &mut Pool, index: u32) -> Result<(), Errno> {
+    const AT_ONCE: u32 = 512;
+    while pool.written <= index {
+        let code = trampoline(BREAKPOINT).repeat(AT_ONCE as usize);
+        memory_of(pid).and_then(|memory| memory.write_all_at(&code, pool.at(pool.written)))?;
+        pool.written += AT_ONCE;
+    }
+    Ok(())
+}
+
+/// Takes what was changed in a memory back.
+fn lift(space: &Space, pid: u32, sites: &Sites, memory: &File) {
+    // What has been mapped over a file since is not ours.
+    let all = mappings::read(pid);
+    let is_there = |addr: u64, site: Option<&Site>| {
+        all.iter().any(|mapping| {
+            (mapping.start..mapping.end).contains(&addr)
+                && sites.of(pid, mapping).is_some_and(|(file, _)| site.is_none_or(|site| site.file == file))
+        })
+    };
+    for (addr, armed) in &space.armed {
+        let mut byte = [0];
+        if is_there(*addr, Some(&armed.site)) && memory.read_exact_at(&mut byte, *addr).is_ok() && byte == [BREAKPOINT]
+        {
+            // A process that is gone has no breakpoint either.
+            let _ = memory.write_all_at(&[armed.original], *addr);
+        }
+    }
+    for addr in &space.semaphores {
+        if is_there(*addr, None) {
+            let _ = count(memory, *addr, -1);
+        }
+    }
+    if let Some(pool) = &space.pool {
+        let code = trampoline(NOP).repeat(pool.written as usize);
+        let _ = memory.write_all_at(&code, pool.base);
+    }
+}
+
+/// Changes a counter of 16 bits.
+fn count(memory: &File, addr: u64, by: i16) -> io::Result<()> {
+    let mut value = [0; 2];
+    memory.read_exact_at(&mut value, addr)?;
+    let changed = u16::from_ne_bytes(value).saturating_add_signed(by);
+    memory.write_all_at(&changed.to_ne_bytes(), addr)
+}

@@ -1,0 +1,69 @@
+//! The general registers of a stopped task, on x86-64.
+
+use skep_sys::{Errno, ptrace};
+
+/// Bytes of the kernel's `struct pt_regs`, which `struct user_regs_struct` begins with.
+const PT_REGS_BYTES: usize = 168;
+
+/// What a register's place in `struct user_regs_struct` is, in words (`arch/x86/include/asm/user_64.h`, Linux 6.18).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reg {
+    R10 = 7,
+    R9 = 8,
+    R8 = 9,
+    Rax = 10,
+    Rdx = 12,
+    Rsi = 13,
+    Rdi = 14,
+    OrigRax = 15,
+    Rip = 16,
+    Rsp = 19,
+}
+
+/// Places of the registers in the order of their numbers in instructions.
+const BY_NUMBER: [usize; 16] = [10, 11, 12, 5, 19, 4, 13, 14, 9, 8, 7, 6, 3, 2, 1, 0];
+
+/// All of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Registers {
+    bytes: Vec<u8>,
+}
+
+impl Registers {
+    /// Reads them.
+    pub(super) fn of(tid: u32) -> Result<Registers, Errno> {
+        let bytes = ptrace::registers(tid);
+        if bytes.len() < PT_REGS_BYTES { Err(Errno::ESRCH) } else { Ok(Registers { bytes }) }
+    }
+
+    /// Sets the task's to these.
+    pub(super) fn set(&self, tid: u32) -> Result<(), Errno> {
+        ptrace::set_registers(tid, &self.bytes)
+    }
+
+    fn word(&self, index: usize) -> u64 {
+        let bytes = self.bytes.get(8 * index..8 * index + 8);
+        bytes.and_then(|bytes| bytes.first_chunk().copied()).map_or(0, u64::from_ne_bytes)
+    }
+
+    pub(super) fn get(&self, reg: Reg) -> u64 {
+        self.word(reg as usize)
+    }
+
+    /// The register that has this number in instructions.
+    pub(super) fn numbered(&self, number: u8) -> u64 {
+        self.word(BY_NUMBER[usize::from(number & 15)])
+    }
+
+    pub(super) fn put(&mut self, reg: Reg, value: u64) {
+        let at = 8 * reg as usize;
+        if let Some(bytes) = self.bytes.get_mut(at..at + 8) {
+            bytes.copy_from_slice(&value.to_ne_bytes());
+        }
+    }
+
+    /// As the kernel's programs get them.
+    pub(super) fn pt_regs(&self) -> Vec<u8> {
+        self.bytes[..PT_REGS_BYTES].to_vec()
+    }
+}
