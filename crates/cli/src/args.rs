@@ -55,6 +55,13 @@ pub(crate) struct RunArgs {
     /// Write the packets that pass to this file (pcap).
     #[arg(long, value_name = "FILE", requires = "pcap")]
     pub(crate) pcap_out: Option<PathBuf>,
+    /// Give the command a network of its own, whose packets pass the xdp, tc and socket filter programs, in user space: it is 192.0.2.2, and 192.0.2.1
+    /// answers.
+    #[arg(long, requires = "command", conflicts_with_all = ["iface", "pcap", "data", "ctx", "repeat", "pid"])]
+    pub(crate) tap: bool,
+    /// Run this at the other end of that network, a server for example, until the run ends.
+    #[arg(long, value_name = "CMD", requires = "tap")]
+    pub(crate) far: Option<String>,
     /// Attach nothing, but run one program on this packet: a file, or bytes in hex.
     #[arg(long, value_name = "FILE|HEX", conflicts_with_all = ["iface", "command", "pid"])]
     pub(crate) data: Option<String>,

@@ -12,7 +12,7 @@ use skep_sys::Errno;
 use skep_sys::caps::{Cap, Caps};
 use skep_sys::front::Worker;
 use skep_userspace::pcap::{Reader, Writer};
-use skep_userspace::{Replay, UserEngine, Verdicts};
+use skep_userspace::{Replay, UserEngine, Verdicts, Wire};
 
 use crate::args::EngineChoice;
 use crate::report;
@@ -24,6 +24,10 @@ pub(crate) struct Sources {
     pub(crate) packets: Option<PathBuf>,
     /// Where those that pass go.
     pub(crate) packets_out: Option<PathBuf>,
+    /// A network for the command.
+    pub(crate) network: bool,
+    /// What runs at its other end.
+    pub(crate) far: Option<String>,
     /// A command, or a process that runs.
     pub(crate) processes: bool,
 }
@@ -135,6 +139,20 @@ pub(crate) fn choose(
         }
         let engine = UserEngine::new(target).with_packets(replay(input, sources.packets_out.as_deref())?);
         return Ok(Chosen { engine: Either::User(Box::new(engine)), why: "since packets come from a file".to_owned() });
+    }
+    if sources.network {
+        if choice == Some(EngineChoice::Kernel) {
+            return Err(Error::new("the network of `--tap` is one of user space")
+                .with_kind(ErrorKind::Unsupported)
+                .with_hint("leave `--engine kernel` away, or `--iface IF` instead of `--tap`"));
+        }
+        let mut wire = Wire::new()?;
+        if let Some(far) = &sources.far {
+            wire = wire.with_far(skep_run::command(far)?);
+        }
+        let engine = UserEngine::new(target).with_processes().with_wire(wire);
+        let why = format!("since the command has a network of its own ({}; {} answers)", Wire::NEAR, Wire::FAR);
+        return Ok(Chosen { engine: Either::User(Box::new(engine)), why });
     }
     let denied = || denied(spec);
     let (kernel, why) = match choice {

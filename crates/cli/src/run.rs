@@ -20,6 +20,8 @@ pub(crate) fn run(args: RunArgs, globals: Vec<Global>) -> Result<ExitCode, Error
     let sources = Sources {
         packets: args.pcap.clone(),
         packets_out: args.pcap_out.clone(),
+        network: args.tap,
+        far: args.far.clone(),
         processes: args.command.is_some() || args.pid.is_some(),
     };
     let vector = Vector::of(&args)?;

@@ -121,6 +121,15 @@ pub struct AttachOptions {
     pub map: Option<String>,
 }
 
+impl AttachOptions {
+    /// What a perf event program samples.
+    pub fn sampled(&self) -> PerfEvent {
+        let clock = PerfEvent::default();
+        let rate = if self.sample_hz == 0 { clock.rate } else { SampleRate::Hz(self.sample_hz) };
+        self.perf.unwrap_or(PerfEvent { rate, ..clock })
+    }
+}
+
 /// A place in the list of programs at a hook.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Position {

@@ -6,12 +6,23 @@ use skep_engine::{Engine, HeldCommand};
 
 use crate::{Error, input};
 
-/// Starts `command`, which waits until it is released.
-pub(crate) fn hold(engine: &dyn Engine, command: &str) -> Result<Box<dyn HeldCommand>, Error> {
-    let words = split_command(command).map_err(Error::new)?;
-    let mut child = Command::new(&words[0]);
-    child.args(&words[1..]);
-    engine.hold(child).map_err(|error| error.about(format_args!("cannot start `{}`", words[0])))
+/// A command of a line: blanks separate words, quotes and backslashes keep together. No shell is involved.
+///
+/// # Errors
+///
+/// When a quote is not closed or there is no word at all.
+pub fn command(line: &str) -> Result<Command, Error> {
+    let words = split_command(line).map_err(Error::new)?;
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    Ok(command)
+}
+
+/// Starts the command of a line, which waits until it is released.
+pub(crate) fn hold(engine: &dyn Engine, line: &str) -> Result<Box<dyn HeldCommand>, Error> {
+    let child = command(line)?;
+    let program = child.get_program().to_string_lossy().into_owned();
+    engine.hold(child).map_err(|error| error.about(format_args!("cannot start `{program}`")))
 }
 
 /// Names the command's program.

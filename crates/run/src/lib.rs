@@ -46,6 +46,7 @@ mod streams;
 mod unused;
 mod writer;
 
+pub use command::command;
 pub use input::{is_c_or_object, loader_of};
 pub use notice::{Notice, Summary};
 pub use prepare::{Prepared, link, prepare};

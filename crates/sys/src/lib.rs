@@ -43,6 +43,7 @@ pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod syscalls;
+pub mod tap;
 mod trace_instance;
 pub mod tracefs;
 pub mod undo;

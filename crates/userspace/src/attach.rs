@@ -76,7 +76,7 @@ impl std::fmt::Display for Place {
             Place::Probe(probe) => f.write_str(&probe.described),
             Place::Interval { period } => write!(f, "interval of {period:?}"),
             Place::Sampled { event } => write!(f, "perf event {}:{}", event.kind, event.config),
-            _ => write!(f, "{} (packets of a file)", self.word()),
+            _ => f.write_str(self.word()),
         }
     }
 }
@@ -212,7 +212,7 @@ impl Drop for UserLink {
 /// Where events come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sources {
-    /// From a file of packets.
+    /// From a file of packets, or a network.
     pub(crate) has_packets: bool,
     /// From a tracer.
     pub(crate) has_processes: bool,
@@ -228,9 +228,9 @@ pub(crate) fn place(program: &Program, options: &AttachOptions, sources: Sources
         if sources.has_packets {
             return Ok(place);
         }
-        Err(refused(program, "packets come from a file in user space, and none was given")
+        Err(refused(program, "packets come from a file or a network of one's own in user space, and none was given")
             .with_kind(ErrorKind::NeedsOption)
-            .with_hint("give one with `--pcap FILE`, or one packet with `--data HEX`"))
+            .with_hint("give a file with `--pcap FILE`, a network to a command with `--tap -c COMMAND`, or one packet with `--data HEX`"))
     };
     let traced = |place: Place| match Hook::at(&place) {
         None => Err(unknown(program, &place)),
@@ -254,7 +254,7 @@ pub(crate) fn place(program: &Program, options: &AttachOptions, sources: Sources
         AttachPoint::PerfEvent => match timer::period(options) {
             Some(period) => Ok(Place::Interval { period }),
             None => {
-                let event = options.perf.unwrap_or_default();
+                let event = options.sampled();
                 let place = traced(Place::Sampled { event })?;
                 let failed =
                     |error: Error| error.about(format_args!("program `{}` ({})", program.name, program.section));

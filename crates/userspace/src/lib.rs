@@ -7,6 +7,7 @@
 //! - Programs of any type can be run on a given context ([`Session::test_run`](skep_engine::Session::test_run)); XDP, tc and
 //!   socket filters on a packet, with the answers that the kernel's `BPF_PROG_TEST_RUN` gives (`test_run`).
 //! - [`Replay`] is a source of packets: a file (`pcap`), whose packets go through the programs that are attached.
+//! - [`Wire`] is a source of live ones: a network of two hosts that the kernel makes for everybody, with the programs between them.
 //! - [`process`] is a source of what processes do.
 //! - Other sources run programs through a [`Runner`]: it is told which programs, in which task, with which record.
 //!
@@ -18,6 +19,7 @@
 //! - What has no source here is refused when it is attached, with the nearest thing that works.
 
 mod attach;
+mod chain;
 mod context;
 mod load;
 mod map;
@@ -28,13 +30,16 @@ mod session;
 mod target;
 mod test_run;
 mod timer;
+mod wire;
 
 pub mod pcap;
 pub mod probe;
 pub mod process;
 
 pub use attach::{Attached, Hooks, Place};
+pub use chain::Verdicts;
 pub use map::UserMap;
-pub use replay::{Replay, Report, Verdicts};
+pub use replay::{Replay, Report};
 pub use runner::{Payload, RawArg, Runner};
 pub use session::{UserEngine, UserSession};
+pub use wire::Wire;

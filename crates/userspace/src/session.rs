@@ -12,6 +12,8 @@ use skep_engine::{
 };
 use skep_spec::map::Slot;
 use skep_spec::{MapId, ProgId, Spec, Target, resolve};
+use skep_sys::io_text;
+use skep_sys::tap::Network;
 use skep_vm::{Cpu, Machine, Trap};
 
 use crate::attach::{Hooks, Place, Sources, place};
@@ -24,6 +26,7 @@ use crate::replay::{Replay, Report};
 use crate::runner::Runner;
 use crate::test_run;
 use crate::timer::Timer;
+use crate::wire::{Plugged, Wire};
 
 /// Bytes of a perf buffer for each CPU when nobody asks for another size.
 const PERF_BYTES: usize = 256 << 10;
@@ -35,18 +38,36 @@ pub struct UserEngine {
     report: Arc<Mutex<Option<Report>>>,
     /// `None`: nobody looks at processes.
     tracing: Option<Tracing>,
+    wire: Mutex<Option<Wire>>,
+    /// Where commands run, if not where we are.
+    network: Option<Arc<Network>>,
 }
 
 impl UserEngine {
     /// For programs that are written for the kernel that `target` describes.
     pub fn new(target: impl Target + Send + Sync + 'static) -> UserEngine {
-        UserEngine { target: Arc::new(target), replay: Mutex::default(), report: Arc::default(), tracing: None }
+        UserEngine {
+            target: Arc::new(target),
+            replay: Mutex::default(),
+            report: Arc::default(),
+            tracing: None,
+            wire: Mutex::default(),
+            network: None,
+        }
     }
 
     /// With packets for XDP, tc and socket filter programs. They go through the first object that is loaded.
     #[must_use]
     pub fn with_packets(self, replay: Replay) -> UserEngine {
         *self.replay.lock().unwrap_or_else(PoisonError::into_inner) = Some(replay);
+        self
+    }
+
+    /// With live packets for XDP, tc and socket filter programs: those of the command that is held ([`Engine::hold`]), which runs on the wire's near host.
+    #[must_use]
+    pub fn with_wire(mut self, wire: Wire) -> UserEngine {
+        self.network = Some(wire.network());
+        *self.wire.lock().unwrap_or_else(PoisonError::into_inner) = Some(wire);
         self
     }
 
@@ -82,6 +103,7 @@ impl UserEngine {
         }
         let Objects { machine, maps, programs, loaded, warnings } = load::load(&spec, &*self.target)?;
         let replay = self.replay.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let wire = self.wire.lock().unwrap_or_else(PoisonError::into_inner).take();
         let perf_bytes = if options.perf_buffer_bytes == 0 { PERF_BYTES } else { options.perf_buffer_bytes };
         let loaded_spec = spec.clone();
         let looks = programs.iter().flatten().any(|ready| {
@@ -101,8 +123,10 @@ impl UserEngine {
             // The object that was loaded last sees what happens.
             tracing.set(Source::new(Runner::new(shared.clone())?, &*self.target));
         }
+        let wire = wire.map(|wire| wire.plug_in(shared.clone(), self.report.clone())).transpose()?;
         Ok(UserSession {
             shared,
+            wire,
             tracing: self.tracing.clone(),
             loaded,
             warnings,
@@ -129,7 +153,10 @@ impl Engine for UserEngine {
         Ok(Box::new(UserEngine::load(self, spec, options)?))
     }
 
-    fn hold(&self, command: Command) -> Result<Box<dyn HeldCommand>, Error> {
+    fn hold(&self, mut command: Command) -> Result<Box<dyn HeldCommand>, Error> {
+        if let Some(network) = &self.network {
+            network.near.take_in(&mut command).map_err(|cause| Error::new(io_text(&cause)))?;
+        }
         match &self.tracing {
             Some(tracing) => Ok(Box::new(tracing.hold(command)?)),
             None => Err(Error::new("this engine does not look at processes")),
@@ -211,6 +238,7 @@ impl Shared {
 #[derive(Debug)]
 pub struct UserSession {
     shared: Arc<Shared>,
+    wire: Option<Plugged>,
     tracing: Option<Tracing>,
     loaded: Vec<Loaded>,
     warnings: Vec<Error>,
@@ -282,7 +310,7 @@ impl Session for UserSession {
 
     fn attach(&self, id: ProgId, options: &AttachOptions) -> Result<Box<dyn Link>, Error> {
         self.ready(id)?;
-        let has_packets = self.replay.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        let has_packets = self.wire.is_some() || self.replay.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         let sources = Sources { has_packets, has_processes: self.tracing.is_some() };
         let program = self.shared.spec.program(id);
         if sources.has_processes {

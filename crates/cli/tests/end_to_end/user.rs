@@ -11,6 +11,9 @@ use crate::support::programs::{both, corpus};
 use crate::support::skep::{self, Outcome};
 use crate::support::{example, needs};
 
+/// At which ports [`helper_that_answers`] does.
+const PORTS: &str = "SKEP_TEST_PORTS";
+
 /// A folder that everybody may use, with skep in it: folders of root's are closed to others.
 struct Open {
     dir: PathBuf,
@@ -48,6 +51,17 @@ impl Open {
         self.skep("run", args)
     }
 
+    /// As [`Open::run`], as root; `None` where we are not.
+    fn run_as_root<S: AsRef<OsStr>>(&self, args: &[S]) -> Option<Outcome> {
+        if !needs(&[Root]) {
+            return None;
+        }
+        let mut command = Command::new(self.file("skep"));
+        Some(skep::finish(
+            command.arg("run").args(args).env("XDG_CACHE_HOME", self.file("root-cache")).env(PORTS, "80,8080"),
+        ))
+    }
+
     /// Sends the packets of a file through a program; those that pass go to another file.
     fn play(&self, program: &Path, packets: &Path, out: &Path) -> Outcome {
         let args: [&OsStr; 6] = [
@@ -69,6 +83,7 @@ impl Open {
             .args(args)
             .env("HOME", "/nonexistent")
             .env("XDG_CACHE_HOME", self.file("cache"))
+            .env(PORTS, "80,8080")
             .env("TZ", "UTC");
         if rustix::process::geteuid().is_root() {
             command.uid(65534).gid(65534);
@@ -275,8 +290,11 @@ fn what_needs_the_kernel_is_refused_with_what_comes_nearest() {
     assert!(text.contains("functions of the kernel are not seen in user space"), "{text}");
     assert!(text.contains("= help: what comes nearest is a tracepoint"), "{text}");
     let text = said("xdp", "--prog=drop_icmp");
-    assert!(text.contains("packets come from a file in user space, and none was given"), "{text}");
-    assert!(text.contains("--pcap FILE"), "{text}");
+    assert!(
+        text.contains("packets come from a file or a network of one's own in user space, and none was given"),
+        "{text}"
+    );
+    assert!(text.contains("--pcap FILE") && text.contains("--tap -c COMMAND"), "{text}");
     let text = said("struct_ops", "--maps=auto");
     assert!(text.contains("need a structure of the kernel that calls them"), "{text}");
 }
@@ -618,4 +636,72 @@ fn both_engines_see_the_same_of_a_command() {
     let (kernel, user) = (seen("kernel"), seen("user"));
     assert!(kernel.contains("cat /bin/cat\n"), "{kernel}");
     assert_eq!(user, kernel);
+}
+
+/// Runs as another process: a server that answers one line to everybody, at these ports.
+#[test]
+fn helper_that_answers() {
+    let Ok(ports) = std::env::var(PORTS) else { return };
+    let answer = |port: &str| {
+        use std::io::Write as _;
+
+        let listener = std::net::TcpListener::bind(format!("0.0.0.0:{port}")).expect("nobody else is there");
+        for mut client in listener.incoming().flatten() {
+            let _ = client.write_all(b"welcome\n");
+        }
+    };
+    std::thread::scope(|scope| ports.split(',').for_each(|port| drop(scope.spawn(move || answer(port)))));
+}
+
+/// Runs a program between a command and a server without rights; `None` where nobody but root may make a network.
+fn between(open: &Open, program: &Path, command: &str) -> Option<Outcome> {
+    let server = open.copy(&std::env::current_exe().expect("a file"));
+    let far = format!("{} --exact user::helper_that_answers", server.display());
+    let command = format!("/bin/bash -c '{command}'");
+    let args: [&OsStr; 6] =
+        [program.as_ref(), "--tap".as_ref(), "-c".as_ref(), command.as_ref(), "--far".as_ref(), far.as_ref()];
+    let outcome = open.run(&args);
+    if outcome.stderr.contains("cannot make a ") || outcome.stderr.contains("cannot open /dev/net/tun") {
+        // Root may: it is not the rights that are looked at here.
+        assert!(outcome.stderr.contains("= help: "), "{}", outcome.stderr);
+        let outcome = open.run_as_root(&args)?;
+        if outcome.stderr.contains("cannot open /dev/net/tun") {
+            println!("skipped: needs /dev/net/tun");
+            return None;
+        }
+        return Some(outcome);
+    }
+    Some(outcome)
+}
+
+/// Says `port: yes` when the server answers at a port within a second, waiting for its start.
+const ASKS: &str = "ask() { for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do \
+    if timeout 2 bash -c \"exec 3<>/dev/tcp/192.0.2.1/$1 && read -t 1 line <&3 && [ \\$line = welcome ]\" 2> /dev/null; then echo $1: yes; return; fi; \
+    [ $1 = 80 ] && [ -n \"$sure\" ] && break; sleep 0.2; done; echo $1: no; }; ";
+
+/// S4 on live packets.
+#[test]
+fn a_command_has_a_network_whose_packets_pass_a_program() {
+    let open = Open::new("tap");
+    let program = open.copy(&example("xdp_drop_icmp"));
+    let command = format!("{ASKS} ask 8080; ping -c 2 -i 0.2 -W 1 192.0.2.1 > /dev/null && echo pong; true");
+    let Some(outcome) = between(&open, &program, &command) else { return };
+    assert!(outcome.status.success(), "{}", outcome.stderr);
+    assert!(outcome.stdout.contains("8080: yes\n"), "{}\n{}", outcome.stdout, outcome.stderr);
+    assert!(!outcome.stdout.contains("pong") && outcome.stdout.contains("Drop ICMP packets"), "{}", outcome.stdout);
+    assert!(outcome.stderr.contains("(xdp): 2 DROP, "), "{}", outcome.stderr);
+}
+
+/// S20 on live packets.
+#[test]
+fn what_a_command_sends_passes_a_program_too() {
+    let open = Open::new("tap-egress");
+    let program = open.copy(&example("traffic_controller"));
+    let command = format!("{ASKS} ask 8080; sure=1 ask 80; ping -c 1 -W 5 192.0.2.1 > /dev/null && echo pong; true");
+    let Some(outcome) = between(&open, &program, &command) else { return };
+    assert!(outcome.status.success(), "{}", outcome.stderr);
+    for line in ["8080: yes", "80: no", "pong"] {
+        assert!(outcome.stdout.lines().any(|it| it == line), "{line}: {}\n{}", outcome.stdout, outcome.stderr);
+    }
+    assert!(outcome.stderr.contains("(tc egress): ") && outcome.stderr.contains(" SHOT"), "{}", outcome.stderr);
 }

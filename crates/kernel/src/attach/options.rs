@@ -59,11 +59,7 @@ impl<'a> Options<'a> {
     /// Those of the engine's contract.
     pub fn from_engine(options: &'a AttachOptions) -> Options<'a> {
         let path = |path: &'a Option<PathBuf>| path.as_deref();
-        let mut sample = PerfSample::default();
-        if options.sample_hz != 0 {
-            sample.rate = Rate::Hz(options.sample_hz);
-        }
-        let sample = options.perf.unwrap_or(sample);
+        let sample = options.sampled();
         Options {
             target: options.target.as_deref(),
             interface: options.interface.as_deref(),
