@@ -101,6 +101,8 @@ pub(crate) mod layout {
 
     /// In a processor: the number of frames in use.
     pub(crate) const DEPTH: usize = offset_of!(Cpu, depth);
+    /// In a processor: its number.
+    pub(crate) const NUMBER: usize = offset_of!(Cpu, number);
     /// In a processor: its first frame.
     pub(crate) const FRAMES: usize = offset_of!(Cpu, frames);
     /// From a frame to the next.

@@ -43,8 +43,8 @@ pub(crate) fn run(cpu: &mut Cpu, program: usize, function: usize, args: &[u64]) 
         let current = cpu.current();
         let program = cpu.programs[current].clone();
         let event = match program.native.get() {
-            Some(native) => native.steps(cpu, &program, &mut state, floor),
-            None => steps(cpu, &program, &mut state, floor),
+            Some(native) if native.holds(cpu.machine().registry()) => native.steps(cpu, &program, &mut state, floor),
+            _ => steps(cpu, &program, &mut state, floor),
         };
         match event {
             Ok(Event::Exit(value)) => return Ok(value),

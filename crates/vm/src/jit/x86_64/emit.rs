@@ -25,8 +25,9 @@ use super::asm::{
 use super::glue::Rare;
 use crate::Access;
 use crate::jit::native::Context;
-use crate::jit::{Assembled, Backend, Call, Jump, Place, Source};
+use crate::jit::{Assembled, Backend, Call, Jump, Lookup, Place, Plan, Rotation, Source};
 use crate::op::Code;
+use crate::options::Reach;
 
 /// The registers of r0 to r10.
 pub(super) const REGS: [Reg; 11] = [RAX, RDI, RSI, RDX, RCX, R8, RBX, R13, R14, R15, RBP];
@@ -72,8 +73,14 @@ pub(in crate::jit) struct Emitter {
     pub(super) control: Label,
     pub(super) place: Label,
     pub(super) leave: Label,
+    pub(super) fault: Option<Label>,
     /// Whether the processor shifts by any register.
     bmi2: bool,
+    reach: Reach,
+    metered: bool,
+    leaders: Vec<bool>,
+    /// The program's register whose true address r10 has, in code that masks.
+    masked: Option<u8>,
 }
 
 impl Emitter {
@@ -91,8 +98,13 @@ impl Emitter {
             control: asm.label(),
             place: asm.label(),
             leave: asm.label(),
+            fault: None,
             asm,
             bmi2,
+            reach: Reach::Checked,
+            metered: true,
+            leaders: Vec::new(),
+            masked: None,
         }
     }
 
@@ -230,8 +242,11 @@ impl Emitter {
     /// slot in its 32 bits where programs may only read.
     fn checked(&mut self, place: Place) -> Mem {
         let base = reg(place.base);
-        if place.in_frame {
-            return at(base, place.off);
+        match self.reach {
+            _ if place.known => return at(base, place.off),
+            Reach::Plain => return at(base, place.off),
+            Reach::Masked => return self.led(place),
+            Reach::Checked => {}
         }
         let len = place.size.len_bytes() as i32;
         let back = self.asm.label();
@@ -269,6 +284,32 @@ impl Emitter {
         at(R10, 0)
     }
 
+    /// Leads an access into the space: base + the lower half of the address. An offset leads out of it by less than the guards around it.
+    fn led(&mut self, place: Place) -> Mem {
+        let len = place.size.len_bytes() as i32;
+        if self.masked != Some(place.base) {
+            self.asm.mov(Bits::B32, R10, reg(place.base));
+            self.asm.arith_from(Arith::Or, Bits::B64, R10, field(BASE));
+            self.masked = Some(place.base);
+        }
+        if matches!(place.access, Access::Atomic | Access::AtomicRead) && len > 1 {
+            let back = self.asm.label();
+            let ask = self.rare(Rare::Misaligned { place });
+            self.asm.lea(Bits::B32, R11, at(R10, place.off));
+            self.asm.test_imm(Bits::B32, R11, len - 1);
+            self.asm.jcc(Cc::NOT_EQUAL, ask);
+            self.asm.bind(back);
+        }
+        at(R10, place.off)
+    }
+
+    /// A register of the program has another value, or r10 has.
+    fn written(&mut self, reg: u8) {
+        if self.masked == Some(reg) {
+            self.masked = None;
+        }
+    }
+
     /// Gives the old value in `src`, and leaves `old op src` in memory.
     fn fetch(&mut self, op: Arith, bits: Bits, mem: Mem, src: Reg) {
         let again = self.asm.label();
@@ -294,7 +335,7 @@ impl Emitter {
     /// Jumps there when the condition holds, or always, and pays.
     fn go(&mut self, cc: Option<Cc>, jump: Jump) {
         let target = self.slots[jump.target as usize];
-        if jump.cost == 0 {
+        if jump.cost == 0 || !self.metered {
             match cc {
                 Some(cc) => self.asm.jcc(cc, target),
                 None => self.asm.jmp(target),
@@ -314,11 +355,49 @@ impl Emitter {
 }
 
 impl Backend for Emitter {
+    fn prepare(&mut self, plan: &Plan) {
+        self.reach = plan.options.reach;
+        self.metered = plan.options.metered;
+        self.leaders.clone_from(&plan.leaders);
+        self.fault = (self.reach == Reach::Masked).then(|| self.asm.label());
+    }
+
     fn slot(&mut self, at: u32) {
+        if self.leaders.get(at as usize) != Some(&false) {
+            self.masked = None;
+        }
         self.asm.bind(self.slots[at as usize]);
     }
 
+    fn look_up(&mut self, lookup: &Lookup<'_>) {
+        self.masked = None;
+        self.look_up_known(lookup);
+    }
+
+    fn rotates(&self) -> bool {
+        true
+    }
+
+    fn rotate(&mut self, rotation: Rotation) {
+        let Rotation { width, dst, src, left, .. } = rotation;
+        self.written(dst);
+        let (dst, src, bits) = (reg(dst), reg(src), bits(width));
+        if dst != src && self.bmi2 {
+            let right = if width == Width::W32 { 32 - left } else { 64 - left };
+            return self.asm.rorx(bits, dst, src, right);
+        }
+        if dst != src {
+            self.asm.mov(bits, dst, src);
+        }
+        self.asm.shift_imm(Shift::Rol, bits, dst, left);
+    }
+
     fn alu(&mut self, op: AluOp, width: Width, dst: u8, src: Source) {
+        self.written(dst);
+        if matches!(op, AluOp::Div | AluOp::SDiv | AluOp::Mod | AluOp::SMod) {
+            // These use r10.
+            self.masked = None;
+        }
         let (dst, bits) = (reg(dst), bits(width));
         match op {
             AluOp::Add => self.arith(Arith::Add, bits, dst, src),
@@ -338,6 +417,7 @@ impl Backend for Emitter {
     }
 
     fn unary(&mut self, code: Code, dst: u8, src: u8, imm: u64) {
+        self.written(dst);
         let (dst, src) = (reg(dst), reg(src));
         let asm = &mut self.asm;
         match code {
@@ -373,8 +453,9 @@ impl Backend for Emitter {
     }
 
     fn load(&mut self, ty: LoadType, dst: u8, from: Place) {
-        let (dst, bits) = (reg(dst), size_bits(ty.size()));
         let mem = self.checked(from);
+        self.written(dst);
+        let (dst, bits) = (reg(dst), size_bits(ty.size()));
         if ty.is_signed() {
             self.asm.sign_extend(Bits::B64, dst, bits, mem);
         } else {
@@ -392,8 +473,10 @@ impl Backend for Emitter {
     }
 
     fn atomic(&mut self, op: AtomicOp, width: Width, on: Place, src: u8) {
-        let (src, bits) = (reg(src), bits(width));
         let mem = self.checked(on);
+        self.written(src);
+        self.written(0);
+        let (src, bits) = (reg(src), bits(width));
         let asm = &mut self.asm;
         match op {
             AtomicOp::Add => asm.lock_arith(Arith::Add, bits, mem, src),
@@ -453,6 +536,7 @@ impl Backend for Emitter {
     }
 
     fn helper(&mut self, at: u32) {
+        self.masked = None;
         self.asm.mov_imm(R9, at.into());
         self.asm.call(self.helper);
     }
@@ -470,12 +554,17 @@ impl Backend for Emitter {
         self.asm.jmp(self.control);
     }
 
-    fn finish(mut self) -> Assembled {
+    fn finish(self) -> Assembled {
+        self.finish_with_fault().0
+    }
+
+    fn finish_with_fault(mut self) -> (Assembled, Option<u32>) {
         self.rare_cases();
         let enter = self.asm.label();
         self.shared(enter);
         let (enter, leave) = (self.asm.place(enter), self.asm.place(self.leave));
+        let fault = self.fault.map(|fault| self.asm.place(fault));
         let places = self.slots.iter().map(|slot| self.asm.place(*slot)).collect();
-        Assembled { code: self.asm.finish(), places, enter, leave }
+        (Assembled { code: self.asm.finish(), places, enter, leave }, fault)
     }
 }

@@ -27,6 +27,10 @@ fn saved(number: usize) -> Mem {
 pub(super) enum Rare {
     /// Makes a short address long and checks again; else asks for the address of an access and goes back.
     Place { back: Label, again: Label, place: Place },
+    /// An atomic access at an address that is no multiple of its size: stops the program.
+    Misaligned { place: Place },
+    /// A lookup that found nothing.
+    Nothing { back: Label },
     /// A call or a return that native code does not do. Of a call, what was paid too much is given back.
     Control { at: u32, cost: u32 },
     /// The fuel was less than the jump's price.
@@ -56,6 +60,18 @@ impl Emitter {
                     asm.call(self.place);
                     asm.jmp(back);
                 }
+                Rare::Misaligned { place } => {
+                    asm.lea(Bits::B64, R10, at(reg(place.base), place.off));
+                    asm.mov_imm(R9, reach(place.size.len_bytes(), place.access).into());
+                    asm.mov_imm(R11, place.at.into());
+                    // Which does not come back: no rule allows such an access.
+                    asm.call(self.place);
+                    asm.jmp(self.leave);
+                }
+                Rare::Nothing { back } => {
+                    asm.mov_imm(RAX, 0);
+                    asm.jmp(back);
+                }
                 Rare::Control { at, cost } => {
                     if cost != 0 {
                         asm.arith_imm(Arith::Add, Bits::B64, field(FUEL), cost as i32);
@@ -73,19 +89,19 @@ impl Emitter {
         }
     }
 
-    fn save(&mut self, regs: std::ops::Range<usize>) {
+    pub(super) fn save(&mut self, regs: std::ops::Range<usize>) {
         for number in regs {
             self.asm.store(Bits::B64, saved(number), REGS[number]);
         }
     }
 
-    fn restore(&mut self, regs: std::ops::Range<usize>) {
+    pub(super) fn restore(&mut self, regs: std::ops::Range<usize>) {
         for number in regs {
             self.asm.load(Bits::B64, REGS[number], saved(number));
         }
     }
 
-    fn call_rust(&mut self, function: u64) {
+    pub(super) fn call_rust(&mut self, function: u64) {
         self.asm.mov(Bits::B64, RDI, R12);
         self.asm.mov_imm(R11, function);
         self.asm.call_reg(R11);
@@ -144,6 +160,15 @@ impl Emitter {
         self.restore(0..6);
         self.asm.arith_imm(Arith::Add, Bits::B64, RSP, 8);
         self.asm.ret();
+
+        // Where an access that found no memory goes on, with its place in r11.
+        if let Some(fault) = self.fault {
+            self.asm.bind(fault);
+            self.save(0..REGS.len());
+            self.asm.mov(Bits::B64, RSI, R11);
+            self.call_rust(entries.fault);
+            self.asm.jmp(self.leave);
+        }
 
         // Out of a piece that was called.
         self.asm.bind(stop);
