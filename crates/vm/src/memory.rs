@@ -563,6 +563,14 @@ impl Block {
         }
     }
 
+    /// As [`Block::set_window`], for a window in the first slot of a block that is no longer than that.
+    #[inline]
+    pub(crate) fn set_first_window(&self, start: u64, end: u64) {
+        debug_assert!(end <= self.len && self.slots == 2, "a block of one slot, and its gap");
+        let entry = Entry::new(start, end, self.writable);
+        self.space.table[self.slot as usize & (SLOTS - 1)].store(entry.0, Ordering::Relaxed);
+    }
+
     fn has(&self, at: u64, len: usize) -> bool {
         at.checked_add(len as u64).is_some_and(|end| end <= self.len)
     }

@@ -22,6 +22,17 @@ impl Native {
         match *self {}
     }
 
+    pub(crate) fn start(
+        &self,
+        _: &mut Cpu,
+        _: &Arc<Program>,
+        _: &[u64],
+        _: &mut State,
+        _: usize,
+    ) -> Result<Event, Stop> {
+        match *self {}
+    }
+
     pub(crate) fn steps(&self, _: &mut Cpu, _: &Arc<Program>, _: &mut State, _: usize) -> Result<Event, Stop> {
         match *self {}
     }

@@ -174,6 +174,10 @@ trait Backend: Sized {
     fn call(&mut self, call: Call);
     /// As [`Cpu::leave`](crate::Cpu), back to the same program; anything else is left to [`native`].
     fn exit(&mut self, at: u32);
+    /// The end of the entry function. [`Backend::control`] does the same.
+    fn exit_entry(&mut self, at: u32) {
+        self.control(at);
+    }
     /// Leaves the slot to [`native`], which says where to go on.
     fn control(&mut self, at: u32);
     /// All of it.
@@ -293,7 +297,8 @@ impl<B: Backend> Walk<'_, B> {
             }
             // The entry function is called by Rust, but for recursion.
             Shape::Exit if program.functions[0].end <= at => self.backend.exit(at),
-            Shape::Exit | Shape::Control => self.backend.control(at),
+            Shape::Exit => self.backend.exit_entry(at),
+            Shape::Control => self.backend.control(at),
             Shape::Nothing => {}
         }
         self.facts.step(op);

@@ -58,8 +58,11 @@ pub(super) struct Context {
     outcome: Option<Result<Event, Stop>>,
 }
 
-/// What code is entered by: it takes all registers from the context and goes to a place in the code.
-type Enter = unsafe extern "C" fn(*mut Context, *const u8);
+/// What code is entered by: it takes all registers from the context and goes to a place in the code. It comes back with 0, or with [`RETURNED`].
+type Enter = unsafe extern "C" fn(*mut Context, *const u8) -> u64;
+
+/// The code was left because the function that was called first returned what is in r0 of the context. Its frame is still there.
+pub(super) const RETURNED: u64 = 1;
 
 /// Functions that compiled code calls.
 #[derive(Clone, Copy, Debug)]
@@ -132,10 +135,34 @@ impl Native {
         state: &mut State,
         floor: usize,
     ) -> Result<Event, Stop> {
-        let mut regs = [0; 11];
-        regs.copy_from_slice(&state.regs[..11]);
-        let mut context = Context {
-            regs,
+        let mut context = self.context(cpu, program, floor);
+        context.regs.copy_from_slice(&state.regs[..11]);
+        self.enter(cpu, &mut context, state.pc, state)
+    }
+
+    /// The same from the start of a function, with its arguments. `state` is set if it does not return.
+    #[inline]
+    pub(crate) fn start(
+        &self,
+        cpu: &mut Cpu,
+        program: &Arc<Program>,
+        args: &[u64],
+        state: &mut State,
+        floor: usize,
+    ) -> Result<Event, Stop> {
+        let mut context = self.context(cpu, program, floor);
+        // One by one: they are read one by one.
+        for (reg, arg) in context.regs[1..=5].iter_mut().zip(args) {
+            *reg = *arg;
+        }
+        context.regs[10] = cpu.frame_pointer();
+        self.enter(cpu, &mut context, state.pc, state)
+    }
+
+    #[inline(always)]
+    fn context(&self, cpu: &mut Cpu, program: &Arc<Program>, floor: usize) -> Context {
+        Context {
+            regs: [0; 11],
             fuel: cpu.fuel_left,
             base: program.space.base(),
             table: program.space.table(),
@@ -148,17 +175,26 @@ impl Native {
             program: Arc::as_ptr(program),
             native: self,
             outcome: None,
-        };
+        }
+    }
+
+    #[inline(always)]
+    fn enter(&self, cpu: &mut Cpu, context: &mut Context, pc: usize, state: &mut State) -> Result<Event, Stop> {
         let _guard = self.fault.map(|fault| Guarded::new(self.code.range(), self.code.at(fault).addr()));
+        // The place for a reference to it that code and what it calls make.
+        context.cpu = cpu;
         // SAFETY: the back end put the code of this signature there.
         let enter = unsafe { std::mem::transmute::<*const u8, Enter>(self.code.at(self.enter)) };
         // SAFETY: the context is whole, and outlives the call; the place is one of this code. See the module's text.
-        unsafe { enter(&raw mut context, self.place(state.pc)) };
-        let Context { regs, fuel, pc, outcome, .. } = context;
-        cpu.fuel_left = fuel;
-        state.regs[..11].copy_from_slice(&regs);
-        state.pc = pc as usize;
-        outcome.unwrap_or_else(|| Err(cpu.exhausted().into()))
+        let left = unsafe { enter(context, self.place(pc)) };
+        cpu.fuel_left = context.fuel;
+        if left == RETURNED {
+            cpu.drop_frame();
+            return Ok(Event::Exit(context.regs[0]));
+        }
+        state.regs[..11].copy_from_slice(&context.regs);
+        state.pc = context.pc as usize;
+        context.outcome.take().unwrap_or_else(|| Err(cpu.exhausted().into()))
     }
 
     fn place(&self, slot: usize) -> *const u8 {

@@ -6,15 +6,14 @@
 
 use std::mem::offset_of;
 
-use super::asm::{Arith, Bits, Cc, Mem, R9, R10, R11, R13, R14, R15, RBP, RBX, Reg, at};
-use super::emit::{Emitter, FUEL, MAY_GOTO, field};
+use super::asm::{Arith, Bits, Cc, Mem, R9, R10, R11, R12, R13, R14, R15, RBP, RBX, RSP, Reg, at};
+use super::emit::{CPU, Emitter, HERE, MAY_GOTO, field};
 use super::glue::Rare;
 use crate::cpu::layout;
 use crate::jit::Call;
 use crate::jit::native::Context;
 use crate::{MAX_FRAMES, MAX_MAY_GOTO, STACK_BYTES};
 
-const CPU: usize = offset_of!(Context, cpu);
 const FLOOR: usize = offset_of!(Context, floor);
 const WINDOW: usize = offset_of!(Context, window);
 const PLACES: usize = offset_of!(Context, places);
@@ -43,11 +42,11 @@ impl Emitter {
         let target = self.slots[target as usize];
         let depth = at(R9, layout::DEPTH as i32);
         let asm = &mut self.asm;
-        asm.load(Bits::B64, R9, field(CPU));
+        asm.load(Bits::B64, R9, at(RSP, CPU));
         asm.load(Bits::B64, R11, depth);
         asm.arith_imm(Arith::Cmp, Bits::B64, R11, MAX_FRAMES as i32);
         asm.jcc(Cc::ABOVE_EQUAL, too_deep);
-        asm.arith_imm(Arith::Sub, Bits::B64, field(FUEL), cost as i32);
+        asm.arith_imm(Arith::Sub, Bits::B64, R12, cost as i32);
         asm.jcc(Cc::BELOW, too_dear);
         asm.imul_imm(Bits::B64, R11, layout::FRAME_BYTES as i32);
         asm.arith(Arith::Add, Bits::B64, R11, R9);
@@ -60,7 +59,8 @@ impl Emitter {
         asm.store_imm(Bits::B64, frame(layout::PC), slot as i32 + 1);
         asm.store_imm(Bits::B32, frame(layout::MAY_GOTO), MAX_MAY_GOTO as i32);
         asm.lea(Bits::B64, R10, frame(layout::MAY_GOTO));
-        asm.store(Bits::B64, field(MAY_GOTO), R10);
+        asm.load(Bits::B64, R9, at(RSP, HERE));
+        asm.store(Bits::B64, field(R9, MAY_GOTO), R10);
         self.move_window(Arith::Sub);
         let words = stack_bytes / 8;
         let asm = &mut self.asm;
@@ -84,10 +84,11 @@ impl Emitter {
         let elsewhere = self.rare(Rare::Control { at: slot, cost: 0 });
         let depth = at(R9, layout::DEPTH as i32);
         let asm = &mut self.asm;
-        asm.load(Bits::B64, R9, field(CPU));
+        asm.load(Bits::B64, R9, at(RSP, CPU));
         asm.load(Bits::B64, R11, depth);
         asm.arith_imm(Arith::Sub, Bits::B64, R11, 1);
-        asm.arith_from(Arith::Cmp, Bits::B64, R11, field(FLOOR));
+        asm.load(Bits::B64, R10, at(RSP, HERE));
+        asm.arith_from(Arith::Cmp, Bits::B64, R11, field(R10, FLOOR));
         asm.jcc(Cc::BELOW_EQUAL, elsewhere);
         asm.imul_imm(Bits::B64, R11, layout::FRAME_BYTES as i32);
         asm.arith(Arith::Add, Bits::B64, R11, R9);
@@ -99,18 +100,34 @@ impl Emitter {
             asm.load(Bits::B64, reg, frame(layout::SAVED + 8 * index));
         }
         asm.lea(Bits::B64, R10, before(layout::MAY_GOTO));
-        asm.store(Bits::B64, field(MAY_GOTO), R10);
+        asm.load(Bits::B64, R9, at(RSP, HERE));
+        asm.store(Bits::B64, field(R9, MAY_GOTO), R10);
         self.move_window(Arith::Add);
         let asm = &mut self.asm;
         asm.load(Bits::B64, R10, frame(layout::PC));
-        asm.load(Bits::B64, R9, field(PLACES));
+        asm.load(Bits::B64, R9, at(RSP, HERE));
+        asm.load(Bits::B64, R9, field(R9, PLACES));
         asm.load(Bits::B64, R10, Mem { base: R9, index: Some(R10), disp: 0 });
         asm.jmp_reg(R10);
     }
 
+    /// The end of the entry function, back to Rust if its frame is the one that Rust entered.
+    pub(super) fn leave_entry(&mut self, slot: u32) {
+        let elsewhere = self.rare(Rare::Control { at: slot, cost: 0 });
+        let asm = &mut self.asm;
+        asm.load(Bits::B64, R9, at(RSP, CPU));
+        asm.load(Bits::B64, R11, at(R9, layout::DEPTH as i32));
+        asm.load(Bits::B64, R10, at(RSP, HERE));
+        asm.arith_from(Arith::Sub, Bits::B64, R11, field(R10, FLOOR));
+        asm.arith_imm(Arith::Cmp, Bits::B64, R11, 1);
+        asm.jcc(Cc::NOT_EQUAL, elsewhere);
+        asm.jmp(self.returned);
+    }
+
     /// Moves r10, and the start of the window, which is the upper half of its entry.
     fn move_window(&mut self, op: Arith) {
-        self.asm.load(Bits::B64, R9, field(WINDOW));
+        self.asm.load(Bits::B64, R9, at(RSP, HERE));
+        self.asm.load(Bits::B64, R9, field(R9, WINDOW));
         self.asm.arith_imm(op, Bits::B32, at(R9, 4), STACK_BYTES as i32);
         self.asm.arith_imm(op, Bits::B64, RBP, STACK_BYTES as i32);
     }

@@ -9,7 +9,10 @@
 //! | r6 to r9 | rbx, r13, r14, r15 | kept by functions of C |
 //! | r10 | rbp | likewise |
 //! | | r9, r10, r11 | for one operation |
-//! | | r12 | the [`Context`] |
+//! | | r12 | the fuel that is left |
+//!
+//! The stack has what is wanted often: the [`Context`], and copies of what does not change in it (`HERE` and those behind it). The fuel is in
+//! the context while Rust runs.
 //!
 //! r10 is the address of a checked access. Division has its operands in rax and rdx, shifts by a register (without BMI2) their count in
 //! rcx: what these hold is kept in r9 to r11 meanwhile.
@@ -19,8 +22,8 @@ use std::mem::offset_of;
 use skep_insn::{AluOp, AtomicOp, Cond, LoadType, Size, Width};
 
 use super::asm::{
-    Arith, Asm, Bits, Cc, Label, Mem, R8, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, Reg,
-    Shift, Unary, at,
+    Arith, Asm, Bits, Cc, Label, Mem, R8, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP,
+    Reg, Shift, Unary, at,
 };
 use super::glue::Rare;
 use crate::Access;
@@ -32,10 +35,18 @@ use crate::options::Reach;
 /// The registers of r0 to r10.
 pub(super) const REGS: [Reg; 11] = [RAX, RDI, RSI, RDX, RCX, R8, RBX, R13, R14, R15, RBP];
 
-pub(super) const FUEL: usize = offset_of!(Context, fuel);
-pub(super) const BASE: usize = offset_of!(Context, base);
-const TABLE: usize = offset_of!(Context, table);
 pub(super) const MAY_GOTO: usize = offset_of!(Context, may_goto);
+
+/// On the stack, from its pointer: the context.
+pub(super) const HERE: i32 = 0;
+/// The base of the space.
+pub(super) const BASE: i32 = 8;
+/// The table of the space.
+pub(super) const TABLE: i32 = 16;
+/// The processor.
+pub(super) const CPU: i32 = 24;
+/// All of that.
+pub(super) const STACK: i32 = 32;
 
 /// The program's register.
 pub(super) fn reg(number: u8) -> Reg {
@@ -59,9 +70,9 @@ fn size_bits(size: Size) -> Bits {
     }
 }
 
-/// A field of the context.
-pub(super) fn field(off: usize) -> Mem {
-    at(R12, off as i32)
+/// A field of the context, whose address is in a register.
+pub(super) fn field(context: Reg, off: usize) -> Mem {
+    at(context, off as i32)
 }
 
 /// Writes the code of a program.
@@ -73,6 +84,7 @@ pub(in crate::jit) struct Emitter {
     pub(super) control: Label,
     pub(super) place: Label,
     pub(super) leave: Label,
+    pub(super) returned: Label,
     pub(super) fault: Option<Label>,
     /// Whether the processor shifts by any register.
     bmi2: bool,
@@ -98,6 +110,7 @@ impl Emitter {
             control: asm.label(),
             place: asm.label(),
             leave: asm.label(),
+            returned: asm.label(),
             fault: None,
             asm,
             bmi2,
@@ -260,9 +273,9 @@ impl Emitter {
         }
         asm.bind(again);
         asm.mov(Bits::B64, R11, R10);
-        asm.arith_from(Arith::Sub, Bits::B64, R11, field(BASE));
+        asm.arith_from(Arith::Sub, Bits::B64, R11, at(RSP, BASE));
         asm.shift_imm(Shift::Shr, Bits::B64, R11, 16);
-        asm.load(Bits::B64, R9, field(TABLE));
+        asm.load(Bits::B64, R9, at(RSP, TABLE));
         asm.arith_imm(Arith::Cmp, Bits::B64, R11, 0xffff);
         asm.jcc(Cc::ABOVE, ask);
         asm.lea(Bits::B64, R11, Mem { base: R9, index: Some(R11), disp: 0 });
@@ -289,7 +302,7 @@ impl Emitter {
         let len = place.size.len_bytes() as i32;
         if self.masked != Some(place.base) {
             self.asm.mov(Bits::B32, R10, reg(place.base));
-            self.asm.arith_from(Arith::Or, Bits::B64, R10, field(BASE));
+            self.asm.arith_from(Arith::Or, Bits::B64, R10, at(RSP, BASE));
             self.masked = Some(place.base);
         }
         if matches!(place.access, Access::Atomic | Access::AtomicRead) && len > 1 {
@@ -347,7 +360,7 @@ impl Emitter {
         if let Some(cc) = cc {
             self.asm.jcc(cc.opposite(), on);
         }
-        self.asm.arith_imm(Arith::Sub, Bits::B64, field(FUEL), jump.cost as i32);
+        self.asm.arith_imm(Arith::Sub, Bits::B64, R12, jump.cost as i32);
         self.asm.jcc(Cc::ABOVE_EQUAL, target);
         self.asm.jmp(exhausted);
         self.asm.bind(on);
@@ -527,7 +540,8 @@ impl Backend for Emitter {
 
     fn may_goto(&mut self, jump: Jump) {
         let on = self.asm.label();
-        self.asm.load(Bits::B64, R9, field(MAY_GOTO));
+        self.asm.load(Bits::B64, R9, at(RSP, HERE));
+        self.asm.load(Bits::B64, R9, field(R9, MAY_GOTO));
         self.asm.arith_imm(Arith::Cmp, Bits::B32, at(R9, 0), 0);
         self.asm.jcc(Cc::NOT_EQUAL, on);
         self.go(None, jump);
@@ -547,6 +561,10 @@ impl Backend for Emitter {
 
     fn exit(&mut self, at: u32) {
         self.leave_function(at);
+    }
+
+    fn exit_entry(&mut self, at: u32) {
+        self.leave_entry(at);
     }
 
     fn control(&mut self, at: u32) {

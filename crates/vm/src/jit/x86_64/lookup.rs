@@ -1,18 +1,15 @@
 //! Lookups in known maps, in line: of an array a compare and a multiplication; of a hash map a call of the function for the size of its
 //! keys. The key is in the frame, so nothing is checked.
 
-use std::mem::offset_of;
 use std::sync::Arc;
 
-use super::asm::{Arith, Bits, Cc, R9, R11, RAX, RBP, RDX, RSI, Shift, at};
-use super::emit::{Emitter, field};
+use super::asm::{Arith, Bits, Cc, R9, R11, RAX, RBP, RDX, RSI, RSP, Shift, at};
+use super::emit::{CPU, Emitter, HERE};
 use super::glue::Rare;
 use crate::cpu::layout;
-use crate::jit::native::{Context, finder};
+use crate::jit::native::finder;
 use crate::jit::{Backend, Lookup};
 use crate::map::Values;
-
-const CPU: usize = offset_of!(Context, cpu);
 
 impl Emitter {
     pub(super) fn look_up_known(&mut self, lookup: &Lookup<'_>) {
@@ -39,7 +36,7 @@ impl Emitter {
         asm.arith_imm(Arith::Cmp, Bits::B32, RAX, values.count() as i32);
         asm.jcc(Cc::ABOVE_EQUAL, nothing);
         if values.cpus() != 1 {
-            asm.load(Bits::B64, R9, field(CPU));
+            asm.load(Bits::B64, R9, at(RSP, CPU));
             asm.load(Bits::B32, R9, at(R9, layout::NUMBER as i32));
             asm.imul_imm(Bits::B64, R9, per_cpu);
         }
@@ -56,10 +53,12 @@ impl Emitter {
     }
 
     fn look_up_in_hash(&mut self, lookup: &Lookup<'_>, find: u64) {
+        self.asm.load(Bits::B64, R11, at(RSP, HERE));
         self.save(1..6);
         self.asm.lea(Bits::B64, RSI, at(RBP, lookup.key_off));
         self.asm.mov_imm(RDX, Arc::as_ptr(lookup.map).expose_provenance() as u64);
         self.call_rust(find);
+        self.asm.load(Bits::B64, R11, at(RSP, HERE));
         self.restore(1..6);
     }
 }
