@@ -6,7 +6,7 @@
 
 use std::mem::offset_of;
 
-use super::asm::{Arith, Bits, Cc, Mem, R9, R10, R11, R12, R13, R14, R15, RBP, RBX, RSP, Reg, at};
+use super::asm::{Arith, Bits, Cc, Mem, R9, R10, R11, R12, R13, R14, R15, RBP, RBX, RSP, Reg, Shift, Unary, at};
 use super::emit::{CPU, Emitter, HERE, MAY_GOTO, field};
 use super::glue::Rare;
 use crate::cpu::layout;
@@ -40,17 +40,17 @@ impl Emitter {
         let too_deep = self.rare(Rare::Control { at: slot, cost: 0 });
         let too_dear = self.rare(Rare::Control { at: slot, cost });
         let target = self.slots[target as usize];
-        let depth = at(R9, layout::DEPTH as i32);
+        self.depth();
         let asm = &mut self.asm;
-        asm.load(Bits::B64, R9, at(RSP, CPU));
-        asm.load(Bits::B64, R11, depth);
-        asm.arith_imm(Arith::Cmp, Bits::B64, R11, MAX_FRAMES as i32);
+        asm.arith_imm(Arith::Cmp, Bits::B32, R11, MAX_FRAMES as i32);
         asm.jcc(Cc::ABOVE_EQUAL, too_deep);
         asm.arith_imm(Arith::Sub, Bits::B64, R12, cost as i32);
         asm.jcc(Cc::BELOW, too_dear);
+        asm.load(Bits::B64, R9, at(RSP, CPU));
+        asm.lea(Bits::B64, R10, at(R11, 1));
+        asm.store(Bits::B64, at(R9, layout::DEPTH as i32), R10);
         asm.imul_imm(Bits::B64, R11, layout::FRAME_BYTES as i32);
         asm.arith(Arith::Add, Bits::B64, R11, R9);
-        asm.arith_imm(Arith::Add, Bits::B64, depth, 1);
         asm.load(Bits::B64, R10, before(layout::PROGRAM));
         asm.store(Bits::B64, frame(layout::PROGRAM), R10);
         for (index, reg) in SAVED.into_iter().enumerate() {
@@ -82,10 +82,9 @@ impl Emitter {
 
     pub(super) fn leave_function(&mut self, slot: u32) {
         let elsewhere = self.rare(Rare::Control { at: slot, cost: 0 });
-        let depth = at(R9, layout::DEPTH as i32);
+        self.depth();
         let asm = &mut self.asm;
         asm.load(Bits::B64, R9, at(RSP, CPU));
-        asm.load(Bits::B64, R11, depth);
         asm.arith_imm(Arith::Sub, Bits::B64, R11, 1);
         asm.load(Bits::B64, R10, at(RSP, HERE));
         asm.arith_from(Arith::Cmp, Bits::B64, R11, field(R10, FLOOR));
@@ -95,7 +94,7 @@ impl Emitter {
         asm.load(Bits::B64, R10, frame(layout::PROGRAM));
         asm.arith_from(Arith::Cmp, Bits::B64, R10, before(layout::PROGRAM));
         asm.jcc(Cc::NOT_EQUAL, elsewhere);
-        asm.arith_imm(Arith::Sub, Bits::B64, depth, 1);
+        asm.arith_imm(Arith::Sub, Bits::B64, at(R9, layout::DEPTH as i32), 1);
         for (index, reg) in SAVED.into_iter().enumerate() {
             asm.load(Bits::B64, reg, frame(layout::SAVED + 8 * index));
         }
@@ -124,11 +123,25 @@ impl Emitter {
         asm.jmp(self.returned);
     }
 
-    /// Moves r10, and the start of the window, which is the upper half of its entry.
+    /// How many frames there are, into r11: r10 tells it, since the block of the stacks begins at a slot of 64 KiB. A number that was read
+    /// back from memory each time would keep one call waiting for the one before.
+    fn depth(&mut self) {
+        let asm = &mut self.asm;
+        asm.zero_extend16(R11, RBP);
+        asm.shift_imm(Shift::Shr, Bits::B32, R11, STACK_BYTES.trailing_zeros() as u8);
+        asm.unary(Unary::Neg, Bits::B32, R11);
+        asm.arith_imm(Arith::Add, Bits::B32, R11, MAX_FRAMES as i32 + 1);
+    }
+
+    /// Moves r10, and the start of the window, which is the upper half of its entry, to a frame's size below r10.
     fn move_window(&mut self, op: Arith) {
+        self.asm.arith_imm(op, Bits::B64, RBP, STACK_BYTES as i32);
         self.asm.load(Bits::B64, R9, at(RSP, HERE));
         self.asm.load(Bits::B64, R9, field(R9, WINDOW));
-        self.asm.arith_imm(op, Bits::B32, at(R9, 4), STACK_BYTES as i32);
-        self.asm.arith_imm(op, Bits::B64, RBP, STACK_BYTES as i32);
+        self.asm.zero_extend16(R10, RBP);
+        self.asm.arith_imm(Arith::Sub, Bits::B32, R10, STACK_BYTES as i32);
+        self.asm.store(Bits::B32, at(R9, 4), R10);
     }
 }
+
+const _: () = assert!(STACK_BYTES.is_power_of_two() && MAX_FRAMES as u32 * STACK_BYTES < 1 << 16);
