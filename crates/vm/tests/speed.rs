@@ -255,6 +255,35 @@ fn masked_programs_run_in_many_threads_and_inside_of_each_other() {
 }
 
 #[test]
+fn functions_that_are_copied_cost_and_fail_as_calls_do() {
+    let machine = Machine::new(Helpers::none()).expect("4 GiB of addresses");
+    // A function with a loop and two ends, called from two places, from seven frames down, and through its address.
+    let asm = "r6 = 5\nr1 = 3\nagain:\ncall f\nr1 = r0\nr6 -= 1\nif r6 != 0 goto again\nr7 = r0\ncall deep\nr0 += r7\nr0 += r1\n\
+               r0 += r2\nexit\n\
+               deep:\nr6 = r1\nif r6 > 40 goto out\nr1 += 7\ncall deep\nout:\nr1 = r6\ncall f\nr0 += r6\nexit\n\
+               f:\nr0 = 1\nr2 = 4\nif r1 > 1000 goto big\nstep:\nr0 *= 3\nr0 ^= r1\nr2 -= 1\nif r2 != 0 goto step\nr1 += 1\nexit\n\
+               big:\nr0 = r1\nr0 >>= 7\nr3 = r1\nr3 <<= 57\nr0 |= r3\nr3 = 0\nexit";
+    let insns = code("copied", asm);
+    let mut ended = 0;
+    for depth in [41, 34, 20, 6, 0] {
+        let mut insns = insns.clone();
+        let at = insns.iter().position(|insn| insn.imm == 40).expect("the comparison");
+        insns[at].imm = depth;
+        for fuel in 0..400 {
+            let results = ENGINES.map(|engine| {
+                let program = engine.load(&machine, &Image { insns: &insns, ..Image::default() }).expect("good");
+                let mut cpu = Cpu::new(&machine).expect("a stack");
+                cpu.set_fuel(fuel);
+                (cpu.run(&program, [0, 0]), cpu.fuel_left())
+            });
+            assert!(results.iter().all(|it| *it == results[0]), "fuel {fuel}: {results:?}");
+            ended += u32::from(results[0].0.is_ok());
+        }
+    }
+    assert!(ended != 0, "some have fuel enough");
+}
+
+#[test]
 fn code_without_a_meter_ends_with_as_much_fuel_as_it_began() {
     let machine = Machine::new(Helpers::none()).expect("4 GiB of addresses");
     let insns = code("loop", "r0 = 1000\nr0 -= 1\nif r0 != 0 goto -2\nexit");

@@ -27,6 +27,7 @@
 //! [`compile`] walks over a program and tells a [`Backend`] what to do; what is known about the processor is behind that trait.
 
 mod code;
+mod copy;
 mod facts;
 mod live;
 mod native;
@@ -150,6 +151,17 @@ trait Backend: Sized {
     }
     /// `dst = src` rotated to the left.
     fn rotate(&mut self, _rotation: Rotation) {}
+    /// Whether there are [`Backend::begin_copy`] and its like.
+    fn copies(&self) -> bool {
+        false
+    }
+    /// What follows is one more copy of the code of these slots, in place of a call at `at`, which is paid as a call is; jumps that lead there lead to
+    /// the copy.
+    fn begin_copy(&mut self, _call: Call, _end: u32) {}
+    /// The function returns.
+    fn leave_copy(&mut self) {}
+    /// It is complete.
+    fn end_copy(&mut self) {}
     /// What follows is the code of this slot.
     fn slot(&mut self, at: u32);
     /// `dst = dst op src`.
@@ -221,26 +233,8 @@ fn assemble(program: &Program, options: CompileOptions, mut backend: impl Backen
     let live = if backend.rotates() { live::behind(&program.ops) } else { Vec::new() };
     // Before the maps are looked up: what is removed meanwhile is noticed.
     let removals = program.registry.upgrade().map_or(0, |registry| registry.removals());
-    let mut walk = Walk { program, backend, facts: Facts::new(), maps: Vec::new() };
-    let mut rotated = 0;
-    for (at, op) in program.ops.iter().enumerate() {
-        walk.backend.slot(at as u32);
-        if plan.leaders[at] {
-            walk.facts.forget();
-        }
-        if at >= rotated
-            && walk.backend.rotates()
-            && let Some(rotation) = rotate::at(&program.ops, &plan.leaders, &live, at)
-        {
-            walk.backend.rotate(rotation);
-            rotated = at + rotation.len;
-        }
-        if at >= rotated {
-            walk.emit(at as u32, op);
-        } else {
-            walk.facts.step(op);
-        }
-    }
+    let mut walk = Walk { program, plan: &plan, live, backend, facts: Facts::new(), maps: Vec::new(), in_copy: false };
+    walk.all(0..program.ops.len());
     let (assembled, fault) = walk.backend.finish_with_fault();
     Made { assembled, fault, maps: walk.maps, removals }
 }
@@ -248,13 +242,42 @@ fn assemble(program: &Program, options: CompileOptions, mut backend: impl Backen
 /// The way over a program.
 struct Walk<'a, B> {
     program: &'a Program,
+    plan: &'a Plan,
+    /// Which registers are read behind each operation, for a back end that rotates.
+    live: Vec<u16>,
     backend: B,
     facts: Facts,
     /// Those that the code relies on.
     maps: Vec<Arc<Map>>,
+    /// Whether a function is being copied to where it is called.
+    in_copy: bool,
 }
 
 impl<B: Backend> Walk<'_, B> {
+    fn all(&mut self, slots: std::ops::Range<usize>) {
+        let ops = &self.program.ops;
+        let mut rotated = 0;
+        for at in slots {
+            let op = &ops[at];
+            self.backend.slot(at as u32);
+            if self.plan.leaders[at] {
+                self.facts.forget();
+            }
+            if at >= rotated
+                && self.backend.rotates()
+                && let Some(rotation) = rotate::at(ops, &self.plan.leaders, &self.live, at)
+            {
+                self.backend.rotate(rotation);
+                rotated = at + rotation.len;
+            }
+            if at >= rotated {
+                self.emit(at as u32, op);
+            } else {
+                self.facts.step(op);
+            }
+        }
+    }
+
     fn emit(&mut self, at: u32, op: &Op) {
         let program = self.program;
         let source = |imm: bool| if imm { Source::Imm(op.imm as i32) } else { Source::Reg(op.src) };
@@ -293,8 +316,19 @@ impl<B: Backend> Walk<'_, B> {
             Shape::Helper => return self.helper(at, op),
             Shape::Call => {
                 let Function { start, end, stack_bytes } = program.functions[op.imm as usize];
-                self.backend.call(Call { at, target: start, cost: end - start, stack_bytes });
+                let call = Call { at, target: start, cost: end - start, stack_bytes };
+                let slots = start as usize..end as usize;
+                if self.backend.copies() && copy::fits(&program.ops[slots.clone()]) {
+                    self.backend.begin_copy(call, end);
+                    self.in_copy = true;
+                    self.all(slots);
+                    self.in_copy = false;
+                    self.backend.end_copy();
+                } else {
+                    self.backend.call(call);
+                }
             }
+            Shape::Exit if self.in_copy => self.backend.leave_copy(),
             // The entry function is called by Rust, but for recursion.
             Shape::Exit if program.functions[0].end <= at => self.backend.exit(at),
             Shape::Exit => self.backend.exit_entry(at),

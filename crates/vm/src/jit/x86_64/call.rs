@@ -35,17 +35,24 @@ fn before(off: usize) -> Mem {
 }
 
 impl Emitter {
-    pub(super) fn enter_function(&mut self, call: Call) {
-        let Call { at: slot, target, cost, stack_bytes } = call;
-        let too_deep = self.rare(Rare::Control { at: slot, cost: 0 });
-        let too_dear = self.rare(Rare::Control { at: slot, cost });
-        let target = self.slots[target as usize];
+    /// What may go wrong with a call. The number of frames is in r11 then.
+    pub(super) fn pay_for_call(&mut self, call: Call) {
+        let Call { at, cost, .. } = call;
+        let too_deep = self.rare(Rare::Control { at, cost: 0 });
+        let too_dear = self.rare(Rare::Control { at, cost });
         self.depth();
         let asm = &mut self.asm;
         asm.arith_imm(Arith::Cmp, Bits::B32, R11, MAX_FRAMES as i32);
         asm.jcc(Cc::ABOVE_EQUAL, too_deep);
         asm.arith_imm(Arith::Sub, Bits::B64, R12, cost as i32);
         asm.jcc(Cc::BELOW, too_dear);
+    }
+
+    pub(super) fn enter_function(&mut self, call: Call) {
+        let Call { at: slot, target, stack_bytes, .. } = call;
+        let target = self.slots[target as usize];
+        self.pay_for_call(call);
+        let asm = &mut self.asm;
         asm.load(Bits::B64, R9, at(RSP, CPU));
         asm.lea(Bits::B64, R10, at(R11, 1));
         asm.store(Bits::B64, at(R9, layout::DEPTH as i32), R10);

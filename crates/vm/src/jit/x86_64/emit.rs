@@ -91,6 +91,8 @@ pub(in crate::jit) struct Emitter {
     reach: Reach,
     metered: bool,
     leaders: Vec<bool>,
+    /// While a function is copied: the labels of its own code, from its first slot, and the end of the copy.
+    copied: Option<(u32, Vec<Label>, Label)>,
     /// The program's register whose true address r10 has, in code that masks.
     masked: Option<u8>,
 }
@@ -117,6 +119,7 @@ impl Emitter {
             reach: Reach::Checked,
             metered: true,
             leaders: Vec::new(),
+            copied: None,
             masked: None,
         }
     }
@@ -385,6 +388,33 @@ impl Backend for Emitter {
     fn look_up(&mut self, lookup: &Lookup<'_>) {
         self.masked = None;
         self.look_up_known(lookup);
+    }
+
+    fn copies(&self) -> bool {
+        true
+    }
+
+    fn begin_copy(&mut self, call: Call, end: u32) {
+        self.pay_for_call(call);
+        let fresh: Vec<Label> = (call.target..end).map(|_| self.asm.label()).collect();
+        let slots = call.target as usize..end as usize;
+        let own = self.slots.splice(slots, fresh).collect();
+        self.copied = Some((call.target, own, self.asm.label()));
+    }
+
+    fn leave_copy(&mut self) {
+        if let Some((.., end)) = self.copied {
+            self.asm.jmp(end);
+        }
+    }
+
+    fn end_copy(&mut self) {
+        if let Some((start, own, end)) = self.copied.take() {
+            let start = start as usize;
+            self.slots.splice(start..start + own.len(), own);
+            self.asm.bind(end);
+        }
+        self.masked = None;
     }
 
     fn rotates(&self) -> bool {
