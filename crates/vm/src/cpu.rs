@@ -101,6 +101,8 @@ pub(crate) mod layout {
 
     /// In a processor: the number of frames in use.
     pub(crate) const DEPTH: usize = offset_of!(Cpu, depth);
+    /// In a processor: its number.
+    pub(crate) const NUMBER: usize = offset_of!(Cpu, number);
     /// In a processor: its first frame.
     pub(crate) const FRAMES: usize = offset_of!(Cpu, frames);
     /// From a frame to the next.
@@ -265,14 +267,24 @@ impl Cpu {
         self.tail_calls = 0;
         self.tail = None;
         self.maps.refresh(self.machine.registry());
-        let result = interpreter::run(self, 0, 0, &args);
-        self.depth = 0;
-        self.stack.set_window(0, 0);
+        let result = interpreter::run(self, Some(program), 0, 0, &args);
+        // After a result all frames were left.
+        if result.is_err() {
+            self.depth = 0;
+            self.stack.set_window(0, 0);
+        }
+        if !self.reserved.is_empty() {
+            self.end_reserved();
+        }
+        result
+    }
+
+    #[cold]
+    fn end_reserved(&mut self) {
         for (addr, map) in self.reserved.drain(..) {
             // One that is not there was ended by another program; then nothing is to be done.
             let _ = map.ring().and_then(|ring| ring.finish(addr, 0, false));
         }
-        result
     }
 
     /// For a helper: calls a function of the running program by its address, and gives its r0.
@@ -285,7 +297,7 @@ impl Cpu {
         let start = Program::slot_of(function);
         let index = start.and_then(|start| self.programs[current].function_at(start));
         let index = index.ok_or(TrapKind::BadCallee { value: function })?;
-        Ok(interpreter::run(self, current, index, args)?)
+        Ok(interpreter::run(self, None, current, index, args)?)
     }
 
     /// For a helper: goes on with another program in place of the running one, as soon as the helper has returned. `false` when
@@ -329,7 +341,11 @@ impl Cpu {
     /// Starts a function in a frame of its own.
     pub(crate) fn enter(&mut self, program: usize, function: usize, caller: Caller) -> Result<(), TrapKind> {
         let frame = self.frames.get_mut(self.depth).ok_or(TrapKind::CallDepth)?;
-        *frame = Frame { program, may_goto: MAX_MAY_GOTO, caller };
+        // Field by field: a copy of the whole, made in wider pieces than its parts were written in, waits for them.
+        frame.program = program;
+        frame.may_goto = MAX_MAY_GOTO;
+        frame.caller.saved = caller.saved;
+        frame.caller.pc = caller.pc;
         self.depth += 1;
         self.open_window();
         self.start(program, function)
@@ -337,10 +353,14 @@ impl Cpu {
 
     /// Ends the innermost function.
     pub(crate) fn leave(&mut self) -> Caller {
-        let Some(top) = self.depth.checked_sub(1) else { return Caller::default() };
-        self.depth = top;
+        self.drop_frame();
+        self.frames.get(self.depth).map_or_else(Caller::default, |frame| frame.caller)
+    }
+
+    /// As [`Cpu::leave`], where nobody wants to know the caller.
+    pub(crate) fn drop_frame(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
         self.open_window();
-        self.frames[top].caller
     }
 
     /// Starts the program that a helper asked for in the innermost frame; `false` when none did.
@@ -378,9 +398,10 @@ impl Cpu {
         self.burn(u64::from(function.end - function.start))
     }
 
+    #[inline]
     fn open_window(&self) {
-        let len = self.stack.len();
-        self.stack.set_window(len - self.depth as u64 * u64::from(STACK_BYTES), len);
+        const LEN: u64 = MAX_FRAMES as u64 * STACK_BYTES as u64;
+        self.stack.set_first_window(LEN - self.depth as u64 * u64::from(STACK_BYTES), LEN);
     }
 
     /// What stopped a program, with the place.

@@ -17,6 +17,8 @@ pub struct Helper {
     pub name: &'static str,
     /// What it does.
     pub run: HelperFn,
+    /// Whether it is this crate's, so that compiled code may do the same in its own way.
+    pub(crate) own: bool,
 }
 
 impl fmt::Debug for Helper {
@@ -39,8 +41,12 @@ impl Helpers {
 
     /// One more, or another one in place of that with the same number.
     #[must_use]
-    pub fn with(mut self, id: u32, name: &'static str, run: HelperFn) -> Helpers {
-        self.by_id.insert(id, Helper { id, name, run });
+    pub fn with(self, id: u32, name: &'static str, run: HelperFn) -> Helpers {
+        self.add(Helper { id, name, run, own: false })
+    }
+
+    pub(crate) fn add(mut self, helper: Helper) -> Helpers {
+        self.by_id.insert(helper.id, helper);
         self
     }
 

@@ -23,7 +23,7 @@ mod xdp;
 use rustix::io::Errno;
 use skep_insn::helpers;
 
-use crate::helper::{HelperFn, Helpers};
+use crate::helper::{Helper, HelperFn, Helpers};
 use crate::{Cpu, Stop, TrapKind};
 
 pub(crate) use refused::needs;
@@ -50,7 +50,8 @@ impl Helpers {
     pub fn all() -> Helpers {
         let mut all = Helpers::none();
         for (id, run) in FAMILIES.iter().copied().flatten() {
-            all = all.with(*id, helpers::name(*id).unwrap_or_default(), *run);
+            let name = helpers::name(*id).unwrap_or_default();
+            all = all.add(Helper { id: *id, name, run: *run, own: true });
         }
         all
     }

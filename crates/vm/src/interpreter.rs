@@ -29,22 +29,46 @@ pub(crate) enum Event {
 }
 
 /// Runs a function of a program, on top of the frames that are in use. Programs that were compiled run as such; both kinds may call
-/// each other's.
-pub(crate) fn run(cpu: &mut Cpu, program: usize, function: usize, args: &[u64]) -> Result<u64, Box<Trap>> {
+/// each other's. `first` is the processor's first program, when the caller has it at hand.
+pub(crate) fn run(
+    cpu: &mut Cpu,
+    first: Option<&Arc<Program>>,
+    program: usize,
+    function: usize,
+    args: &[u64],
+) -> Result<u64, Box<Trap>> {
     let floor = cpu.depth();
     let start = cpu.programs[program].functions[function].start as usize;
-    let mut state = State { regs: [0; 16], pc: start };
-    for (reg, arg) in state.regs[1..=5].iter_mut().zip(args) {
-        *reg = *arg;
-    }
     cpu.enter(program, function, Caller::default()).map_err(|kind| cpu.trap(program, start, kind.into()))?;
-    state.regs[10] = cpu.frame_pointer();
+    let mut state = State { regs: [0; 16], pc: start };
+    if let Some(first) = first
+        && let Some(native) = first.native.get()
+        && native.holds(cpu.machine().registry())
+    {
+        match native.start(cpu, first, args, &mut state, floor) {
+            Ok(Event::Exit(value)) => return Ok(value),
+            Ok(Event::Switch) => {}
+            Err(stop) => return Err(cpu.trap(program, state.pc, stop)),
+        }
+    } else {
+        for (reg, arg) in state.regs[1..=5].iter_mut().zip(args) {
+            *reg = *arg;
+        }
+        state.regs[10] = cpu.frame_pointer();
+    }
     loop {
         let current = cpu.current();
-        let program = cpu.programs[current].clone();
+        let kept;
+        let program = match first {
+            Some(first) if current == 0 => first,
+            _ => {
+                kept = cpu.programs[current].clone();
+                &kept
+            }
+        };
         let event = match program.native.get() {
-            Some(native) => native.steps(cpu, &program, &mut state, floor),
-            None => steps(cpu, &program, &mut state, floor),
+            Some(native) if native.holds(cpu.machine().registry()) => native.steps(cpu, program, &mut state, floor),
+            _ => steps(cpu, program, &mut state, floor),
         };
         match event {
             Ok(Event::Exit(value)) => return Ok(value),

@@ -73,6 +73,7 @@ mod machine;
 mod map;
 mod memory;
 mod op;
+mod options;
 mod packet;
 mod program;
 
@@ -84,6 +85,7 @@ pub use helper::{Helper, HelperFn, Helpers};
 pub use machine::Machine;
 pub use map::{Bell, Entry, F_NO_PREALLOC, F_RDONLY_PROG, Listener, Map, MapError, MapKind, MapSpec};
 pub use memory::{Access, Block, Fault, FaultReason, SPACE_BYTES, Space, SpaceError};
+pub use options::CompileOptions;
 pub use program::{Image, Line, Program};
 
 /// The longest program, in slots (`BPF_COMPLEXITY_LIMIT_INSNS`).

@@ -14,7 +14,7 @@
 //! reachable, and that shifts and divisors by immediate be sensible: they have a meaning anyhow.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use skep_insn::{AtomicOp, Imm64, Insn, InsnIdx, Operand, PacketSize, Reg, Size, Width, helpers};
 
@@ -58,6 +58,7 @@ pub(crate) fn load(image: &Image<'_>, machine: &Machine) -> Result<Program, Load
         helpers: load.helpers,
         lines: image.lines.to_vec(),
         space: machine.space().clone(),
+        registry: Arc::downgrade(machine.registry()),
         native: OnceLock::new(),
     })
 }

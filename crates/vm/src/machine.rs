@@ -74,7 +74,7 @@ impl Machine {
         self.maps.remove(map.id());
     }
 
-    pub(crate) fn registry(&self) -> &Registry {
+    pub(crate) fn registry(&self) -> &Arc<Registry> {
         &self.maps
     }
 

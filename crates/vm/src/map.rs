@@ -42,10 +42,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use bell::{Bell, Listener};
 pub use error::MapError;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(crate) use hash::Hash;
 pub(crate) use perf::PerfArray;
 pub(crate) use programs::Programs;
 pub(crate) use registry::{Known, Registry};
 pub(crate) use ring::Ring;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(crate) use values::Values;
 
 use crate::{Program, Space, Stop};
 
@@ -371,6 +375,22 @@ impl Map {
     /// Where the values of an array start: the address of global data. `None` for other kinds.
     pub fn value_addr(&self) -> Option<u64> {
         if let Content::Array(array) = &self.content { Some(array.values.block().addr()) } else { None }
+    }
+
+    /// The values of an array or a hash map.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    pub(crate) fn values(&self) -> Option<&values::Values> {
+        match &self.content {
+            Content::Array(array) => Some(&array.values),
+            Content::Hash(hash) => Some(&hash.values),
+            _ => None,
+        }
+    }
+
+    /// A hash map, of any of its kinds.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    pub(crate) fn hash(&self) -> Option<&Hash> {
+        if let Content::Hash(hash) = &self.content { Some(hash) } else { None }
     }
 
     fn check_key(&self, key: &[u8]) -> Result<(), MapError> {

@@ -34,6 +34,9 @@ use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anony
 /// Bytes of a space.
 pub const SPACE_BYTES: u64 = 1 << 32;
 
+/// No memory for so many bytes before and behind a space: as far as the offset of an access leads.
+const GUARD_BYTES: u64 = 1 << 16;
+
 const SLOT_BITS: u32 = 16;
 const SLOT_BYTES: u64 = 1 << SLOT_BITS;
 const SLOTS: usize = (SPACE_BYTES / SLOT_BYTES) as usize;
@@ -225,16 +228,18 @@ words! { u8 u16 u32 u64 }
 impl Space {
     /// Reserves the addresses; memory is taken only by what is written.
     pub fn new() -> Result<Arc<Space>, SpaceError> {
-        // Twice as much, so that an aligned piece is in it; the rest is given back.
-        let len = 2 * SPACE_BYTES as usize;
+        // Twice as much, so that an aligned piece is in it, with a guard on either side; the rest is given back.
+        let len = (2 * SPACE_BYTES + 2 * GUARD_BYTES) as usize;
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: a fresh mapping at an address that the kernel picks; it takes no memory away from anybody.
         let whole = unsafe { mmap_anonymous(std::ptr::null_mut(), len, ProtFlags::empty(), flags) };
         let whole = whole.map_err(|errno| SpaceError::Reserve(errno.into()))?.cast::<u8>();
-        let before = whole.addr().next_multiple_of(SPACE_BYTES as usize) - whole.addr();
-        let base = whole.wrapping_add(before);
-        let after = SPACE_BYTES as usize - before;
-        for (start, len) in [(whole, before), (base.wrapping_add(SPACE_BYTES as usize), after)] {
+        let guard = GUARD_BYTES as usize;
+        let before = (whole.addr() + guard).next_multiple_of(SPACE_BYTES as usize) - guard - whole.addr();
+        let base = whole.wrapping_add(before + guard);
+        let kept = SPACE_BYTES as usize + 2 * guard;
+        let after = len - before - kept;
+        for (start, len) in [(whole, before), (whole.wrapping_add(before + kept), after)] {
             if len != 0 {
                 // SAFETY: a part of the mapping made above that is not used; page sizes divide 4 GiB.
                 let _ = unsafe { munmap(start.cast(), len) };
@@ -494,8 +499,9 @@ atomics! {
 
 impl Drop for Space {
     fn drop(&mut self) {
+        let start = self.base.as_ptr().wrapping_sub(GUARD_BYTES as usize);
         // SAFETY: reserved by `new` with this length; every block holds the space, so none is left.
-        let _ = unsafe { munmap(self.base.as_ptr().cast(), SPACE_BYTES as usize) };
+        let _ = unsafe { munmap(start.cast(), (SPACE_BYTES + 2 * GUARD_BYTES) as usize) };
     }
 }
 
@@ -555,6 +561,14 @@ impl Block {
             let entry = Entry::new(inside(start), inside(end), self.writable);
             self.space.table[(self.slot + slot) as usize & (SLOTS - 1)].store(entry.0, Ordering::Relaxed);
         }
+    }
+
+    /// As [`Block::set_window`], for a window in the first slot of a block that is no longer than that.
+    #[inline]
+    pub(crate) fn set_first_window(&self, start: u64, end: u64) {
+        debug_assert!(end <= self.len && self.slots == 2, "a block of one slot, and its gap");
+        let entry = Entry::new(start, end, self.writable);
+        self.space.table[self.slot as usize & (SLOTS - 1)].store(entry.0, Ordering::Relaxed);
     }
 
     fn has(&self, at: u64, len: usize) -> bool {

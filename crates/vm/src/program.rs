@@ -1,13 +1,14 @@
 //! Programs that were taken: checked, decoded, and ready to run.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use skep_insn::{InsnIdx, RawInsn};
 
 use crate::helper::Helper;
 use crate::jit::Native;
+use crate::map::Registry;
 use crate::op::{Code, Op};
-use crate::{CompileError, Space, jit};
+use crate::{CompileError, CompileOptions, Space, jit};
 
 /// What a program is made of.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,6 +52,8 @@ pub struct Program {
     pub(crate) helpers: Vec<Helper>,
     pub(crate) lines: Vec<Line>,
     pub(crate) space: Arc<Space>,
+    /// The maps of the machine, to which maps of programs lead back.
+    pub(crate) registry: Weak<Registry>,
     /// What it was compiled to.
     pub(crate) native: OnceLock<Native>,
 }
@@ -89,8 +92,17 @@ impl Program {
     ///
     /// When there is no compiler for this processor, or the system gives no memory for code. It is interpreted then.
     pub fn compile(&self) -> Result<(), CompileError> {
+        self.compile_with(CompileOptions::default())
+    }
+
+    /// As [`Program::compile`], in a given way.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Program::compile`].
+    pub fn compile_with(&self, options: CompileOptions) -> Result<(), CompileError> {
         if self.native.get().is_none() {
-            let native = jit::compile(self)?;
+            let native = jit::compile(self, options)?;
             // Another thread may have been faster, with the same.
             let _ = self.native.set(native);
         }

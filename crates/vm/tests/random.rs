@@ -83,7 +83,13 @@ impl Both {
             Some((result, self.input.bytes(0, INPUT_BYTES), self.cpu.fuel_left()))
         };
         let [wanted, found] = [run(Engine::Interpreter), run(Engine::Compiler)];
-        assert_eq!(wanted, found, "seed {seed}:\n{}", Printer::new(Spelling::Kernel).listing(insns));
+        let show = || Printer::new(Spelling::Kernel).listing(insns);
+        assert_eq!(wanted, found, "seed {seed}:\n{}", show());
+        // Code that masks addresses does the same for a program that is right, and ends one way or the other for every other one.
+        let masked = run(Engine::Masked);
+        if wanted.as_ref().is_some_and(|(result, ..)| result.is_ok()) {
+            assert_eq!(wanted, masked, "masked, seed {seed}:\n{}", show());
+        }
         wanted.map(|(result, ..)| result.is_ok())
     }
 }

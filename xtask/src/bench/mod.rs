@@ -14,6 +14,7 @@ mod running;
 mod split;
 mod trace;
 mod user;
+mod vm;
 
 /// One measurement.
 struct Bench {
@@ -31,6 +32,11 @@ const BENCHES: &[Bench] = &[
         name: "user",
         run: user::bench,
         help: "without rights: what the traced pay, beside strace; packets of a file",
+    },
+    Bench {
+        name: "vm",
+        run: vm::bench,
+        help: "programs natively, interpreted, compiled, in the kernel, on other machines",
     },
 ];
 

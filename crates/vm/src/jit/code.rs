@@ -39,6 +39,12 @@ impl CodeBlock {
         Ok(block)
     }
 
+    /// Its addresses.
+    pub(super) fn range(&self) -> std::ops::Range<usize> {
+        let start = self.start.addr().get();
+        start..start + self.len
+    }
+
     /// The address of a byte of it.
     pub(super) fn at(&self, off: u32) -> *const u8 {
         debug_assert!((off as usize) < self.len, "a place in the code");

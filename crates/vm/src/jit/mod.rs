@@ -27,16 +27,26 @@
 //! [`compile`] walks over a program and tells a [`Backend`] what to do; what is known about the processor is behind that trait.
 
 mod code;
+mod copy;
+mod facts;
+mod live;
 mod native;
+mod rotate;
 mod shape;
 mod x86_64;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use skep_insn::{AluOp, AtomicOp, Cond, LoadType, Size, Width};
 
 use crate::op::{Code, Op};
+use crate::options::Reach;
 use crate::program::{Function, Program};
-use crate::{Access, CompileError, STACK_BYTES};
+use crate::{Access, CompileError, CompileOptions, Map, STACK_BYTES};
 use code::CodeBlock;
+use facts::{Fact, Facts};
+use rotate::Rotation;
 use shape::Shape;
 
 /// A program that was compiled.
@@ -48,6 +58,12 @@ pub(crate) struct Native {
     /// Where the code is entered, and where it is left.
     enter: u32,
     leave: u32,
+    /// Where it goes on after an access that found no memory, when it makes such ones.
+    fault: Option<u32>,
+    /// The maps whose values the code knows. They are there as long as the code.
+    maps: Vec<Arc<Map>>,
+    /// How many maps of the machine had been removed when all of these were still there.
+    removals: AtomicU64,
 }
 
 /// What a back end made of a program.
@@ -99,10 +115,53 @@ struct Place {
     access: Access,
     /// Whether it lies in the frame, so that nothing need be checked.
     in_frame: bool,
+    /// Whether it is known to be right, and its address to be the true one: in the frame, or by what the code before it did.
+    known: bool,
+}
+
+/// What a back end is told ahead.
+#[derive(Debug)]
+struct Plan {
+    options: CompileOptions,
+    /// Which operations something else than the one before them leads to.
+    leaders: Vec<bool>,
+}
+
+/// A lookup whose map is known, with its key in the frame.
+#[derive(Debug)]
+struct Lookup<'a> {
+    /// The slot that calls.
+    at: u32,
+    /// Where the key is, from r10.
+    key_off: i32,
+    map: &'a Arc<Map>,
 }
 
 /// What knows a processor. It is told the operations in their order, each after [`Backend::slot`]. Registers are the program's.
-trait Backend {
+trait Backend: Sized {
+    /// Comes first. Who does not look at the options checks and meters, which is always right.
+    fn prepare(&mut self, _plan: &Plan) {}
+    /// A lookup of the machine's own helper. [`Backend::helper`] does the same.
+    fn look_up(&mut self, lookup: &Lookup<'_>) {
+        self.helper(lookup.at);
+    }
+    /// Whether there is [`Backend::rotate`].
+    fn rotates(&self) -> bool {
+        false
+    }
+    /// `dst = src` rotated to the left.
+    fn rotate(&mut self, _rotation: Rotation) {}
+    /// Whether there are [`Backend::begin_copy`] and its like.
+    fn copies(&self) -> bool {
+        false
+    }
+    /// What follows is one more copy of the code of these slots, in place of a call at `at`, which is paid as a call is; jumps that lead there lead to
+    /// the copy.
+    fn begin_copy(&mut self, _call: Call, _end: u32) {}
+    /// The function returns.
+    fn leave_copy(&mut self) {}
+    /// It is complete.
+    fn end_copy(&mut self) {}
     /// What follows is the code of this slot.
     fn slot(&mut self, at: u32);
     /// `dst = dst op src`.
@@ -127,76 +186,229 @@ trait Backend {
     fn call(&mut self, call: Call);
     /// As [`Cpu::leave`](crate::Cpu), back to the same program; anything else is left to [`native`].
     fn exit(&mut self, at: u32);
+    /// The end of the entry function. [`Backend::control`] does the same.
+    fn exit_entry(&mut self, at: u32) {
+        self.control(at);
+    }
     /// Leaves the slot to [`native`], which says where to go on.
     fn control(&mut self, at: u32);
     /// All of it.
     fn finish(self) -> Assembled;
+    /// All of it, and where the code goes on after an access that found no memory, if it makes such ones.
+    fn finish_with_fault(self) -> (Assembled, Option<u32>) {
+        (self.finish(), None)
+    }
 }
 
 /// Compiles a program for this processor.
-pub(crate) fn compile(program: &Program) -> Result<Native, CompileError> {
-    let assembled = assemble(program, x86_64::Emitter::new(program.ops.len()));
-    let wanted = assembled.code.len();
-    Native::new(assembled).map_err(|cause| CompileError::Memory { wanted, cause })
+pub(crate) fn compile(program: &Program, options: CompileOptions) -> Result<Native, CompileError> {
+    if options.reach == Reach::Masked {
+        x86_64::catch_faults();
+    }
+    let made = assemble(program, options, x86_64::Emitter::new(program.ops.len()));
+    let wanted = made.assembled.code.len();
+    Native::new(made).map_err(|cause| CompileError::Memory { wanted, cause })
+}
+
+/// A program's code before it is executable.
+struct Made {
+    assembled: Assembled,
+    fault: Option<u32>,
+    maps: Vec<Arc<Map>>,
+    removals: u64,
 }
 
 impl Native {
-    fn new(assembled: Assembled) -> std::io::Result<Native> {
-        let Assembled { code, places, enter, leave } = assembled;
+    fn new(made: Made) -> std::io::Result<Native> {
+        let Made { assembled: Assembled { code, places, enter, leave }, fault, maps, removals } = made;
         let code = CodeBlock::new(&code)?;
         let places = places.into_iter().map(|place| code.at(place).expose_provenance()).collect();
-        Ok(Native { code, places, enter, leave })
+        Ok(Native { code, places, enter, leave, fault, maps, removals: AtomicU64::new(removals) })
     }
 }
 
-fn assemble(program: &Program, mut backend: impl Backend) -> Assembled {
-    for (at, op) in (0..).zip(&program.ops) {
-        backend.slot(at);
-        emit(&mut backend, program, at, op);
-    }
-    backend.finish()
+fn assemble(program: &Program, options: CompileOptions, mut backend: impl Backend) -> Made {
+    let plan = Plan { options, leaders: facts::leaders(program) };
+    backend.prepare(&plan);
+    let live = if backend.rotates() { live::behind(&program.ops) } else { Vec::new() };
+    // Before the maps are looked up: what is removed meanwhile is noticed.
+    let removals = program.registry.upgrade().map_or(0, |registry| registry.removals());
+    let mut walk = Walk { program, plan: &plan, live, backend, facts: Facts::new(), maps: Vec::new(), in_copy: false };
+    walk.all(0..program.ops.len());
+    let (assembled, fault) = walk.backend.finish_with_fault();
+    Made { assembled, fault, maps: walk.maps, removals }
 }
 
-fn emit(backend: &mut impl Backend, program: &Program, at: u32, op: &Op) {
-    let source = |imm: bool| if imm { Source::Imm(op.imm as i32) } else { Source::Reg(op.src) };
-    let jump = || Jump {
-        at,
-        target: (at + 1).wrapping_add_signed(op.off),
-        cost: if op.off < 0 { op.off.unsigned_abs() } else { 0 },
-    };
-    let place = |base: u8, size: Size, access: Access| Place {
-        at,
-        base,
-        off: op.off,
-        size,
-        access,
-        in_frame: in_frame(base, op.off, size, access),
-    };
-    match Shape::of(op.code) {
-        Shape::Alu { op: alu, width, imm } => backend.alu(alu, width, op.dst, source(imm)),
-        Shape::Branch { cond, width, imm } => backend.branch(cond, width, op.dst, source(imm), jump()),
-        Shape::Load { ty } => backend.load(ty, op.dst, place(op.src, ty.size(), Access::Read)),
-        Shape::LoadAcquire { size } => {
-            backend.load(unsigned(size), op.dst, place(op.src, size, Access::AtomicRead));
+/// The way over a program.
+struct Walk<'a, B> {
+    program: &'a Program,
+    plan: &'a Plan,
+    /// Which registers are read behind each operation, for a back end that rotates.
+    live: Vec<u16>,
+    backend: B,
+    facts: Facts,
+    /// Those that the code relies on.
+    maps: Vec<Arc<Map>>,
+    /// Whether a function is being copied to where it is called.
+    in_copy: bool,
+}
+
+impl<B: Backend> Walk<'_, B> {
+    fn all(&mut self, slots: std::ops::Range<usize>) {
+        let ops = &self.program.ops;
+        let mut rotated = 0;
+        for at in slots {
+            let op = &ops[at];
+            self.backend.slot(at as u32);
+            if self.plan.leaders[at] {
+                self.facts.forget();
+            }
+            if at >= rotated
+                && self.backend.rotates()
+                && let Some(rotation) = rotate::at(ops, &self.plan.leaders, &self.live, at)
+            {
+                self.backend.rotate(rotation);
+                rotated = at + rotation.len;
+            }
+            if at >= rotated {
+                self.emit(at as u32, op);
+            } else {
+                self.facts.step(op);
+            }
         }
-        Shape::Store { size, imm } => backend.store(place(op.dst, size, Access::Write), source(imm)),
-        Shape::StoreRelease { size } => backend.store(place(op.dst, size, Access::Atomic), Source::Reg(op.src)),
-        Shape::Atomic { op: atomic, width } => {
-            let size = if width == Width::W32 { Size::W } else { Size::Dw };
-            backend.atomic(atomic, width, place(op.dst, size, Access::Atomic), op.src);
+    }
+
+    fn emit(&mut self, at: u32, op: &Op) {
+        let program = self.program;
+        let source = |imm: bool| if imm { Source::Imm(op.imm as i32) } else { Source::Reg(op.src) };
+        let jump = || Jump {
+            at,
+            target: (at + 1).wrapping_add_signed(op.off),
+            cost: if op.off < 0 { op.off.unsigned_abs() } else { 0 },
+        };
+        match Shape::of(op.code) {
+            Shape::Alu { op: alu, width, imm } => self.backend.alu(alu, width, op.dst, source(imm)),
+            Shape::Branch { cond, width, imm } => self.backend.branch(cond, width, op.dst, source(imm), jump()),
+            Shape::Load { ty } => {
+                let place = self.place(at, op, op.src, ty.size(), Access::Read);
+                self.backend.load(ty, op.dst, place);
+            }
+            Shape::LoadAcquire { size } => {
+                let place = self.place(at, op, op.src, size, Access::AtomicRead);
+                self.backend.load(unsigned(size), op.dst, place);
+            }
+            Shape::Store { size, imm } => {
+                let place = self.place(at, op, op.dst, size, Access::Write);
+                self.backend.store(place, source(imm));
+            }
+            Shape::StoreRelease { size } => {
+                let place = self.place(at, op, op.dst, size, Access::Atomic);
+                self.backend.store(place, Source::Reg(op.src));
+            }
+            Shape::Atomic { op: atomic, width } => {
+                let size = if width == Width::W32 { Size::W } else { Size::Dw };
+                let place = self.place(at, op, op.dst, size, Access::Atomic);
+                self.backend.atomic(atomic, width, place, op.src);
+            }
+            Shape::Move => self.backend.unary(op.code, op.dst, op.src, op.imm),
+            Shape::Jump => self.backend.jump(jump()),
+            Shape::MayGoto => self.backend.may_goto(jump()),
+            Shape::Helper => return self.helper(at, op),
+            Shape::Call => {
+                let Function { start, end, stack_bytes } = program.functions[op.imm as usize];
+                let call = Call { at, target: start, cost: end - start, stack_bytes };
+                let slots = start as usize..end as usize;
+                if self.backend.copies() && copy::fits(&program.ops[slots.clone()]) {
+                    self.backend.begin_copy(call, end);
+                    self.in_copy = true;
+                    self.all(slots);
+                    self.in_copy = false;
+                    self.backend.end_copy();
+                } else {
+                    self.backend.call(call);
+                }
+            }
+            Shape::Exit if self.in_copy => self.backend.leave_copy(),
+            // The entry function is called by Rust, but for recursion.
+            Shape::Exit if program.functions[0].end <= at => self.backend.exit(at),
+            Shape::Exit => self.backend.exit_entry(at),
+            Shape::Control => self.backend.control(at),
+            Shape::Nothing => {}
         }
-        Shape::Move => backend.unary(op.code, op.dst, op.src, op.imm),
-        Shape::Jump => backend.jump(jump()),
-        Shape::MayGoto => backend.may_goto(jump()),
-        Shape::Helper => backend.helper(at),
-        Shape::Call => {
-            let Function { start, end, stack_bytes } = program.functions[op.imm as usize];
-            backend.call(Call { at, target: start, cost: end - start, stack_bytes });
+        self.facts.step(op);
+    }
+
+    fn helper(&mut self, at: u32, op: &Op) {
+        let map = facts::is_lookup(self.program, op).then(|| self.map_in(1)).flatten();
+        let Some(map) = map else {
+            self.backend.helper(at);
+            return self.facts.step(op);
+        };
+        let key_len = i64::from(self.maps[map].spec().key_size);
+        match self.facts.of(2) {
+            Fact::Frame(off) if off >= -i64::from(STACK_BYTES) && off <= -key_len => {
+                self.backend.look_up(&Lookup { at, key_off: off as i32, map: &self.maps[map] });
+            }
+            _ => self.backend.helper(at),
         }
-        // The entry function is called by Rust, but for recursion.
-        Shape::Exit if program.functions[0].end <= at => backend.exit(at),
-        Shape::Exit | Shape::Control => backend.control(at),
-        Shape::Nothing => {}
+        self.facts.looked_up(map);
+    }
+
+    /// The map whose handle a register holds, if its values can be reached.
+    fn map_in(&mut self, reg: u8) -> Option<usize> {
+        let Fact::Number(handle) = self.facts.of(reg) else { return None };
+        let map = self.program.registry.upgrade()?.with_handle(handle)?;
+        map.values().is_some().then(|| self.keep(map))
+    }
+
+    fn keep(&mut self, map: Arc<Map>) -> usize {
+        let found = self.maps.iter().position(|kept| Arc::ptr_eq(kept, &map));
+        found.unwrap_or_else(|| {
+            self.maps.push(map);
+            self.maps.len() - 1
+        })
+    }
+
+    fn place(&mut self, at: u32, op: &Op, base: u8, size: Size, access: Access) -> Place {
+        let off = op.off;
+        let in_frame = base == 10 && facts::in_frame(off.into(), size, access);
+        let known = in_frame || self.is_known(base, off.into(), size, access);
+        Place { at, base, off, size, access, in_frame, known }
+    }
+
+    /// Whether an access cannot go wrong.
+    fn is_known(&mut self, base: u8, off: i64, size: Size, access: Access) -> bool {
+        let len = u64::from(size.len_bytes());
+        let writes = matches!(access, Access::Write | Access::Atomic);
+        let atomic = matches!(access, Access::AtomicRead | Access::Atomic);
+        match self.facts.of(base) {
+            Fact::Frame(from) => facts::in_frame(from.saturating_add(off), size, access),
+            Fact::Value { map, off: from, or_null: false } => {
+                let map = &self.maps[map];
+                let at = u64::try_from(from.saturating_add(off)).unwrap_or(u64::MAX);
+                let fits = at.checked_add(len).is_some_and(|end| end <= u64::from(map.spec().value_size));
+                fits && !(writes && !map.spec().programs_write()) && !(atomic && !at.is_multiple_of(len))
+            }
+            Fact::Number(number) => {
+                let addr = number.wrapping_add_signed(off);
+                if addr >> 32 != self.program.space.base() >> 32 || atomic && !addr.is_multiple_of(len) {
+                    return false;
+                }
+                let map = self.program.registry.upgrade().and_then(|registry| registry.with_value(addr));
+                let right = |map: &Arc<Map>| {
+                    let has = map.values().is_some_and(|values| values.has(addr, len));
+                    has && !(writes && !map.spec().programs_write())
+                };
+                match map.filter(right) {
+                    Some(map) => {
+                        self.keep(map);
+                        true
+                    }
+                    None => false,
+                }
+            }
+            Fact::Value { .. } | Fact::Unknown => false,
+        }
     }
 }
 
@@ -207,13 +419,6 @@ fn unsigned(size: Size) -> LoadType {
         Size::W => LoadType::U32,
         Size::Dw => LoadType::U64,
     }
-}
-
-/// Whether an access is one of the running function's own frame, which is a multiple of its size and begins at one.
-fn in_frame(base: u8, off: i32, size: Size, access: Access) -> bool {
-    let len = size.len_bytes() as i32;
-    let aligned = off % len == 0 || matches!(access, Access::Read | Access::Write);
-    base == 10 && off >= -(STACK_BYTES as i32) && off + len <= 0 && aligned
 }
 
 #[cfg(test)]
@@ -228,9 +433,9 @@ mod tests {
         let insns = text::assemble(asm).unwrap().code;
         let [interpreted, compiled] =
             [(); 2].map(|()| machine.load(&Image { insns: &insns, ..Image::default() }).unwrap());
-        let made = assemble(&compiled, x86_64::Emitter::with(insns.len(), false));
+        let made = assemble(&compiled, CompileOptions::default(), x86_64::Emitter::with(insns.len(), false));
         // No VEX prefix in front of one of the three opcodes.
-        assert!(!made.code.windows(4).any(|bytes| bytes[0] == 0xc4 && bytes[3] == 0xf7), "{asm}");
+        assert!(!made.assembled.code.windows(4).any(|bytes| bytes[0] == 0xc4 && bytes[3] == 0xf7), "{asm}");
         compiled.native.set(Native::new(made).unwrap()).unwrap();
         let mut cpu = Cpu::new(machine).unwrap();
         [interpreted, compiled].map(|program| cpu.run(&program, [0, 0]).unwrap())

@@ -13,14 +13,21 @@
 #![expect(unsafe_code, reason = "jumps into code that was made here")]
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Native;
+use skep_insn::{Size, Width};
+
+use super::shape::Shape;
+#[cfg(target_arch = "x86_64")]
+use super::x86_64::Guarded;
 use crate::cpu::{Caller, Cpu};
 use crate::interpreter::{Event, State};
+use crate::map::Registry;
+use crate::memory::Word;
 use crate::op::Code;
 use crate::program::Program;
-use crate::{Access, Stop, TrapKind, packet};
+use crate::{Access, Map, Stop, TrapKind, packet};
 
 /// What compiled code works with beside registers. Back ends know where the public fields are.
 #[repr(C)]
@@ -51,8 +58,11 @@ pub(super) struct Context {
     outcome: Option<Result<Event, Stop>>,
 }
 
-/// What code is entered by: it takes all registers from the context and goes to a place in the code.
-type Enter = unsafe extern "C" fn(*mut Context, *const u8);
+/// What code is entered by: it takes all registers from the context and goes to a place in the code. It comes back with 0, or with [`RETURNED`].
+type Enter = unsafe extern "C" fn(*mut Context, *const u8) -> u64;
+
+/// The code was left because the function that was called first returned what is in r0 of the context. Its frame is still there.
+pub(super) const RETURNED: u64 = 1;
 
 /// Functions that compiled code calls.
 #[derive(Clone, Copy, Debug)]
@@ -63,11 +73,30 @@ pub(super) struct Entries {
     pub(super) step: u64,
     /// `(context, address, [`reach`], slot) -> address`, or 0 when the program stops.
     pub(super) place: u64,
+    /// `(context, place in the code)`: an access there found no memory; the program stops.
+    pub(super) fault: u64,
+}
+
+/// The function `(context, address of the key, map) -> address of the value` that looks up keys of so many bytes in hash maps.
+pub(super) fn finder(key_bytes: u32) -> Option<u64> {
+    match key_bytes {
+        4 => Some(find::<1, 4> as *const () as u64),
+        8 => Some(find::<1, 8> as *const () as u64),
+        16 => Some(find::<2, 8> as *const () as u64),
+        24 => Some(find::<3, 8> as *const () as u64),
+        32 => Some(find::<4, 8> as *const () as u64),
+        _ => None,
+    }
 }
 
 impl Entries {
     pub(super) fn new() -> Entries {
-        Entries { helper: helper as *const () as u64, step: step as *const () as u64, place: place as *const () as u64 }
+        Entries {
+            helper: helper as *const () as u64,
+            step: step as *const () as u64,
+            place: place as *const () as u64,
+            fault: fault as *const () as u64,
+        }
     }
 }
 
@@ -83,6 +112,21 @@ pub(super) fn reach(len: u32, access: Access) -> u32 {
 }
 
 impl Native {
+    /// Whether all maps that the code relies on are still the machine's. Programs that use removed ones are interpreted, which stops
+    /// them where they do.
+    #[inline]
+    pub(crate) fn holds(&self, registry: &Registry) -> bool {
+        let removals = registry.removals();
+        if removals == self.removals.load(Ordering::Relaxed) {
+            return true;
+        }
+        let whole = registry.has_all(&self.maps);
+        if whole {
+            self.removals.store(removals, Ordering::Relaxed);
+        }
+        whole
+    }
+
     /// As the interpreter's: runs until the frame at `floor` returns, or the program changes.
     pub(crate) fn steps(
         &self,
@@ -91,10 +135,34 @@ impl Native {
         state: &mut State,
         floor: usize,
     ) -> Result<Event, Stop> {
-        let mut regs = [0; 11];
-        regs.copy_from_slice(&state.regs[..11]);
-        let mut context = Context {
-            regs,
+        let mut context = self.context(cpu, program, floor);
+        context.regs.copy_from_slice(&state.regs[..11]);
+        self.enter(cpu, &mut context, state.pc, state)
+    }
+
+    /// The same from the start of a function, with its arguments. `state` is set if it does not return.
+    #[inline]
+    pub(crate) fn start(
+        &self,
+        cpu: &mut Cpu,
+        program: &Arc<Program>,
+        args: &[u64],
+        state: &mut State,
+        floor: usize,
+    ) -> Result<Event, Stop> {
+        let mut context = self.context(cpu, program, floor);
+        // One by one: they are read one by one.
+        for (reg, arg) in context.regs[1..=5].iter_mut().zip(args) {
+            *reg = *arg;
+        }
+        context.regs[10] = cpu.frame_pointer();
+        self.enter(cpu, &mut context, state.pc, state)
+    }
+
+    #[inline(always)]
+    fn context(&self, cpu: &mut Cpu, program: &Arc<Program>, floor: usize) -> Context {
+        Context {
+            regs: [0; 11],
             fuel: cpu.fuel_left,
             base: program.space.base(),
             table: program.space.table(),
@@ -107,16 +175,26 @@ impl Native {
             program: Arc::as_ptr(program),
             native: self,
             outcome: None,
-        };
+        }
+    }
+
+    #[inline(always)]
+    fn enter(&self, cpu: &mut Cpu, context: &mut Context, pc: usize, state: &mut State) -> Result<Event, Stop> {
+        let _guard = self.fault.map(|fault| Guarded::new(self.code.range(), self.code.at(fault).addr()));
+        // The place for a reference to it that code and what it calls make.
+        context.cpu = cpu;
         // SAFETY: the back end put the code of this signature there.
         let enter = unsafe { std::mem::transmute::<*const u8, Enter>(self.code.at(self.enter)) };
         // SAFETY: the context is whole, and outlives the call; the place is one of this code. See the module's text.
-        unsafe { enter(&raw mut context, self.place(state.pc)) };
-        let Context { regs, fuel, pc, outcome, .. } = context;
-        cpu.fuel_left = fuel;
-        state.regs[..11].copy_from_slice(&regs);
-        state.pc = pc as usize;
-        outcome.unwrap_or_else(|| Err(cpu.exhausted().into()))
+        let left = unsafe { enter(context, self.place(pc)) };
+        cpu.fuel_left = context.fuel;
+        if left == RETURNED {
+            cpu.drop_frame();
+            return Ok(Event::Exit(context.regs[0]));
+        }
+        state.regs[..11].copy_from_slice(&context.regs);
+        state.pc = context.pc as usize;
+        context.outcome.take().unwrap_or_else(|| Err(cpu.exhausted().into()))
     }
 
     fn place(&self, slot: usize) -> *const u8 {
@@ -190,6 +268,65 @@ unsafe extern "C" fn place(context: *mut Context, addr: u64, reach: u32, slot: u
             0
         }
     }
+}
+
+/// A lookup in a hash map, whose key of words of `BYTES` is in the frame.
+///
+/// # Safety
+///
+/// Compiled code calls it with its context, the place of a whole key in its frame, and a map that its [`Native`] keeps, which is a hash map with such
+/// keys.
+unsafe extern "C" fn find<const WORDS: usize, const BYTES: usize>(
+    context: *const Context,
+    key: *const u8,
+    map: *const Map,
+) -> u64 {
+    let words = std::array::from_fn(|word| {
+        let at = key.wrapping_add(word * BYTES);
+        if BYTES == 4 {
+            // SAFETY: the frame has the key.
+            u64::from(unsafe { u32::read(at) })
+        } else {
+            // SAFETY: as above.
+            unsafe { u64::read(at) }
+        }
+    });
+    // SAFETY: the map is kept as long as the code.
+    let map = unsafe { &*map };
+    // SAFETY: the code's own context; the code waits.
+    let cpu = unsafe { (*context).cpu };
+    // SAFETY: `steps` holds the processor, and nobody uses it meanwhile.
+    let number = unsafe { (*cpu).number() };
+    map.hash().map_or(0, |hash| hash.find_words::<WORDS>(words, number))
+}
+
+/// An access found no memory.
+///
+/// # Safety
+///
+/// Compiled code calls it with its context and all registers in it, and the place in its own code where that happened.
+unsafe extern "C" fn fault(context: *mut Context, place: usize) {
+    // SAFETY: the code's own context; the code waits.
+    let context = unsafe { &mut *context };
+    // SAFETY: `steps` holds it.
+    let program = unsafe { &*context.program };
+    // SAFETY: as above.
+    let native = unsafe { &*context.native };
+    // Operations without code are where the next one is: the last of them did it.
+    let slot = native.places.partition_point(|start| *start <= place).saturating_sub(1);
+    let op = &program.ops[slot];
+    let (base, size, access) = match Shape::of(op.code) {
+        Shape::Load { ty } => (op.src, ty.size(), Access::Read),
+        Shape::LoadAcquire { size } => (op.src, size, Access::AtomicRead),
+        Shape::StoreRelease { size } => (op.dst, size, Access::Atomic),
+        Shape::Atomic { width: Width::W32, .. } => (op.dst, Size::W, Access::Atomic),
+        Shape::Atomic { width: Width::W64, .. } => (op.dst, Size::Dw, Access::Atomic),
+        Shape::Store { size, .. } => (op.dst, size, Access::Write),
+        // Nothing else accesses memory that may not be there.
+        _ => (op.dst, Size::B, Access::Read),
+    };
+    let addr = context.regs[usize::from(base)].wrapping_add_signed(op.off.into());
+    context.stop(slot as u32, program.space.explain(addr, size.len_bytes().into(), access).into());
 }
 
 /// An operation that needs the processor: gives where the code goes on.

@@ -40,6 +40,20 @@ impl Hash {
     }
 }
 
+/// For compiled code.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+impl Hash {
+    /// As [`Store::find`], for a key of some whole words; 0 when there is none.
+    #[inline]
+    pub(crate) fn find_words<const WORDS: usize>(&self, words: [u64; WORDS], cpu: u32) -> u64 {
+        let Some(index) = self.table.find_words(words) else { return 0 };
+        if self.lru {
+            self.table.mark_used(index);
+        }
+        self.values.addr(index, cpu).unwrap_or(0)
+    }
+}
+
 impl Store for Hash {
     #[inline]
     fn find(&self, key: &[u8], cpu: u32) -> Option<u64> {

@@ -47,6 +47,31 @@ impl Registry {
     }
 }
 
+/// For compiled code.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+impl Registry {
+    /// The map with a handle.
+    pub(crate) fn with_handle(&self, handle: u64) -> Option<Arc<Map>> {
+        self.get(u32::try_from(handle ^ MAP).ok()?)
+    }
+
+    /// The map among whose values an address is.
+    pub(crate) fn with_value(&self, addr: u64) -> Option<Arc<Map>> {
+        let maps = self.maps.read().unwrap_or_else(PoisonError::into_inner);
+        maps.iter().flatten().find(|map| map.values().is_some_and(|values| values.has(addr, 0))).cloned()
+    }
+
+    /// How many maps were removed.
+    pub(crate) fn removals(&self) -> u64 {
+        self.removals.load(Ordering::Relaxed)
+    }
+
+    /// Whether none of the maps was removed.
+    pub(crate) fn has_all(&self, of: &[Arc<Map>]) -> bool {
+        of.iter().all(|map| self.get(map.id()).is_some())
+    }
+}
+
 /// A processor's copy.
 #[derive(Debug, Default)]
 pub(crate) struct Known {

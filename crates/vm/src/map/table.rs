@@ -108,14 +108,19 @@ impl Table {
         } else {
             key.long = bytes.chunks(8).map(word).collect();
         }
-        // Multiply and fold; the seed keeps others from choosing keys that collide.
+        key.hash = self.hash(key.words());
+        key
+    }
+
+    /// Multiply and fold; the seed keeps others from choosing keys that collide.
+    #[inline(always)]
+    fn hash(&self, words: &[u64]) -> u32 {
         let mut hash = self.seed;
-        for word in key.words() {
+        for word in words {
             let product = u128::from(hash ^ word) * 0x9e37_79b9_7f4a_7c15;
             hash = (product as u64) ^ (product >> 64) as u64;
         }
-        key.hash = (hash >> 32) as u32;
-        key
+        (hash >> 32) as u32
     }
 
     fn bucket(&self, hash: u32) -> &AtomicU32 {
@@ -134,28 +139,43 @@ impl Table {
     #[inline]
     pub(crate) fn find(&self, key: &Key) -> Option<u32> {
         for _ in 0..ATTEMPTS {
-            if let Ok(found) = self.try_find(key) {
+            if let Ok(found) = self.try_find(key.hash, |index| self.has_key(index, key)) {
                 return found;
             }
         }
         self.lock().find(key)
     }
 
-    fn try_find(&self, key: &Key) -> Result<Option<u32>, ()> {
+    /// As [`Table::find`], for a key of some whole words.
+    #[inline]
+    pub(crate) fn find_words<const WORDS: usize>(&self, words: [u64; WORDS]) -> Option<u32> {
+        let hash = self.hash(&words);
+        let has_key = |index: u32| {
+            let has = self.keys.get(index as usize * WORDS..).and_then(<[AtomicU64]>::first_chunk::<WORDS>);
+            has.is_some_and(|has| (0..WORDS).all(|word| has[word].load(Ordering::Relaxed) == words[word]))
+        };
+        if let Ok(found) = self.try_find(hash, has_key) {
+            return found;
+        }
+        self.find(&self.key(words.map(u64::to_ne_bytes).as_flattened()))
+    }
+
+    #[inline(always)]
+    fn try_find(&self, key_hash: u32, has_key: impl Fn(u32) -> bool) -> Result<Option<u32>, ()> {
         let mask = self.heads.len() - 1;
-        let mut link = self.bucket(key.hash).load(Ordering::Acquire);
+        let mut link = self.bucket(key_hash).load(Ordering::Acquire);
         let mut steps = 0;
         while let Some(index) = link.checked_sub(1) {
             let node = &self.nodes[index as usize];
             let version = node.version.load(Ordering::Acquire);
             let hash = node.hash.load(Ordering::Relaxed);
             let next = node.next.load(Ordering::Acquire);
-            let found = hash == key.hash && self.has_key(index, key);
+            let found = hash == key_hash && has_key(index);
             fence(Ordering::Acquire);
             let same = version & 1 == 0 && node.version.load(Ordering::Relaxed) == version;
             // A list is never longer than all elements; one that seems so is being rearranged.
             steps += 1;
-            if !same || (hash ^ key.hash) as usize & mask != 0 || steps > self.nodes.len() {
+            if !same || (hash ^ key_hash) as usize & mask != 0 || steps > self.nodes.len() {
                 return Err(());
             }
             if found {

@@ -36,6 +36,27 @@ impl Values {
         &self.block
     }
 
+    /// How many there are for each CPU.
+    pub(crate) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Bytes from one to the next.
+    pub(crate) fn stride(&self) -> u64 {
+        self.stride
+    }
+
+    /// For how many CPUs; 1 when they are not for each.
+    pub(crate) fn cpus(&self) -> u32 {
+        self.cpus
+    }
+
+    /// Whether programs may access these bytes, which the owner of a map never takes away from them.
+    pub(crate) fn has(&self, addr: u64, len: u64) -> bool {
+        let at = addr.wrapping_sub(self.block.addr());
+        at <= self.block.len() && len <= self.block.len() - at
+    }
+
     fn at(&self, index: u32, cpu: u32) -> u64 {
         (u64::from(cpu) * u64::from(self.count) + u64::from(index)) * self.stride
     }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use skep_insn::RawInsn;
 use skep_insn::text::assemble;
-use skep_vm::{Block, Cpu, Helpers, Image, LoadError, Machine, Packet, Program, Trap};
+use skep_vm::{Block, CompileOptions, Cpu, Helpers, Image, LoadError, Machine, Packet, Program, Trap};
 
 /// One case; a case with rows gives one for each.
 #[derive(Clone, Debug, Default)]
@@ -164,6 +164,8 @@ pub(crate) enum Engine {
     Interpreter,
     /// Compiled, where there is a compiler.
     Compiler,
+    /// The same, in the way that masks addresses.
+    Masked,
 }
 
 impl Engine {
@@ -174,8 +176,13 @@ impl Engine {
 
     pub(crate) fn load(self, machine: &Machine, image: &Image<'_>) -> Result<Arc<Program>, LoadError> {
         let program = machine.load(image)?;
-        if self == Engine::Compiler && cfg!(target_arch = "x86_64") {
-            program.compile().expect("memory for code");
+        let options = match self {
+            Engine::Interpreter => return Ok(program),
+            Engine::Compiler => CompileOptions::default(),
+            Engine::Masked => CompileOptions::masked(),
+        };
+        if cfg!(target_arch = "x86_64") {
+            program.compile_with(options).expect("memory for code");
             assert!(program.is_compiled());
         }
         Ok(program)

@@ -387,6 +387,16 @@ impl Asm {
         self.insn(bits, &[0xd3], op as u8, reg);
     }
 
+    /// Rotates to the right by a constant (BMI2: `rorx`).
+    pub(super) fn rorx(&mut self, bits: Bits, to: Reg, from: Reg, by: u8) {
+        self.byte(0xc4);
+        self.byte((to.0 >> 3 ^ 1) << 7 | 1 << 6 | (from.0 >> 3 ^ 1) << 5 | 3);
+        self.byte(u8::from(bits == Bits::B64) << 7 | 15 << 3 | 3);
+        self.byte(0xf0);
+        self.modrm(to.0, Rm::Reg(from));
+        self.byte(by);
+    }
+
     /// Shifts by any register (BMI2: `shlx`, `shrx`, `sarx`). The VEX prefix has the register bits inverted.
     pub(super) fn shift_by(&mut self, op: Shift, bits: Bits, to: Reg, from: Reg, by: Reg) {
         let prefix = match op {

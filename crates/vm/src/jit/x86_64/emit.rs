@@ -9,7 +9,10 @@
 //! | r6 to r9 | rbx, r13, r14, r15 | kept by functions of C |
 //! | r10 | rbp | likewise |
 //! | | r9, r10, r11 | for one operation |
-//! | | r12 | the [`Context`] |
+//! | | r12 | the fuel that is left |
+//!
+//! The stack has what is wanted often: the [`Context`], and copies of what does not change in it (`HERE` and those behind it). The fuel is in
+//! the context while Rust runs.
 //!
 //! r10 is the address of a checked access. Division has its operands in rax and rdx, shifts by a register (without BMI2) their count in
 //! rcx: what these hold is kept in r9 to r11 meanwhile.
@@ -19,22 +22,31 @@ use std::mem::offset_of;
 use skep_insn::{AluOp, AtomicOp, Cond, LoadType, Size, Width};
 
 use super::asm::{
-    Arith, Asm, Bits, Cc, Label, Mem, R8, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, Reg,
-    Shift, Unary, at,
+    Arith, Asm, Bits, Cc, Label, Mem, R8, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP,
+    Reg, Shift, Unary, at,
 };
 use super::glue::Rare;
 use crate::Access;
 use crate::jit::native::Context;
-use crate::jit::{Assembled, Backend, Call, Jump, Place, Source};
+use crate::jit::{Assembled, Backend, Call, Jump, Lookup, Place, Plan, Rotation, Source};
 use crate::op::Code;
+use crate::options::Reach;
 
 /// The registers of r0 to r10.
 pub(super) const REGS: [Reg; 11] = [RAX, RDI, RSI, RDX, RCX, R8, RBX, R13, R14, R15, RBP];
 
-pub(super) const FUEL: usize = offset_of!(Context, fuel);
-pub(super) const BASE: usize = offset_of!(Context, base);
-const TABLE: usize = offset_of!(Context, table);
 pub(super) const MAY_GOTO: usize = offset_of!(Context, may_goto);
+
+/// On the stack, from its pointer: the context.
+pub(super) const HERE: i32 = 0;
+/// The base of the space.
+pub(super) const BASE: i32 = 8;
+/// The table of the space.
+pub(super) const TABLE: i32 = 16;
+/// The processor.
+pub(super) const CPU: i32 = 24;
+/// All of that.
+pub(super) const STACK: i32 = 32;
 
 /// The program's register.
 pub(super) fn reg(number: u8) -> Reg {
@@ -58,9 +70,9 @@ fn size_bits(size: Size) -> Bits {
     }
 }
 
-/// A field of the context.
-pub(super) fn field(off: usize) -> Mem {
-    at(R12, off as i32)
+/// A field of the context, whose address is in a register.
+pub(super) fn field(context: Reg, off: usize) -> Mem {
+    at(context, off as i32)
 }
 
 /// Writes the code of a program.
@@ -72,8 +84,17 @@ pub(in crate::jit) struct Emitter {
     pub(super) control: Label,
     pub(super) place: Label,
     pub(super) leave: Label,
+    pub(super) returned: Label,
+    pub(super) fault: Option<Label>,
     /// Whether the processor shifts by any register.
     bmi2: bool,
+    reach: Reach,
+    metered: bool,
+    leaders: Vec<bool>,
+    /// While a function is copied: the labels of its own code, from its first slot, and the end of the copy.
+    copied: Option<(u32, Vec<Label>, Label)>,
+    /// The program's register whose true address r10 has, in code that masks.
+    masked: Option<u8>,
 }
 
 impl Emitter {
@@ -91,8 +112,15 @@ impl Emitter {
             control: asm.label(),
             place: asm.label(),
             leave: asm.label(),
+            returned: asm.label(),
+            fault: None,
             asm,
             bmi2,
+            reach: Reach::Checked,
+            metered: true,
+            leaders: Vec::new(),
+            copied: None,
+            masked: None,
         }
     }
 
@@ -230,8 +258,11 @@ impl Emitter {
     /// slot in its 32 bits where programs may only read.
     fn checked(&mut self, place: Place) -> Mem {
         let base = reg(place.base);
-        if place.in_frame {
-            return at(base, place.off);
+        match self.reach {
+            _ if place.known => return at(base, place.off),
+            Reach::Plain => return at(base, place.off),
+            Reach::Masked => return self.led(place),
+            Reach::Checked => {}
         }
         let len = place.size.len_bytes() as i32;
         let back = self.asm.label();
@@ -245,9 +276,9 @@ impl Emitter {
         }
         asm.bind(again);
         asm.mov(Bits::B64, R11, R10);
-        asm.arith_from(Arith::Sub, Bits::B64, R11, field(BASE));
+        asm.arith_from(Arith::Sub, Bits::B64, R11, at(RSP, BASE));
         asm.shift_imm(Shift::Shr, Bits::B64, R11, 16);
-        asm.load(Bits::B64, R9, field(TABLE));
+        asm.load(Bits::B64, R9, at(RSP, TABLE));
         asm.arith_imm(Arith::Cmp, Bits::B64, R11, 0xffff);
         asm.jcc(Cc::ABOVE, ask);
         asm.lea(Bits::B64, R11, Mem { base: R9, index: Some(R11), disp: 0 });
@@ -267,6 +298,32 @@ impl Emitter {
         }
         asm.bind(back);
         at(R10, 0)
+    }
+
+    /// Leads an access into the space: base + the lower half of the address. An offset leads out of it by less than the guards around it.
+    fn led(&mut self, place: Place) -> Mem {
+        let len = place.size.len_bytes() as i32;
+        if self.masked != Some(place.base) {
+            self.asm.mov(Bits::B32, R10, reg(place.base));
+            self.asm.arith_from(Arith::Or, Bits::B64, R10, at(RSP, BASE));
+            self.masked = Some(place.base);
+        }
+        if matches!(place.access, Access::Atomic | Access::AtomicRead) && len > 1 {
+            let back = self.asm.label();
+            let ask = self.rare(Rare::Misaligned { place });
+            self.asm.lea(Bits::B32, R11, at(R10, place.off));
+            self.asm.test_imm(Bits::B32, R11, len - 1);
+            self.asm.jcc(Cc::NOT_EQUAL, ask);
+            self.asm.bind(back);
+        }
+        at(R10, place.off)
+    }
+
+    /// A register of the program has another value, or r10 has.
+    fn written(&mut self, reg: u8) {
+        if self.masked == Some(reg) {
+            self.masked = None;
+        }
     }
 
     /// Gives the old value in `src`, and leaves `old op src` in memory.
@@ -294,7 +351,7 @@ impl Emitter {
     /// Jumps there when the condition holds, or always, and pays.
     fn go(&mut self, cc: Option<Cc>, jump: Jump) {
         let target = self.slots[jump.target as usize];
-        if jump.cost == 0 {
+        if jump.cost == 0 || !self.metered {
             match cc {
                 Some(cc) => self.asm.jcc(cc, target),
                 None => self.asm.jmp(target),
@@ -306,7 +363,7 @@ impl Emitter {
         if let Some(cc) = cc {
             self.asm.jcc(cc.opposite(), on);
         }
-        self.asm.arith_imm(Arith::Sub, Bits::B64, field(FUEL), jump.cost as i32);
+        self.asm.arith_imm(Arith::Sub, Bits::B64, R12, jump.cost as i32);
         self.asm.jcc(Cc::ABOVE_EQUAL, target);
         self.asm.jmp(exhausted);
         self.asm.bind(on);
@@ -314,11 +371,76 @@ impl Emitter {
 }
 
 impl Backend for Emitter {
+    fn prepare(&mut self, plan: &Plan) {
+        self.reach = plan.options.reach;
+        self.metered = plan.options.metered;
+        self.leaders.clone_from(&plan.leaders);
+        self.fault = (self.reach == Reach::Masked).then(|| self.asm.label());
+    }
+
     fn slot(&mut self, at: u32) {
+        if self.leaders.get(at as usize) != Some(&false) {
+            self.masked = None;
+        }
         self.asm.bind(self.slots[at as usize]);
     }
 
+    fn look_up(&mut self, lookup: &Lookup<'_>) {
+        self.masked = None;
+        self.look_up_known(lookup);
+    }
+
+    fn copies(&self) -> bool {
+        true
+    }
+
+    fn begin_copy(&mut self, call: Call, end: u32) {
+        self.pay_for_call(call);
+        let fresh: Vec<Label> = (call.target..end).map(|_| self.asm.label()).collect();
+        let slots = call.target as usize..end as usize;
+        let own = self.slots.splice(slots, fresh).collect();
+        self.copied = Some((call.target, own, self.asm.label()));
+    }
+
+    fn leave_copy(&mut self) {
+        if let Some((.., end)) = self.copied {
+            self.asm.jmp(end);
+        }
+    }
+
+    fn end_copy(&mut self) {
+        if let Some((start, own, end)) = self.copied.take() {
+            let start = start as usize;
+            self.slots.splice(start..start + own.len(), own);
+            self.asm.bind(end);
+        }
+        self.masked = None;
+    }
+
+    fn rotates(&self) -> bool {
+        true
+    }
+
+    fn rotate(&mut self, rotation: Rotation) {
+        let Rotation { width, dst, src, left, .. } = rotation;
+        self.written(dst);
+        let (dst, src, bits) = (reg(dst), reg(src), bits(width));
+        if dst != src && self.bmi2 {
+            let right = if width == Width::W32 { 32 - left } else { 64 - left };
+            return self.asm.rorx(bits, dst, src, right);
+        }
+        if dst != src {
+            self.asm.mov(bits, dst, src);
+        }
+        self.asm.shift_imm(Shift::Rol, bits, dst, left);
+    }
+
     fn alu(&mut self, op: AluOp, width: Width, dst: u8, src: Source) {
+        self.written(dst);
+        if matches!(op, AluOp::Div | AluOp::SDiv | AluOp::Mod | AluOp::SMod) {
+            // These use r10.
+            self.masked = None;
+        }
         let (dst, bits) = (reg(dst), bits(width));
         match op {
             AluOp::Add => self.arith(Arith::Add, bits, dst, src),
@@ -338,6 +460,7 @@ impl Backend for Emitter {
     }
 
     fn unary(&mut self, code: Code, dst: u8, src: u8, imm: u64) {
+        self.written(dst);
         let (dst, src) = (reg(dst), reg(src));
         let asm = &mut self.asm;
         match code {
@@ -373,8 +496,9 @@ impl Backend for Emitter {
     }
 
     fn load(&mut self, ty: LoadType, dst: u8, from: Place) {
-        let (dst, bits) = (reg(dst), size_bits(ty.size()));
         let mem = self.checked(from);
+        self.written(dst);
+        let (dst, bits) = (reg(dst), size_bits(ty.size()));
         if ty.is_signed() {
             self.asm.sign_extend(Bits::B64, dst, bits, mem);
         } else {
@@ -392,8 +516,10 @@ impl Backend for Emitter {
     }
 
     fn atomic(&mut self, op: AtomicOp, width: Width, on: Place, src: u8) {
-        let (src, bits) = (reg(src), bits(width));
         let mem = self.checked(on);
+        self.written(src);
+        self.written(0);
+        let (src, bits) = (reg(src), bits(width));
         let asm = &mut self.asm;
         match op {
             AtomicOp::Add => asm.lock_arith(Arith::Add, bits, mem, src),
@@ -444,7 +570,8 @@ impl Backend for Emitter {
 
     fn may_goto(&mut self, jump: Jump) {
         let on = self.asm.label();
-        self.asm.load(Bits::B64, R9, field(MAY_GOTO));
+        self.asm.load(Bits::B64, R9, at(RSP, HERE));
+        self.asm.load(Bits::B64, R9, field(R9, MAY_GOTO));
         self.asm.arith_imm(Arith::Cmp, Bits::B32, at(R9, 0), 0);
         self.asm.jcc(Cc::NOT_EQUAL, on);
         self.go(None, jump);
@@ -453,6 +580,7 @@ impl Backend for Emitter {
     }
 
     fn helper(&mut self, at: u32) {
+        self.masked = None;
         self.asm.mov_imm(R9, at.into());
         self.asm.call(self.helper);
     }
@@ -465,17 +593,26 @@ impl Backend for Emitter {
         self.leave_function(at);
     }
 
+    fn exit_entry(&mut self, at: u32) {
+        self.leave_entry(at);
+    }
+
     fn control(&mut self, at: u32) {
         self.asm.mov_imm(R9, at.into());
         self.asm.jmp(self.control);
     }
 
-    fn finish(mut self) -> Assembled {
+    fn finish(self) -> Assembled {
+        self.finish_with_fault().0
+    }
+
+    fn finish_with_fault(mut self) -> (Assembled, Option<u32>) {
         self.rare_cases();
         let enter = self.asm.label();
         self.shared(enter);
         let (enter, leave) = (self.asm.place(enter), self.asm.place(self.leave));
+        let fault = self.fault.map(|fault| self.asm.place(fault));
         let places = self.slots.iter().map(|slot| self.asm.place(*slot)).collect();
-        Assembled { code: self.asm.finish(), places, enter, leave }
+        (Assembled { code: self.asm.finish(), places, enter, leave }, fault)
     }
 }

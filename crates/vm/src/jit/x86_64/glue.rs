@@ -9,8 +9,8 @@ use super::asm::{
     Arith, Bits, Cc, Label, Mem, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Reg, Shift,
     at,
 };
-use super::emit::{BASE, Emitter, FUEL, REGS, field, reg};
-use crate::jit::native::{Context, Entries, reach};
+use super::emit::{BASE, CPU, Emitter, HERE, REGS, STACK, TABLE, field, reg};
+use crate::jit::native::{Context, Entries, RETURNED, reach};
 use crate::jit::{Jump, Place};
 
 /// What a function of C gives back as it was, and this code must give back too.
@@ -18,15 +18,21 @@ const KEPT: [Reg; 6] = [RBX, RBP, R12, R13, R14, R15];
 
 const PC: usize = offset_of!(Context, pc);
 
-/// Where the program's register is kept while Rust runs.
+const FUEL: usize = offset_of!(Context, fuel);
+
+/// Where the program's register is kept while Rust runs; the context is in r11.
 fn saved(number: usize) -> Mem {
-    field(offset_of!(Context, regs) + 8 * number)
+    field(R11, offset_of!(Context, regs) + 8 * number)
 }
 
 /// What is jumped to in rare cases, and stands behind the code.
 pub(super) enum Rare {
     /// Makes a short address long and checks again; else asks for the address of an access and goes back.
     Place { back: Label, again: Label, place: Place },
+    /// An atomic access at an address that is no multiple of its size: stops the program.
+    Misaligned { place: Place },
+    /// A lookup that found nothing.
+    Nothing { back: Label },
     /// A call or a return that native code does not do. Of a call, what was paid too much is given back.
     Control { at: u32, cost: u32 },
     /// The fuel was less than the jump's price.
@@ -46,7 +52,7 @@ impl Emitter {
                     asm.mov(Bits::B64, R11, R10);
                     asm.shift_imm(Shift::Shr, Bits::B64, R11, 32);
                     asm.jcc(Cc::NOT_EQUAL, long);
-                    asm.arith_from(Arith::Or, Bits::B64, R10, field(BASE));
+                    asm.arith_from(Arith::Or, Bits::B64, R10, at(RSP, BASE));
                     asm.jmp(again);
                     asm.bind(long);
                     // As the program has it: that is what an error names.
@@ -56,45 +62,66 @@ impl Emitter {
                     asm.call(self.place);
                     asm.jmp(back);
                 }
+                Rare::Misaligned { place } => {
+                    asm.lea(Bits::B64, R10, at(reg(place.base), place.off));
+                    asm.mov_imm(R9, reach(place.size.len_bytes(), place.access).into());
+                    asm.mov_imm(R11, place.at.into());
+                    // Which does not come back: no rule allows such an access.
+                    asm.call(self.place);
+                    asm.jmp(self.leave);
+                }
+                Rare::Nothing { back } => {
+                    asm.mov_imm(RAX, 0);
+                    asm.jmp(back);
+                }
                 Rare::Control { at, cost } => {
                     if cost != 0 {
-                        asm.arith_imm(Arith::Add, Bits::B64, field(FUEL), cost as i32);
+                        asm.arith_imm(Arith::Add, Bits::B64, R12, cost as i32);
                     }
                     asm.mov_imm(R9, at.into());
                     asm.jmp(self.control);
                 }
                 Rare::Exhausted { jump } => {
                     // Nothing was paid.
-                    asm.arith_imm(Arith::Add, Bits::B64, field(FUEL), jump.cost as i32);
-                    asm.store_imm(Bits::B64, field(PC), jump.at as i32);
+                    asm.arith_imm(Arith::Add, Bits::B64, R12, jump.cost as i32);
+                    asm.load(Bits::B64, R11, at(RSP, HERE));
+                    asm.store(Bits::B64, field(R11, FUEL), R12);
+                    asm.store_imm(Bits::B64, field(R11, PC), jump.at as i32);
                     asm.jmp(self.leave);
                 }
             }
         }
     }
 
-    fn save(&mut self, regs: std::ops::Range<usize>) {
+    pub(super) fn save(&mut self, regs: std::ops::Range<usize>) {
         for number in regs {
             self.asm.store(Bits::B64, saved(number), REGS[number]);
         }
     }
 
-    fn restore(&mut self, regs: std::ops::Range<usize>) {
+    pub(super) fn restore(&mut self, regs: std::ops::Range<usize>) {
         for number in regs {
             self.asm.load(Bits::B64, REGS[number], saved(number));
         }
     }
 
-    fn call_rust(&mut self, function: u64) {
-        self.asm.mov(Bits::B64, RDI, R12);
+    /// Calls a function of Rust with the context, which is in r11.
+    pub(super) fn call_rust(&mut self, function: u64) {
+        self.asm.mov(Bits::B64, RDI, R11);
         self.asm.mov_imm(R11, function);
         self.asm.call_reg(R11);
+    }
+
+    /// Takes the context into r11; `below` is how far the stack is below where it is while a program runs.
+    fn context(&mut self, below: i32) {
+        self.asm.load(Bits::B64, R11, at(RSP, below + HERE));
     }
 
     /// The shared pieces: how the code is entered and left, and how it calls Rust.
     pub(super) fn shared(&mut self, enter: Label) {
         let entries = Entries::new();
         let (resume, stop) = (self.asm.label(), self.asm.label());
+        let fuel = field(R11, FUEL);
 
         // A function of C: the context, and where to start.
         self.asm.bind(enter);
@@ -102,17 +129,27 @@ impl Emitter {
             self.asm.push(reg);
         }
         // With the return address that is a multiple of 16.
-        self.asm.arith_imm(Arith::Sub, Bits::B64, RSP, 8);
-        self.asm.mov(Bits::B64, R12, RDI);
+        self.asm.arith_imm(Arith::Sub, Bits::B64, RSP, STACK + 8);
         self.asm.mov(Bits::B64, RAX, RSI);
+        self.asm.store(Bits::B64, at(RSP, HERE), RDI);
+        let copied =
+            [(BASE, offset_of!(Context, base)), (TABLE, offset_of!(Context, table)), (CPU, offset_of!(Context, cpu))];
+        for (to, from) in copied {
+            self.asm.load(Bits::B64, R9, field(RDI, from));
+            self.asm.store(Bits::B64, at(RSP, to), R9);
+        }
         // In rax is where to go on.
         self.asm.bind(resume);
-        self.asm.mov(Bits::B64, R11, RAX);
+        self.asm.mov(Bits::B64, R9, RAX);
+        self.context(0);
+        self.asm.load(Bits::B64, R12, fuel);
         self.restore(0..REGS.len());
-        self.asm.jmp_reg(R11);
+        self.asm.jmp_reg(R9);
 
         // Called with the slot in r9, never comes back there.
         self.asm.bind(self.control);
+        self.context(0);
+        self.asm.store(Bits::B64, fuel, R12);
         self.save(0..REGS.len());
         self.asm.mov(Bits::B32, RSI, R9);
         self.call_rust(entries.step);
@@ -121,36 +158,64 @@ impl Emitter {
         // Called with the slot in r9.
         self.asm.bind(self.helper);
         self.asm.arith_imm(Arith::Sub, Bits::B64, RSP, 8);
+        self.context(16);
+        self.asm.store(Bits::B64, fuel, R12);
         self.save(1..6);
         self.asm.mov(Bits::B32, RSI, R9);
         self.call_rust(entries.helper);
         self.asm.test(Bits::B64, RAX, RAX);
         self.asm.jcc(Cc::NOT_EQUAL, stop);
+        self.context(16);
+        self.asm.load(Bits::B64, R12, fuel);
         self.restore(0..6);
         self.asm.arith_imm(Arith::Add, Bits::B64, RSP, 8);
         self.asm.ret();
 
         // Called with the address in r10, the reach in r9 and the slot in r11.
         self.asm.bind(self.place);
-        self.asm.arith_imm(Arith::Sub, Bits::B64, RSP, 8);
+        self.asm.push(R11);
+        self.context(16);
+        self.asm.store(Bits::B64, fuel, R12);
         self.save(0..6);
         self.asm.mov(Bits::B64, RSI, R10);
         self.asm.mov(Bits::B32, RDX, R9);
-        self.asm.mov(Bits::B32, RCX, R11);
+        self.asm.load(Bits::B32, RCX, at(RSP, 0));
         self.call_rust(entries.place);
         self.asm.mov(Bits::B64, R10, RAX);
         self.asm.test(Bits::B64, RAX, RAX);
         self.asm.jcc(Cc::EQUAL, stop);
+        self.context(16);
         self.restore(0..6);
         self.asm.arith_imm(Arith::Add, Bits::B64, RSP, 8);
         self.asm.ret();
+
+        // Where an access that found no memory goes on, with its place in r11.
+        if let Some(fault) = self.fault {
+            self.asm.bind(fault);
+            self.asm.mov(Bits::B64, R9, R11);
+            self.context(0);
+            self.asm.store(Bits::B64, fuel, R12);
+            self.save(0..REGS.len());
+            self.asm.mov(Bits::B64, RSI, R9);
+            self.call_rust(entries.fault);
+            self.asm.jmp(self.leave);
+        }
 
         // Out of a piece that was called.
         self.asm.bind(stop);
         self.asm.arith_imm(Arith::Add, Bits::B64, RSP, 16);
         // With the stack as it is while a program runs.
+        let out = self.asm.label();
         self.asm.bind(self.leave);
-        self.asm.arith_imm(Arith::Add, Bits::B64, RSP, 8);
+        self.asm.mov_imm(RAX, 0);
+        self.asm.jmp(out);
+        self.asm.bind(self.returned);
+        self.context(0);
+        self.asm.store(Bits::B64, fuel, R12);
+        self.save(0..1);
+        self.asm.mov_imm(RAX, RETURNED);
+        self.asm.bind(out);
+        self.asm.arith_imm(Arith::Add, Bits::B64, RSP, STACK + 8);
         for reg in KEPT.into_iter().rev() {
             self.asm.pop(reg);
         }

@@ -3,6 +3,9 @@
 mod asm;
 mod call;
 mod emit;
+mod fault;
 mod glue;
+mod lookup;
 
 pub(super) use emit::Emitter;
+pub(super) use fault::{Guarded, catch_faults};

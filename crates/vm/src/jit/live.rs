@@ -1,0 +1,79 @@
+//! Which registers somebody still reads.
+//!
+//! Walked backwards until nothing changes. What leaves the code (calls, jumps by register, the end of a function, whose
+//! caller sees r1 to r5 as it left them) reads all that may be seen there.
+
+use super::facts::written;
+use super::shape::Shape;
+use crate::op::{Code, Op};
+
+/// A bit for each register.
+const ALL: u16 = 0x7ff;
+/// r0 to r5.
+const BEHIND_EXIT: u16 = 0x3f;
+/// r1 to r5.
+const ARGUMENTS: u16 = 0x3e;
+/// More rounds than this are not worth their time.
+const ROUNDS: usize = 8;
+
+/// For each operation the registers that are read behind it, before they are written.
+pub(super) fn behind(ops: &[Op]) -> Vec<u16> {
+    let mut before = vec![0u16; ops.len() + 1];
+    for _ in 0..ROUNDS {
+        let mut changed = false;
+        for (at, op) in ops.iter().enumerate().rev() {
+            let now = read(op) | (behind_one(ops, &before, at) & !kills(op));
+            changed |= now != before[at];
+            before[at] = now;
+        }
+        if !changed {
+            return (0..ops.len()).map(|at| behind_one(ops, &before, at)).collect();
+        }
+    }
+    vec![ALL; ops.len()]
+}
+
+fn behind_one(ops: &[Op], before: &[u16], at: usize) -> u16 {
+    let op = &ops[at];
+    let target = || before.get((at + 1).wrapping_add_signed(op.off as isize)).copied().unwrap_or(ALL);
+    match Shape::of(op.code) {
+        Shape::Jump => target(),
+        Shape::Branch { .. } | Shape::MayGoto => target() | before[at + 1],
+        Shape::Exit => BEHIND_EXIT,
+        Shape::Control | Shape::Call => ALL,
+        _ => before[at + 1],
+    }
+}
+
+fn bit(reg: u8) -> u16 {
+    1 << (reg & 15)
+}
+
+fn kills(op: &Op) -> u16 {
+    match Shape::of(op.code) {
+        // It stays as it was when nothing was exchanged.
+        Shape::Atomic { .. } => 0,
+        _ => written(op).map_or(0, bit),
+    }
+}
+
+fn read(op: &Op) -> u16 {
+    let (dst, src) = (bit(op.dst), bit(op.src));
+    match Shape::of(op.code) {
+        Shape::Alu { imm, .. } | Shape::Branch { imm, .. } | Shape::Store { imm, .. } => {
+            dst | if imm { 0 } else { src }
+        }
+        Shape::Load { .. } | Shape::LoadAcquire { .. } => src,
+        Shape::StoreRelease { .. } => dst | src,
+        Shape::Atomic { .. } => dst | src | bit(0),
+        Shape::Move => match op.code {
+            Code::Imm => 0,
+            Code::Neg64 | Code::Neg32 | Code::Zx16 | Code::Zx32 | Code::Swap16 | Code::Swap32 | Code::Swap64 => dst,
+            _ => src,
+        },
+        Shape::Helper => ARGUMENTS,
+        Shape::Exit => bit(0),
+        Shape::Control | Shape::Call => ALL,
+        Shape::Jump | Shape::MayGoto | Shape::Nothing => 0,
+    }
+}

@@ -1,0 +1,296 @@
+//! What compiled code does in its own way, beside the interpreter: rotations, lookups in known maps, accesses without a check, and
+//! accesses that only a page without memory stops. Each with what must not be taken for it.
+#![cfg(target_arch = "x86_64")]
+
+#[allow(dead_code, reason = "each test binary uses a part")]
+mod common;
+
+use std::sync::Arc;
+
+use common::{Engine, code};
+use skep_insn::InsnIdx;
+use skep_vm::{
+    CompileOptions, Cpu, F_RDONLY_PROG, FaultReason, Helpers, Image, Machine, Map, MapKind, MapSpec, Program, TrapKind,
+};
+
+const ENGINES: [Engine; 3] = [Engine::Interpreter, Engine::Compiler, Engine::Masked];
+
+/// Runs on all engines, which must do the same; gives the result.
+fn same(machine: &Arc<Machine>, asm: &str, args: [u64; 2]) -> u64 {
+    let insns = code("same", asm);
+    let mut cpu = Cpu::new(machine).expect("a stack");
+    let results = ENGINES.map(|engine| {
+        let program = engine.load(machine, &Image { insns: &insns, ..Image::default() }).expect("a good program");
+        (cpu.run(&program, args), cpu.fuel_left())
+    });
+    assert_eq!(results[0], results[1], "{asm}");
+    assert_eq!(results[0], results[2], "{asm}");
+    results[0].0.clone().expect("a result")
+}
+
+#[test]
+fn two_shifts_and_an_or_are_a_rotation_only_where_they_are() {
+    let machine = Machine::new(Helpers::none()).expect("4 GiB of addresses");
+    let set = "r0 = 0x123456789abcdef1 ll\nr3 = 0xfedcba9876543211 ll\nr4 = 7\nr5 = 9\n";
+    let mix = "r0 *= 0x1000193\nr0 ^= r3\nr0 *= 0x1000193\nr0 ^= r4\nr0 *= 0x1000193\nr0 ^= r5\nexit";
+    // With r4 and r5 read afterwards, and overwritten; with shifts that make up the width, and that do not; of both widths.
+    for (w, bits) in [("r", 64), ("w", 32)] {
+        for left in [1, 5, bits / 2, bits - 1] {
+            for right in [bits - left, (bits - left + 1) % bits, 0] {
+                for tail in ["", "r4 = 1\n", "r5 = 1\n", "r4 = 1\nr5 = 1\n", "r3 = 1\n", "if r3 > 5 goto +1\nr4 = 1\n"]
+                {
+                    let bodies = [
+                        format!("{w}4 = {w}3\n{w}4 >>= {right}\n{w}3 <<= {left}\n{w}3 |= {w}4\n"),
+                        format!("{w}4 = {w}3\n{w}4 <<= {left}\n{w}3 >>= {right}\n{w}3 += {w}4\n"),
+                        format!("{w}4 = {w}3\n{w}3 <<= {left}\n{w}4 >>= {right}\n{w}4 ^= {w}3\n"),
+                        format!("{w}4 = {w}3\n{w}4 >>= {right}\n{w}5 = {w}3\n{w}5 <<= {left}\n{w}5 |= {w}4\n"),
+                        format!("{w}4 = {w}3\n{w}4 <<= {left}\n{w}3 = {w}3\n{w}3 >>= {right}\n{w}3 |= {w}4\n"),
+                        format!("{w}4 = {w}3\n{w}4 >>= {right}\n{w}3 <<= {left}\n{w}3 s>>= 1\n{w}3 |= {w}4\n"),
+                        format!("{w}4 = {w}3\n{w}4 s>>= {right}\n{w}3 <<= {left}\n{w}3 |= {w}4\n"),
+                        // Something jumps into the middle.
+                        format!("if r5 == 8 goto +1\n{w}4 = {w}3\n{w}4 >>= {right}\n{w}3 <<= {left}\n{w}3 |= {w}4\n"),
+                    ];
+                    for body in bodies {
+                        same(&machine, &format!("{set}{body}{tail}{mix}"), [0, 0]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn map(machine: &Machine, kind: MapKind, key_size: u32, value_size: u32, flags: u32) -> Arc<Map> {
+    let spec = MapSpec { kind, key_size, value_size, max_entries: 5, flags, ..MapSpec::default() };
+    machine.create_map(&spec).expect("a map")
+}
+
+/// A program whose first instruction loads the map into r1.
+fn on_map(machine: &Machine, engine: Engine, asm: &str, map: &Map) -> Arc<Program> {
+    let insns = code("on a map", &format!("r1 = 0 ll\n{asm}"));
+    let binds = [(InsnIdx(0), map.handle())];
+    let mut slots = insns.clone();
+    // As a loader leaves it: a load of a map.
+    slots[0].src_reg = 1;
+    engine.load(machine, &Image { insns: &slots, binds: &binds, ..Image::default() }).expect("a good program")
+}
+
+#[test]
+fn lookups_in_known_maps_find_what_others_find() {
+    let machine = Machine::with_cpus(Helpers::all(), 3).expect("4 GiB of addresses");
+    for kind in [MapKind::Array, MapKind::PerCpuArray, MapKind::Hash, MapKind::PerCpuHash, MapKind::LruHash] {
+        let sizes: &[u32] =
+            if matches!(kind, MapKind::Array | MapKind::PerCpuArray) { &[4] } else { &[1, 4, 6, 8, 16, 24, 32, 40] };
+        for &key_size in sizes {
+            for value_size in [1, 8, 12, 64] {
+                let map = map(&machine, kind, key_size, value_size, 0);
+                let all = map.lookup(&vec![0; key_size as usize]).expect("a lookup").map_or(0, |value| value.len());
+                let len = if all == 0 { value_size.next_multiple_of(8) as usize * 3 } else { all };
+                let len = if map.values_per_key() == 1 { value_size as usize } else { len };
+                for key in 1..4u8 {
+                    let mut bytes = vec![0; key_size as usize];
+                    bytes[0] = key;
+                    map.update(&bytes, &vec![key; len], 0).expect("room");
+                }
+                // The key is in r1's first byte; the rest of the stack is zero.
+                let asm = "r6 = r2\nr2 = r10\nr2 += -40\n*(u8 *)(r2 + 0) = r6\ncall 1\nif r0 == 0 goto +2\n\
+                           r0 = *(u8 *)(r0 + 0)\nexit\nr0 = 1000\nexit";
+                for number in 0..3 {
+                    for key in 0..7 {
+                        let results = ENGINES.map(|engine| {
+                            let program = on_map(&machine, engine, asm, &map);
+                            let mut cpu = Cpu::new(&machine).expect("a stack");
+                            cpu.set_number(number);
+                            (cpu.run(&program, [0, key]), cpu.fuel_left())
+                        });
+                        assert!(results.iter().all(|it| *it == results[0]), "{kind:?} {key_size}: {results:?}");
+                        if (1..4).contains(&key) {
+                            assert_eq!(results[0].0, Ok(key));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn values_are_reached_to_their_end_and_not_further() {
+    let machine = Machine::new(Helpers::all()).expect("4 GiB of addresses");
+    let array = map(&machine, MapKind::Array, 4, 12, 0);
+    let constant = map(&machine, MapKind::Array, 4, 16, F_RDONLY_PROG);
+    let (mut ended, mut stopped) = (0, 0);
+    for map in [&array, &constant] {
+        for access in [
+            "r0 = *(u8 *)(r0 + OFF)",
+            "r0 = *(u32 *)(r0 + OFF)",
+            "r0 = *(u64 *)(r0 + OFF)",
+            "*(u32 *)(r0 + OFF) = 7",
+            "r1 = 7\nlock *(u32 *)(r0 + OFF) += r1\nr0 = 0",
+            "r0 += 4\nr0 = *(u64 *)(r0 + OFF)",
+            // Null is no value, and neither is what was not looked at.
+            "r6 = r0\nr0 = 0\nr0 = *(u8 *)(r0 + OFF)",
+        ] {
+            for index in [0, 3, 4] {
+                for off in [0, 1, 4, 8, 9, 11, 12, 15, 16, 63, 64, 79, 80] {
+                    let access = access.replace("OFF", &off.to_string());
+                    let asm = format!(
+                        "*(u32 *)(r10 - 4) = {index}\nr2 = r10\nr2 += -4\ncall 1\nif r0 == 0 goto out\n{access}\nout:\nexit"
+                    );
+                    let [wanted, found] = [Engine::Interpreter, Engine::Compiler].map(|engine| {
+                        let program = on_map(&machine, engine, &asm, map);
+                        Cpu::new(&machine).expect("a stack").run(&program, [0, 0])
+                    });
+                    // The addresses are the same.
+                    assert_eq!(wanted, found, "{asm}");
+                    if wanted.is_ok() { ended += 1 } else { stopped += 1 }
+                }
+            }
+        }
+    }
+    assert!(ended > 100 && stopped > 100, "{ended} ended, {stopped} were stopped");
+}
+
+#[test]
+fn global_data_is_reached_without_a_check_only_where_it_is() {
+    let machine = Machine::new(Helpers::all()).expect("4 GiB of addresses");
+    for flags in [0, F_RDONLY_PROG] {
+        let data = map(&machine, MapKind::Array, 4, 20, flags);
+        let start = data.value_addr().expect("an array");
+        for access in ["r0 = *(u32 *)(r1 + OFF)", "*(u64 *)(r1 + OFF) = 7\nr0 = 1", "r1 += 8\nr0 = *(u8 *)(r1 + OFF)"] {
+            for off in [-9, -8, -1, 0, 1, 16, 92, 96, 112, 117, 119, 120, 121] {
+                let place = if off < 0 { format!("r1 - {}", -off) } else { format!("r1 + {off}") };
+                let asm = format!("r1 = {start} ll\n{}\nexit", access.replace("r1 + OFF", &place));
+                let insns = code("data", &asm);
+                let [wanted, found] = [Engine::Interpreter, Engine::Compiler].map(|engine| {
+                    let image = Image { insns: &insns, ..Image::default() };
+                    Cpu::new(&machine).expect("a stack").run(&engine.load(&machine, &image).expect("good"), [0, 0])
+                });
+                assert_eq!(wanted, found, "{asm}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_map_that_was_removed_is_not_found_by_compiled_code_either() {
+    let machine = Machine::new(Helpers::all()).expect("4 GiB of addresses");
+    let asm = "*(u32 *)(r10 - 4) = 1\nr2 = r10\nr2 += -4\ncall 1\nif r0 == 0 goto +1\nr0 = 1\nexit";
+    let (used, other) = (map(&machine, MapKind::Array, 4, 8, 0), map(&machine, MapKind::Array, 4, 8, 0));
+    let program = on_map(&machine, Engine::Compiler, asm, &used);
+    let mut cpu = Cpu::new(&machine).expect("a stack");
+    assert_eq!(cpu.run(&program, [0, 0]), Ok(1));
+    machine.remove_map(&other);
+    assert_eq!(cpu.run(&program, [0, 0]), Ok(1));
+    machine.remove_map(&used);
+    let trap = cpu.run(&program, [0, 0]).expect_err("no such map");
+    assert_eq!(trap.kind, TrapKind::NoMap { value: used.handle() });
+}
+
+#[test]
+fn masked_code_is_stopped_by_a_page_without_memory_and_names_the_access() {
+    let machine = Machine::new(Helpers::none()).expect("4 GiB of addresses");
+    let block = machine.space().allocate(16, true).expect("a block");
+    let mut cpu = Cpu::new(&machine).expect("a stack");
+    let load = |asm: &str, engine: Engine| {
+        let insns = code("masked", asm);
+        engine.load(&machine, &Image { insns: &insns, ..Image::default() }).expect("a good program")
+    };
+    let own = [1u8; 8];
+    for access in [
+        "r0 = *(u64 *)(r1 + 8)",
+        "*(u8 *)(r1 - 3) = 7",
+        "*(u32 *)(r1 + 32767) = r1",
+        "r0 = *(s16 *)(r1 - 32768)",
+        "lock *(u64 *)(r1 + 8) += r1",
+        "r1 = *(u64 *)(r1 + 8)",
+    ] {
+        let asm = format!("r0 = 3\nr6 = r1\n{access}\nr0 = 4\nexit");
+        let [wanted, masked] = [load(&asm, Engine::Interpreter), load(&asm, Engine::Masked)];
+        for addr in [0, 64, 0xffff_fff0, u64::MAX - 15, machine.space().base(), machine.space().base() - 8] {
+            for _ in 0..2 {
+                let [wanted, found] = [&wanted, &masked].map(|program| cpu.run(program, [addr, 0]));
+                assert!(wanted.is_err(), "{access} at {addr:#x}");
+                assert_eq!(wanted, found, "{access} at {addr:#x}");
+            }
+        }
+        // The memory of others is out of reach: what is hit, if anything, lies in the space.
+        let _ = cpu.run(&masked, [own.as_ptr() as u64, 0]);
+    }
+    assert_eq!(own, [1; 8]);
+    // In order, and with an address that is said shortly.
+    let good = load("*(u64 *)(r1 + 8) = 77\nr0 = *(u64 *)(r1 + 8)\nexit", Engine::Masked);
+    for addr in [block.addr(), block.addr() & 0xffff_ffff] {
+        assert_eq!(cpu.run(&good, [addr, 0]), Ok(77));
+    }
+    let odd = load("r2 = 1\nlock *(u64 *)(r1 + 4) += r2\nr0 = 0\nexit", Engine::Masked);
+    let trap = cpu.run(&odd, [block.addr(), 0]).expect_err("not a multiple of 8");
+    assert!(matches!(trap.kind, TrapKind::Memory(fault) if fault.reason == FaultReason::Misaligned), "{trap}");
+}
+
+#[test]
+fn masked_programs_run_in_many_threads_and_inside_of_each_other() {
+    let machine = Machine::with_cpus(Helpers::all(), 4).expect("4 GiB of addresses");
+    // A callback that goes wrong in its second round.
+    let asm = "r6 = r1\nr1 = 4\nr2 = cb ll\nr3 = r6\nr4 = 0\ncall 181\nexit\ncb:\nif r1 == 2 goto bad\nr0 = 0\nexit\n\
+               bad:\nr0 = *(u8 *)(r2 + 0)\nexit";
+    let asm = asm.replace("r2 = cb ll", "r2 = 0 ll");
+    let mut insns = code("callback", &asm);
+    // The address of a function of the program.
+    let at = insns.iter().position(|insn| insn.code == 0x18).expect("a wide load");
+    insns[at].src_reg = 4;
+    insns[at].imm = 5;
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut cpu = Cpu::new(&machine).expect("a stack");
+                let image = Image { insns: &insns, ..Image::default() };
+                let program = Engine::Masked.load(&machine, &image).expect("a good program");
+                for _ in 0..200 {
+                    let trap = cpu.run(&program, [0, 0]).expect_err("a null pointer");
+                    assert!(matches!(trap.kind, TrapKind::Memory(_)), "{trap}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn functions_that_are_copied_cost_and_fail_as_calls_do() {
+    let machine = Machine::new(Helpers::none()).expect("4 GiB of addresses");
+    // A function with a loop and two ends, called from two places, from seven frames down, and through its address.
+    let asm = "r6 = 5\nr1 = 3\nagain:\ncall f\nr1 = r0\nr6 -= 1\nif r6 != 0 goto again\nr7 = r0\ncall deep\nr0 += r7\nr0 += r1\n\
+               r0 += r2\nexit\n\
+               deep:\nr6 = r1\nif r6 > 40 goto out\nr1 += 7\ncall deep\nout:\nr1 = r6\ncall f\nr0 += r6\nexit\n\
+               f:\nr0 = 1\nr2 = 4\nif r1 > 1000 goto big\nstep:\nr0 *= 3\nr0 ^= r1\nr2 -= 1\nif r2 != 0 goto step\nr1 += 1\nexit\n\
+               big:\nr0 = r1\nr0 >>= 7\nr3 = r1\nr3 <<= 57\nr0 |= r3\nr3 = 0\nexit";
+    let insns = code("copied", asm);
+    let mut ended = 0;
+    for depth in [41, 34, 20, 6, 0] {
+        let mut insns = insns.clone();
+        let at = insns.iter().position(|insn| insn.imm == 40).expect("the comparison");
+        insns[at].imm = depth;
+        for fuel in 0..400 {
+            let results = ENGINES.map(|engine| {
+                let program = engine.load(&machine, &Image { insns: &insns, ..Image::default() }).expect("good");
+                let mut cpu = Cpu::new(&machine).expect("a stack");
+                cpu.set_fuel(fuel);
+                (cpu.run(&program, [0, 0]), cpu.fuel_left())
+            });
+            assert!(results.iter().all(|it| *it == results[0]), "fuel {fuel}: {results:?}");
+            ended += u32::from(results[0].0.is_ok());
+        }
+    }
+    assert!(ended != 0, "some have fuel enough");
+}
+
+#[test]
+fn code_without_a_meter_ends_with_as_much_fuel_as_it_began() {
+    let machine = Machine::new(Helpers::none()).expect("4 GiB of addresses");
+    let insns = code("loop", "r0 = 1000\nr0 -= 1\nif r0 != 0 goto -2\nexit");
+    let program = machine.load(&Image { insns: &insns, ..Image::default() }).expect("a good program");
+    program.compile_with(CompileOptions::default().unmetered()).expect("memory for code");
+    let mut cpu = Cpu::new(&machine).expect("a stack");
+    // Enough to enter it.
+    cpu.set_fuel(4);
+    assert_eq!(cpu.run(&program, [0, 0]), Ok(0));
+}
