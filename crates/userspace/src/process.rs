@@ -38,8 +38,10 @@ mod command;
 mod image;
 mod record;
 mod source;
+mod stack;
 mod task;
 mod tracer;
+mod unwind;
 
 pub use calls::Calls;
 pub(crate) use command::Tracing;

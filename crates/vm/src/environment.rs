@@ -22,6 +22,11 @@ pub trait Task: fmt::Debug + Send + Sync {
     fn address(&self) -> u64 {
         self.pid_tgid()
     }
+
+    /// Where the task is in user space, and where each caller goes on: the innermost first, at most `max`. `None` when that cannot be told.
+    fn user_stack(&self, _max: usize) -> Option<Vec<u64>> {
+        None
+    }
 }
 
 /// Memory outside of the programs' own: that of the task.
