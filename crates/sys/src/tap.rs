@@ -327,7 +327,9 @@ fn put(path: &CStr, text: &CStr) -> c_int {
     let errno = Errno::last();
     // SAFETY: opened above.
     unsafe { libc::close(fd) };
+    // SAFETY: no preconditions.
+    let place = unsafe { libc::__errno_location() };
     // SAFETY: `errno` is the thread's own; close(2) may have changed it.
-    unsafe { *libc::__errno_location() = errno.raw() };
+    unsafe { *place = errno.raw() };
     if wrote < 0 { -1 } else { 0 }
 }

@@ -51,8 +51,10 @@ mod registers;
 mod sample;
 mod sites;
 mod source;
+mod stack;
 mod task;
 mod tracer;
+mod unwind;
 
 pub use calls::Calls;
 pub(crate) use command::Tracing;

@@ -449,3 +449,63 @@ fn helper_that_joins_another() {
         std::thread::park();
     }
 }
+
+/// The functions of the command of the next test, the outermost first; each ends behind what it calls.
+const NESTED: [fn() -> u64; 3] = [outer, middle, inner];
+
+#[inline(never)]
+fn outer() -> u64 {
+    std::hint::black_box(middle()) + 1
+}
+
+#[inline(never)]
+fn middle() -> u64 {
+    // Room on the stack that is no multiple of a piece that is read.
+    let room = std::hint::black_box([1u8; 20_000]);
+    std::hint::black_box(inner()) + u64::from(room[17])
+}
+
+#[inline(never)]
+fn inner() -> u64 {
+    let group = rustix::process::getpgid(None).map_or(0, |group| group.as_raw_nonzero().get());
+    std::hint::black_box(group as u64) + 1
+}
+
+#[test]
+fn stacks_are_walked_without_frame_pointers() {
+    if std::env::var_os("SKEP_TEST_NESTED").is_some() {
+        let places: Vec<u8> = NESTED.iter().flat_map(|function| (*function as usize as u64).to_ne_bytes()).collect();
+        rustix::io::write(rustix::stdio::stdout(), &places).unwrap();
+        std::hint::black_box(NESTED[0])();
+        return;
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "stacks_are_walked_without_frame_pointers", "--nocapture"]);
+    command.env("SKEP_TEST_NESTED", "1").stdout(std::process::Stdio::null());
+    let found = Arc::new(Mutex::new((Vec::new(), Vec::new())));
+    let to = Arc::clone(&found);
+    let sink = move |event: Event<'_>| {
+        let What::Enter { nr: call, args, .. } = event.what else { return };
+        let mut found = to.lock().unwrap();
+        if call == nr("write") && args[2] == 24 {
+            let mut places = [0; 24];
+            event.task.read(args[1], &mut places).unwrap();
+            found.0 = places.as_chunks().0.iter().map(|place| u64::from_ne_bytes(*place)).collect();
+        } else if call == nr("getpgid") && found.1.is_empty() {
+            found.1 = [127, 3].map(|max| event.task.user_stack(max).unwrap()).to_vec();
+        }
+    };
+    let tracer = Tracer::hold(command, sink).unwrap();
+    tracer.release(Wanted { enter: calls(&["write", "getpgid"]), ..Wanted::default() }).unwrap();
+    until("all tasks end", || tracer.is_done());
+    drop(tracer);
+    let (places, stacks) = found.lock().unwrap().clone();
+    let [stack, short] = &stacks[..] else { panic!("the call was seen: {stacks:x?}") };
+    let inside = |place: u64| stack.iter().position(|addr| (place + 1..place + 400).contains(addr));
+    let frames: Vec<Option<usize>> = places.iter().map(|place| inside(*place)).collect();
+    assert!(frames.is_sorted_by(|outer, inner| outer > inner) && frames.len() == 3, "{places:x?} {stack:x?}");
+    assert!(frames.iter().all(Option::is_some), "{places:x?} {stack:x?}");
+    // Not only these: the thread that runs tests, and what started it.
+    assert!(stack.len() > frames[0].unwrap() + 4, "{stack:x?}");
+    assert_eq!(short[..], stack[..3]);
+}

@@ -16,6 +16,7 @@ mod print;
 mod records;
 mod refused;
 mod skb;
+mod stack;
 mod text;
 mod world;
 mod xdp;
@@ -43,6 +44,7 @@ const FAMILIES: &[Family] = &[
     packet::FAMILY,
     xdp::FAMILY,
     skb::FAMILY,
+    stack::FAMILY,
 ];
 
 impl Helpers {

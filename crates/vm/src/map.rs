@@ -31,6 +31,7 @@ mod programs;
 mod queue;
 mod registry;
 mod ring;
+mod stack_trace;
 mod table;
 mod targets;
 mod values;
@@ -48,6 +49,7 @@ pub(crate) use perf::PerfArray;
 pub(crate) use programs::Programs;
 pub(crate) use registry::{Known, Registry};
 pub(crate) use ring::Ring;
+pub(crate) use stack_trace::{MAX_DEPTH, StackTraces};
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) use values::Values;
 
@@ -88,6 +90,7 @@ kinds! {
     PerfEventArray = 4, "perf_event_array";
     PerCpuHash = 5, "percpu_hash";
     PerCpuArray = 6, "percpu_array";
+    StackTrace = 7, "stack_trace";
     LruHash = 9, "lru_hash";
     LruPerCpuHash = 10, "lru_percpu_hash";
     LpmTrie = 11, "lpm_trie";
@@ -263,6 +266,7 @@ enum Content {
     Bloom(bloom::Bloom),
     Ring(Ring),
     PerfArray(PerfArray),
+    StackTraces(StackTraces),
 }
 
 /// A map. Its methods are for user space: what they take and give are copies.
@@ -305,6 +309,7 @@ impl Map {
             MapKind::BloomFilter => Content::Bloom(bloom::Bloom::new(spec)?),
             MapKind::Ringbuf => Content::Ring(Ring::new(spec, space, bell)?),
             MapKind::PerfEventArray => Content::PerfArray(PerfArray::new(spec, cpus, bell)?),
+            MapKind::StackTrace => Content::StackTraces(StackTraces::new(spec)?),
         };
         let value_len = spec.value_size as usize;
         let (user_value_len, values_per_key) = match spec.kind.is_per_cpu() {
@@ -326,6 +331,7 @@ impl Map {
             Content::Bloom(it) => it,
             Content::Ring(it) => it,
             Content::PerfArray(it) => it,
+            Content::StackTraces(it) => it,
         }
     }
 
@@ -335,6 +341,10 @@ impl Map {
 
     pub(crate) fn perf_array(&self) -> Option<&PerfArray> {
         if let Content::PerfArray(array) = &self.content { Some(array) } else { None }
+    }
+
+    pub(crate) fn stack_traces(&self) -> Option<&StackTraces> {
+        if let Content::StackTraces(stacks) = &self.content { Some(stacks) } else { None }
     }
 
     pub(crate) fn programs(&self) -> Option<&Programs> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use common::{code, kernel, random::Rng};
 use skep_insn::helpers;
 use skep_sys::bpf::MapCreate;
-use skep_vm::{Block, Cpu, Event, Helpers, Image, LoadErrorKind, Machine, Memory, Task, Trap};
+use skep_vm::{Block, Cpu, Event, Helpers, Image, LoadErrorKind, Machine, MapKind, MapSpec, Memory, Task, Trap};
 
 const EFAULT: u64 = -14i64 as u64;
 const EINVAL: u64 = -22i64 as u64;
@@ -30,6 +30,10 @@ impl Task for Fake {
 
     fn comm(&self) -> Vec<u8> {
         b"a-name-that-is-too-long".to_vec()
+    }
+
+    fn user_stack(&self, max: usize) -> Option<Vec<u64>> {
+        Some((0x100..0x100 + 5).take(max).collect())
     }
 }
 
@@ -264,7 +268,6 @@ fn other_helpers_are_refused_with_what_they_need() {
     for (id, needs) in [
         (helpers::SKB_GET_TUNNEL_KEY, "a packet of the kernel"),
         (helpers::SK_LOOKUP_TCP, "a socket of the kernel"),
-        (helpers::GET_STACKID, "a walk over the stack"),
         (helpers::GET_CURRENT_CGROUP_ID, "control groups"),
         (helpers::D_PATH, "the kernel's structures"),
         (helpers::TASK_STORAGE_GET, "storage that the kernel ties"),
@@ -455,5 +458,62 @@ fn texts_are_compared() {
         input.resize(16, 0);
         input.extend(two.as_bytes());
         assert_eq!(bench.gives(&input, &compare(len)) as i64, wanted, "{one} {two} {len}");
+    }
+}
+
+const USER_STACK: u64 = 1 << 8;
+
+#[test]
+fn stacks_of_the_task_are_copied_and_those_of_the_kernel_are_not_to_be_had() {
+    let mut bench = Bench::new();
+    let mut get = |flags: u64, len: u32| {
+        let asm = format!("r2 = r6\nr3 = {len}\nr4 = {flags}\ncall {}", helpers::GET_STACK);
+        let returned = bench.gives(&[255; 64], &asm);
+        let words: Vec<u64> = bench.after(0, 64).as_chunks().0.iter().map(|it| u64::from_ne_bytes(*it)).collect();
+        (returned, words)
+    };
+    assert_eq!(get(USER_STACK, 24), (24, vec![0x100, 0x101, 0x102, !0, !0, !0, !0, !0]));
+    // What is behind a short one is cleared, and the innermost frames can be left out.
+    assert_eq!(get(USER_STACK | 2, 56), (24, vec![0x102, 0x103, 0x104, 0, 0, 0, 0, !0]));
+    assert_eq!(get(USER_STACK | 6, 8), (EFAULT, vec![0, !0, !0, !0, !0, !0, !0, !0]));
+    assert_eq!(get(USER_STACK, 12).0, EINVAL);
+    assert_eq!(get(USER_STACK | 1 << 20, 8).0, EINVAL);
+    assert_eq!(get(0, 16), (-95i64 as u64, vec![0, 0, !0, !0, !0, !0, !0, !0]));
+    bench.cpu.set_task(None);
+    assert_eq!(bench.gives(&[], &format!("r2 = r6\nr3 = 8\nr4 = 256\ncall {}", helpers::GET_STACK)), EFAULT);
+}
+
+#[test]
+fn stacks_are_kept_by_number() {
+    let mut bench = Bench::new();
+    let spec = MapSpec {
+        name: "stacks".into(),
+        kind: MapKind::StackTrace,
+        key_size: 4,
+        value_size: 32,
+        max_entries: 1,
+        ..MapSpec::default()
+    };
+    let map = bench.machine.create_map(&spec).expect("a map");
+    let mut stackid = |flags: u64| {
+        let asm = format!("r2 = {:#x} ll\nr3 = {flags}\ncall {}", map.handle(), helpers::GET_STACKID);
+        bench.gives(&[], &asm)
+    };
+    assert_eq!(stackid(USER_STACK), 0);
+    assert_eq!(stackid(USER_STACK), 0, "the same one again");
+    let words = |bytes: Vec<u8>| -> Vec<u64> { bytes.as_chunks().0.iter().map(|it| u64::from_ne_bytes(*it)).collect() };
+    let key = 0u32.to_ne_bytes();
+    assert_eq!(map.lookup(&key).unwrap().map(words), Some(vec![0x100, 0x101, 0x102, 0x103]));
+    assert_eq!(stackid(USER_STACK | 1), -17i64 as u64, "another one is in its place");
+    assert_eq!(stackid(USER_STACK | 1 << 10 | 2), 0);
+    assert_eq!(map.lookup(&key).unwrap().map(words), Some(vec![0x102, 0x103, 0x104, 0]));
+    assert_eq!(stackid(USER_STACK | 5), EFAULT);
+    assert_eq!(stackid(0), -95i64 as u64);
+    assert_eq!(stackid(1 << 12), EINVAL);
+    assert_eq!(map.next_key(None).unwrap(), Some(key.to_vec()));
+    assert!(map.delete(&key).is_ok() && map.lookup(&key).unwrap().is_none() && map.next_key(None).unwrap().is_none());
+    assert_eq!(map.update(&key, &[0; 32], 0).unwrap_err().errno(), 22);
+    for wrong in [MapSpec { value_size: 12, ..spec.clone() }, MapSpec { value_size: 128 * 8, ..spec.clone() }] {
+        assert_eq!(bench.machine.create_map(&wrong).unwrap_err().errno(), 22);
     }
 }

@@ -546,6 +546,20 @@ fn a_script_without_rights_has_its_begin_its_clock_its_maps_and_its_end() {
 }
 
 #[test]
+fn a_script_without_rights_has_stacks_of_the_command_but_not_of_the_kernel() {
+    let open = Open::new("stacks");
+    let script =
+        "tracepoint:syscalls:sys_enter_write /comm == \"echo\"/ { printf(\"<%s><%s>\", ustack, kstack); exit(); }";
+    let outcome = open.skep("trace", &["--engine", "user", "-q", script, "-c", "/bin/echo hello"]);
+    assert!(outcome.status.success(), "{}", outcome.stderr);
+    let (_, shown) = outcome.stdout.split_once('<').expect("the call was seen");
+    let (user, kernel) = shown.split_once("><").expect("two stacks");
+    // The C library has no frame pointers: what is outside of it is found by its tables.
+    assert!(user.lines().filter(|line| !line.trim().is_empty()).count() >= 4, "{user}");
+    assert_eq!(kernel.trim_start_matches('\n').trim().chars().next(), Some('>'), "{kernel}");
+}
+
+#[test]
 fn what_scripts_cannot_see_without_rights_says_what_can_be_seen() {
     let open = Open::new("unseen");
     for (script, words) in [

@@ -84,7 +84,6 @@ fn shape(machine: &Machine, map: &Declared) -> Result<MapSpec, Error> {
 
 fn needs(of: MapType) -> &'static str {
     match of {
-        MapType::STACK_TRACE => "a walk over the stack of the traced task",
         MapType::CGROUP_ARRAY | MapType::CGROUP_STORAGE | MapType::PERCPU_CGROUP_STORAGE | MapType::CGRP_STORAGE => {
             "the kernel's control groups"
         }

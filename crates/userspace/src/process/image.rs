@@ -87,6 +87,10 @@ impl Task for Shown {
     fn address(&self) -> u64 {
         self.address
     }
+
+    fn user_stack(&self, max: usize) -> Option<Vec<u64>> {
+        self.task.user_stack(max)
+    }
 }
 
 /// A structure that is being filled.

@@ -7,6 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use skep_sys::ptrace;
 use skep_vm::{Memory, Task};
 
+use super::stack::{self, Code};
+
 /// A task that is traced.
 #[derive(Debug)]
 pub struct TracedTask {
@@ -15,6 +17,8 @@ pub struct TracedTask {
     facts: Mutex<Facts>,
     /// The facts may have changed since they were read.
     stale: AtomicBool,
+    /// What code its process has, for walks over its stack.
+    code: Mutex<Code>,
 }
 
 /// What `/proc` says about a task.
@@ -27,7 +31,7 @@ pub(super) struct Facts {
 
 impl TracedTask {
     pub(super) fn new(pid: u32, tid: u32) -> TracedTask {
-        TracedTask { pid, tid, facts: Mutex::default(), stale: AtomicBool::new(true) }
+        TracedTask { pid, tid, facts: Mutex::default(), stale: AtomicBool::new(true), code: Mutex::default() }
     }
 
     /// Process id.
@@ -43,6 +47,7 @@ impl TracedTask {
     /// Says that its name or its user may be another one from now on: they are read again when somebody asks.
     pub(super) fn changes(&self) {
         self.stale.store(true, Ordering::Relaxed);
+        *self.code.lock().unwrap_or_else(PoisonError::into_inner) = Code::default();
     }
 
     fn facts(&self) -> Facts {
@@ -86,6 +91,11 @@ impl Task for TracedTask {
 
     fn comm(&self) -> Vec<u8> {
         self.facts().comm
+    }
+
+    /// Needs the thread that traces the task, while the task is stopped.
+    fn user_stack(&self, max: usize) -> Option<Vec<u64>> {
+        stack::walk(self.pid, self.tid, &mut self.code.lock().unwrap_or_else(PoisonError::into_inner), max)
     }
 }
 

@@ -14,7 +14,6 @@ const PACKET: &str = "a packet of the kernel (`struct sk_buff`)";
 const SOCKET: &str = "a socket of the kernel";
 const NETWORK: &str = "the kernel's network stack";
 const CGROUP: &str = "the kernel's control groups";
-const STACK: &str = "a walk over the stack of the traced task";
 const COUNTERS: &str = "a hardware counter that the kernel reads";
 const STORAGE: &str = "storage that the kernel ties to its objects";
 const TIMERS: &str = "timers of the kernel";
@@ -24,9 +23,6 @@ const SYSCALLS: &str = "the right to make bpf() system calls from a program";
 
 /// The first that fits counts; `*` at an end stands for anything.
 const RULES: &[(&str, &str)] = &[
-    ("get_stack", STACK),
-    ("get_stackid", STACK),
-    ("get_task_stack", STACK),
     ("*branch*", COUNTERS),
     ("perf_event_read*", COUNTERS),
     ("perf_prog_read_value", COUNTERS),

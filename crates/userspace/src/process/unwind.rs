@@ -1,0 +1,207 @@
+//! What `.eh_frame` says about the caller of a function that keeps no frame pointer.
+//!
+//! Compilers describe for each instruction where the registers of the caller are (the tables that exceptions unwind by: DWARF 5,
+//! section 6.4, as the Linux Standard Base encodes it); nearly every binary has them. Their index, `.eh_frame_hdr`, is found by the
+//! program header `PT_GNU_EH_FRAME`, so names of sections are not needed.
+//!
+//! A file is read once and kept, as long as there are not too many: libraries are the same in all processes.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use gimli::{
+    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EvaluationResult, NativeEndian, Pointer, Register, RegisterRule,
+    UnwindContext, UnwindExpression, UnwindSection, Value,
+};
+
+/// Registers by their DWARF numbers, as far as a caller's are known.
+pub(super) type Registers = [Option<u64>; REGISTERS];
+/// How many numbers there are: 16 and the return address on x86-64, 31, the stack pointer and the instruction pointer on arm64.
+pub(super) const REGISTERS: usize = 33;
+
+/// The stack pointer's number.
+pub(super) const SP: usize = if cfg!(target_arch = "aarch64") { 31 } else { 7 };
+/// The frame pointer's number.
+pub(super) const FP: usize = if cfg!(target_arch = "aarch64") { 29 } else { 6 };
+/// The number of what holds the return address.
+pub(super) const RA: usize = if cfg!(target_arch = "aarch64") { 30 } else { 16 };
+
+/// The longest tables that are read, in bytes.
+const MAX_TABLES: u64 = 64 << 20;
+/// Files that are kept.
+const MAX_FILES: usize = 64;
+/// `PT_LOAD` and `PT_GNU_EH_FRAME`.
+const PT_LOAD: u32 = 1;
+const PT_GNU_EH_FRAME: u32 = 0x6474_e550;
+
+type Reader<'a> = gimli::EndianSlice<'a, NativeEndian>;
+
+/// A part of a file that is mapped.
+#[derive(Clone, Copy, Debug)]
+struct Segment {
+    offset: u64,
+    addr: u64,
+    len: u64,
+}
+
+/// The tables of a file.
+#[derive(Debug)]
+pub(super) struct Tables {
+    loads: Vec<Segment>,
+    header: Vec<u8>,
+    header_addr: u64,
+    frames: Vec<u8>,
+    frames_addr: u64,
+}
+
+/// A file: device, inode, size, and when it was written.
+type FileKey = (u64, u64, u64, i64);
+
+static FILES: LazyLock<Mutex<HashMap<FileKey, Option<Arc<Tables>>>>> = LazyLock::new(Mutex::default);
+
+/// The tables of the file at a path; `None` when it has none that can be read.
+pub(super) fn tables(path: &str) -> Option<Arc<Tables>> {
+    let meta = fs::metadata(path).ok().filter(|meta| meta.is_file())?;
+    let key = (meta.dev(), meta.ino(), meta.size(), meta.mtime());
+    let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = files.get(&key) {
+        return known.clone();
+    }
+    if files.len() >= MAX_FILES {
+        files.clear();
+    }
+    let read = File::open(path).ok().and_then(|file| Tables::read(&file)).map(Arc::new);
+    files.insert(key, read.clone());
+    read
+}
+
+fn bytes(file: &File, offset: u64, len: u64) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(len).ok().filter(|_| len <= MAX_TABLES)?];
+    file.read_exact_at(&mut bytes, offset).ok()?;
+    Some(bytes)
+}
+
+fn word<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}
+
+impl Tables {
+    /// Of an ELF file of 64 bits and this machine's byte order.
+    fn read(file: &File) -> Option<Tables> {
+        let head = bytes(file, 0, 64)?;
+        if head.get(..5)? != b"\x7fELF\x02" {
+            return None;
+        }
+        let (at, count) = (u64::from_ne_bytes(word(&head, 32)?), u16::from_ne_bytes(word(&head, 56)?));
+        let headers = bytes(file, at, u64::from(count) * 56)?;
+        let mut loads = Vec::new();
+        let mut index = None;
+        for header in headers.chunks_exact(56) {
+            let number = |at| word(header, at).map(u64::from_ne_bytes);
+            let segment = Segment { offset: number(8)?, addr: number(16)?, len: number(32)? };
+            match u32::from_ne_bytes(word(header, 0)?) {
+                PT_LOAD => loads.push(segment),
+                PT_GNU_EH_FRAME => index = Some(segment),
+                _ => {}
+            }
+        }
+        let index = index?;
+        let header = bytes(file, index.offset, index.len)?;
+        let bases = BaseAddresses::default().set_eh_frame_hdr(index.addr);
+        let parsed = EhFrameHdr::new(&header, NativeEndian).parse(&bases, 8).ok()?;
+        let Pointer::Direct(frames_addr) = parsed.eh_frame_ptr() else { return None };
+        // The end of the tables is not told; they end by themselves.
+        let around = loads.iter().find(|it| (it.addr..it.addr.saturating_add(it.len)).contains(&frames_addr))?;
+        let skip = frames_addr - around.addr;
+        let frames = bytes(file, around.offset.checked_add(skip)?, around.len - skip)?;
+        Some(Tables { loads, header, header_addr: index.addr, frames, frames_addr })
+    }
+
+    /// The address in the file's own numbers of what is mapped from this place of the file.
+    pub(super) fn address(&self, offset: u64) -> Option<u64> {
+        let load = self.loads.iter().find(|it| (it.offset..it.offset.saturating_add(it.len)).contains(&offset))?;
+        Some(load.addr.wrapping_add(offset - load.offset))
+    }
+
+    /// From the registers of a function to those of its caller, whose return address is in [`RA`]; the second is whether a signal
+    /// interrupted the caller, which then goes on where it is. `None` when the tables do not tell. `at` is in the file's own numbers; what
+    /// is at an address of memory is told by `load`.
+    pub(super) fn step(
+        &self,
+        at: u64,
+        registers: &Registers,
+        load: &mut dyn FnMut(u64) -> Option<u64>,
+    ) -> Option<(Registers, bool)> {
+        let bases = BaseAddresses::default().set_eh_frame_hdr(self.header_addr).set_eh_frame(self.frames_addr);
+        let header = EhFrameHdr::new(&self.header, NativeEndian).parse(&bases, 8).ok()?;
+        let frames = EhFrame::new(&self.frames, NativeEndian);
+        let function = header.table()?.fde_for_address(&frames, &bases, at, EhFrame::cie_from_offset).ok()?;
+        let mut context = UnwindContext::new();
+        let row = function.unwind_info_for_address(&frames, &bases, &mut context, at).ok()?;
+        let get = |register: Register| registers.get(usize::from(register.0)).copied().flatten();
+        let cfa = match row.cfa() {
+            CfaRule::RegisterAndOffset { register, offset } => get(*register)?.wrapping_add_signed(*offset),
+            CfaRule::Expression(expression) => evaluate(&frames, expression, None, registers, load)?,
+        };
+        let mut caller = *registers;
+        caller[SP] = Some(cfa);
+        if RA == 16 {
+            // No register of its own: without a rule there is no caller.
+            caller[RA] = None;
+        }
+        for (register, rule) in row.registers() {
+            let Some(to) = caller.get_mut(usize::from(register.0)) else { continue };
+            *to = match rule {
+                RegisterRule::Offset(offset) => load(cfa.wrapping_add_signed(*offset)),
+                RegisterRule::ValOffset(offset) => Some(cfa.wrapping_add_signed(*offset)),
+                RegisterRule::Register(other) => get(*other),
+                RegisterRule::Expression(expression) => {
+                    evaluate(&frames, expression, Some(cfa), registers, load).and_then(&mut *load)
+                }
+                RegisterRule::ValExpression(expression) => evaluate(&frames, expression, Some(cfa), registers, load),
+                RegisterRule::SameValue => get(*register),
+                RegisterRule::Constant(value) => Some(*value),
+                _ => None,
+            };
+        }
+        Some((caller, function.is_signal_trampoline()))
+    }
+}
+
+/// Most questions of an expression.
+const MAX_QUESTIONS: usize = 64;
+
+fn evaluate(
+    frames: &EhFrame<Reader<'_>>,
+    expression: &UnwindExpression<usize>,
+    start: Option<u64>,
+    registers: &Registers,
+    load: &mut dyn FnMut(u64) -> Option<u64>,
+) -> Option<u64> {
+    let encoding = gimli::Encoding { address_size: 8, format: gimli::Format::Dwarf32, version: 4 };
+    let mut evaluation = expression.get(frames).ok()?.evaluation(encoding);
+    if let Some(start) = start {
+        evaluation.set_initial_value(start);
+    }
+    evaluation.set_max_iterations(1024);
+    let mut result = evaluation.evaluate().ok()?;
+    for _ in 0..MAX_QUESTIONS {
+        result = match result {
+            EvaluationResult::Complete => {
+                return evaluation.value_result()?.to_u64(!0).ok();
+            }
+            EvaluationResult::RequiresMemory { address, size, .. } => {
+                let mask = if size >= 8 { !0 } else { (1u64 << (8 * u32::from(size))) - 1 };
+                evaluation.resume_with_memory(Value::Generic(load(address)? & mask)).ok()?
+            }
+            EvaluationResult::RequiresRegister { register, .. } => {
+                let value = registers.get(usize::from(register.0)).copied().flatten()?;
+                evaluation.resume_with_register(Value::Generic(value)).ok()?
+            }
+            _ => return None,
+        };
+    }
+    None
+}
