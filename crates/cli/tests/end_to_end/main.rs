@@ -27,4 +27,5 @@ mod trace_end;
 mod tracepoints;
 mod uprobes;
 mod user;
+mod user_probes;
 mod vm;

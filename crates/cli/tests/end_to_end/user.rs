@@ -15,12 +15,12 @@ use crate::support::{example, needs};
 const PORTS: &str = "SKEP_TEST_PORTS";
 
 /// A folder that everybody may use, with skep in it: folders of root's are closed to others.
-struct Open {
+pub(crate) struct Open {
     dir: PathBuf,
 }
 
 impl Open {
-    fn new(name: &str) -> Open {
+    pub(crate) fn new(name: &str) -> Open {
         let dir = std::env::temp_dir().join(format!("skep-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).expect("there is a place for files");
@@ -29,25 +29,25 @@ impl Open {
         Open { dir }
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
     /// A copy of a file that everybody may read.
-    fn copy(&self, file: &Path) -> PathBuf {
+    pub(crate) fn copy(&self, file: &Path) -> PathBuf {
         let to = self.file(&file.file_name().expect("a file").to_string_lossy());
         std::fs::copy(file, &to).expect("the file can be copied");
         to
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let to = self.file(name);
         std::fs::write(&to, bytes).expect("the file can be written");
         to
     }
 
     /// `skep run ARGS` as a user whom nothing is allowed; as ourselves where we are nobody special.
-    fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Outcome {
+    pub(crate) fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Outcome {
         self.skep("run", args)
     }
 
@@ -76,7 +76,7 @@ impl Open {
     }
 
     /// As [`Open::run`], for any verb.
-    fn skep<S: AsRef<OsStr>>(&self, verb: &str, args: &[S]) -> Outcome {
+    pub(crate) fn skep<S: AsRef<OsStr>>(&self, verb: &str, args: &[S]) -> Outcome {
         let mut command = Command::new(self.file("skep"));
         command
             .arg(verb)

@@ -1,0 +1,353 @@
+//! Functions of programs without any right: breakpoints in place of the kernel's uprobes.
+#![cfg(target_arch = "x86_64")]
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use crate::support::needs::Need::{Clang, Program, Root};
+use crate::support::skep::{self, finish};
+use crate::support::{eventually, example, needs};
+use crate::user::Open;
+
+/// Compiles `tests/programs/host/probed.c` into a folder that everybody may use.
+fn probed(open: &Open, flags: &[&str], name: &str) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/programs/host/probed.c");
+    let program = open.file(name);
+    let mut cc = Command::new("cc");
+    cc.args(["-O1", "-foptimize-sibling-calls", "-pthread"]).args(flags).arg("-o").arg(&program).arg(source);
+    let made = finish(cc.arg("-ldl"));
+    assert!(made.status.success(), "{}", made.stderr);
+    program
+}
+
+/// What a script on a file says of a command without rights: its lines, sorted. They are the kernel's, where it may be asked: of a copy of the
+/// file, since it takes its own probes out a while after the end.
+fn rows(open: &Open, file: &Path, script: &str, command: &str) -> Vec<String> {
+    let sorted = |outcome: skep::Outcome| {
+        assert!(outcome.status.success(), "{}{}", outcome.stdout, outcome.stderr);
+        assert_eq!(outcome.stderr, "", "{}", outcome.stdout);
+        let lines = outcome.stdout.lines().filter(|line| !line.is_empty()).map(str::to_owned);
+        let mut lines: Vec<String> = lines.collect();
+        lines.sort();
+        lines
+    };
+    let user = sorted(open.skep("trace", &["-q", "--engine", "user", script, "-c", command]));
+    if needs(&[Root]) {
+        static COPIES: AtomicU32 = AtomicU32::new(0);
+        let copy = open.file(&format!("copy-{}", COPIES.fetch_add(1, Ordering::Relaxed)));
+        std::fs::copy(file, &copy).expect("the file can be copied");
+        let of_copy = |text: &str| text.replace(&*file.to_string_lossy(), &copy.to_string_lossy());
+        let mut kernel = Command::new(env!("CARGO_BIN_EXE_skep"));
+        kernel.args(["trace", "-q", "--engine", "kernel", "--follow", &of_copy(script), "-c", &of_copy(command)]);
+        assert_eq!(sorted(finish(&mut kernel)), user, "the kernel's, and those without rights");
+    }
+    user
+}
+
+#[test]
+fn functions_and_their_returns_are_seen_as_the_kernel_sees_them() {
+    if !needs(&[Program("cc")]) {
+        return;
+    }
+    let open = Open::new("functions");
+    for (name, flags) in
+        [("pie", &["-pie", "-fPIE"][..]), ("fixed", &["-no-pie"]), ("static", &["-static", "-DSTATIC"])]
+    {
+        let program = probed(&open, flags, name);
+        let at = program.display();
+        // Recursion, a jump out of it, and functions that return together.
+        let script = format!(
+            "uprobe:{at}:deep {{ @deep = count(); }} uretprobe:{at}:deep {{ printf(\"never\\n\"); }} \
+             uretprobe:{at}:factorial {{ @factorial = sum(retval); }} \
+             uretprobe:{at}:tail, uretprobe:{at}:doubled {{ printf(\"tail %d\\n\", retval); }} \
+             uprobe:{at}:jumps, uprobe:{at}:branches, uprobe:{at}:calls, uprobe:{at}:loads {{ @first = count(); }} \
+             uretprobe:{at}:jumps, uretprobe:{at}:branches, uretprobe:{at}:calls, uretprobe:{at}:loads {{ @sum = sum(retval); }}"
+        );
+        let seen = rows(&open, &program, &script, &format!("{at} ways"));
+        for row in ["ways 7 120 8", "first 2 4 3 12 101", "tail 8", "@sum: 122", "@first: 5"] {
+            assert!(seen.iter().any(|it| it == row), "{name}: no `{row}` in {seen:?}");
+        }
+        assert!(!seen.iter().any(|row| row == "never"), "{seen:?}");
+        // Four threads at one place, none of which slips through.
+        let script = format!("uprobe:{at}:hot {{ @in = count(); }} uretprobe:{at}:hot {{ @out = sum(retval); }}");
+        let seen = rows(&open, &program, &script, &format!("{at} threads 500"));
+        assert_eq!(seen, ["@in: 2000", "@out: 501000", "sum 501000"]);
+        // fork copies what is set, vfork shares it, exec starts anew.
+        let script = format!(
+            "uprobe:{at}:hot {{ printf(\"hot %d\\n\", arg0); }} uretprobe:{at}:hot {{ printf(\"is %d\\n\", retval); }} \
+             uretprobe:{at}:forked {{ printf(\"forked %d\\n\", retval); }}"
+        );
+        let seen = rows(&open, &program, &script, &format!("{at} children"));
+        let mut all: Vec<String> =
+            (1..6).flat_map(|number| [format!("hot {number}"), format!("is {}", number + 1)]).collect();
+        all.extend(["children 3 8", "forked 0", "forked 3"].map(str::to_owned));
+        all.sort();
+        assert_eq!(seen, all, "{name}");
+    }
+}
+
+#[test]
+fn libraries_are_seen_whenever_they_are_mapped() {
+    if !needs(&[Program("cc")]) {
+        return;
+    }
+    let open = Open::new("libraries");
+    let program = probed(&open, &["-pie", "-fPIE"], "program");
+    let library = open.file("library.so");
+    let source = open.write("library.c", b"long hot(long n) { return n * n; }\n");
+    assert!(finish(Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &source])).status.success());
+    let at = library.display();
+    let script = format!(
+        "uprobe:{at}:hot {{ printf(\"hot %d\\n\", arg0); }} uretprobe:{at}:hot {{ printf(\"is %d\\n\", retval); }}"
+    );
+    let seen = rows(&open, &library, &script, &format!("{} libraries {at}", program.display()));
+    let all = ["hot 3", "hot 4", "hot 5", "is 16", "is 25", "is 9", "library 16", "library 25", "library 9"];
+    assert_eq!(seen, all);
+    // One that is there from the start.
+    let seen =
+        rows(&open, Path::new("/bin/echo"), "uprobe:libc:exit { @ = count(); }", "/bin/sh -c 'exec /bin/echo x'");
+    assert_eq!(seen, ["@: 1", "x"]);
+}
+
+#[test]
+fn static_probes_have_arguments_and_their_semaphore_is_raised() {
+    if !needs(&[Program("cc")]) {
+        return;
+    }
+    let open = Open::new("usdt");
+    let program = probed(&open, &["-pie", "-fPIE"], "program");
+    let (at, command) = (program.display(), format!("{} ticks 3", program.display()));
+    let script = format!("usdt:{at}:demo:tick {{ printf(\"tick %d\\n\", arg0); }}");
+    assert_eq!(rows(&open, &program, &script, &command), ["semaphore 1", "tick 0", "tick 1", "tick 2"]);
+    if !needs(&[Clang]) {
+        return;
+    }
+    // A program with the map of usdt.bpf.h, and one on several functions.
+    let source = format!(
+        "#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\n#include <bpf/bpf_tracing.h>\n#include <bpf/usdt.bpf.h>\n\
+         SEC(\"usdt/{at}:demo:tick\")\nint BPF_USDT(tick, int number, const char *text)\n{{\n\tchar copy[8] = {{}};\n\n\
+         \tbpf_probe_read_user_str(copy, sizeof(copy), text);\n\tbpf_printk(\"tick %d %s\", number, copy);\n\treturn 0;\n}}\n\
+         SEC(\"uprobe.multi/{at}:*ai*\")\nint several(struct pt_regs *ctx)\n{{\n\
+         \tbpf_printk(\"several %d\", bpf_get_func_ip(ctx) == PT_REGS_IP(ctx));\n\treturn 0;\n}}\n\
+         char LICENSE[] SEC(\"license\") = \"GPL\";\n"
+    );
+    let file = open.write("ticks.bpf.c", source.as_bytes());
+    let outcome = open.run(&[file.as_os_str(), "--engine=user".as_ref(), "-c".as_ref(), command.as_ref()]);
+    assert!(outcome.status.success(), "{}", outcome.stderr);
+    for (number, row) in (0..).zip(outcome.stdout.lines().filter(|line| line.contains("tick "))) {
+        assert!(row.ends_with(&format!("tick {number} text")), "{}", outcome.stdout);
+    }
+    assert!(outcome.stdout.contains("tick 2 text"), "{}{}", outcome.stdout, outcome.stderr);
+    assert!(outcome.stdout.contains("several 1"), "{}", outcome.stdout);
+}
+
+/// A process of the user whom nothing is allowed, which is killed at the end.
+struct Running {
+    child: Child,
+    program: PathBuf,
+}
+
+impl Running {
+    fn new(program: &Path, args: &[&str]) -> Running {
+        let mut command = Command::new(program);
+        command.args(args).stdout(Stdio::null());
+        if rustix::process::geteuid().is_root() {
+            command.uid(65534).gid(65534);
+        }
+        Running { child: command.spawn().expect("it was just made"), program: program.to_owned() }
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its code, as it is mapped, next to what the file has there.
+    fn code(&self) -> (Vec<u8>, Vec<u8>) {
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", self.pid())).expect("it runs");
+        let name = self.program.to_string_lossy();
+        let line = maps.lines().find(|line| line.contains("r-xp") && line.ends_with(&*name)).expect("its code");
+        let mut fields = line.split_whitespace();
+        let (start, end) = fields.next().and_then(|range| range.split_once('-')).expect("a range");
+        let hex = |text: &str| u64::from_str_radix(text, 16).expect("a number");
+        let (start, len) = (hex(start), (hex(end) - hex(start)) as usize);
+        let off = fields.nth(1).map(hex).expect("an offset");
+        let (mut memory, mut file) = (vec![0; len], vec![0; len]);
+        let open = |path: &Path| File::open(path).expect("it may be read");
+        open(Path::new(&format!("/proc/{}/mem", self.pid()))).read_exact_at(&mut memory, start).expect("it is mapped");
+        let read = open(&self.program).read_at(&mut file, off).expect("it is a file");
+        memory.truncate(read);
+        file.truncate(read);
+        (memory, file)
+    }
+
+    /// It is as it was, and nobody looks at it.
+    fn assert_left_alone(&mut self) {
+        let status = || std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let free = eventually(|| status().contains("TracerPid:\t0\n").then_some(()));
+        assert!(free.is_some(), "{}", status());
+        let same = eventually(|| {
+            let (memory, file) = self.code();
+            (memory == file).then_some(())
+        });
+        assert!(same.is_some(), "a breakpoint was left");
+        // Long enough for some thousands of calls.
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(self.child.try_wait().expect("our child").is_none(), "it went on");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Whether one may trace one's own processes.
+fn may_join() -> bool {
+    let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope");
+    let may = scope.map_or(true, |scope| scope.trim() == "0");
+    if !may {
+        println!("skipped: needs ptrace of processes of one's own");
+    }
+    may
+}
+
+#[test]
+fn a_running_process_is_left_as_it_was() {
+    if !needs(&[Program("cc")]) || !may_join() {
+        return;
+    }
+    let open = Open::new("left");
+    let program = probed(&open, &["-pie", "-fPIE"], "program");
+    let at = program.display();
+    for args in [&["loop"][..], &["loop", "1000"], &["ticks", "1000000"]] {
+        let mut running = Running::new(&program, args);
+        let script = format!(
+            "uprobe:{at}:hot {{ @ = count(); }} uretprobe:{at}:factorial {{ @ = count(); }} usdt:{at}:demo:tick {{ @ = count(); }} \
+             interval:ms:200 {{ exit(); }}"
+        );
+        let outcome = open.skep("trace", &["-q", "--engine", "user", &script, "-p", &running.pid().to_string()]);
+        assert!(outcome.status.success(), "{}", outcome.stderr);
+        let count = outcome.stdout.lines().find_map(|line| line.strip_prefix("@: "));
+        assert!(count.and_then(|count| count.parse().ok()).unwrap_or(0) > 20, "{}{}", outcome.stdout, outcome.stderr);
+        running.assert_left_alone();
+    }
+}
+
+#[test]
+fn a_process_outlives_who_looked_at_it() {
+    if !needs(&[Program("cc")]) || !may_join() {
+        return;
+    }
+    let open = Open::new("killed");
+    let program = probed(&open, &["-pie", "-fPIE"], "program");
+    let at = program.display();
+    for args in [&["loop"][..], &["loop", "300"]] {
+        let mut running = Running::new(&program, args);
+        let script = format!("uprobe:{at}:hot {{ @ = count(); }} uretprobe:{at}:factorial {{ @ = count(); }}");
+        let mut command = Command::new(open.file("skep"));
+        command.args(["trace", "--engine", "user", &script, "-p", &running.pid().to_string()]);
+        if rustix::process::geteuid().is_root() {
+            command.uid(65534).gid(65534);
+        }
+        let mut skep = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("skep starts");
+        let hit = eventually(|| {
+            let (memory, file) = running.code();
+            (memory != file).then_some(())
+        });
+        assert!(hit.is_some(), "a breakpoint is set");
+        std::thread::sleep(Duration::from_millis(50));
+        skep.kill().expect("our child");
+        skep.wait().expect("our child");
+        running.assert_left_alone();
+    }
+}
+
+/// S18: what is typed into bash, of a shell that the user started.
+#[test]
+fn lines_typed_into_bash_are_shown_without_rights() {
+    if !needs(&[Program("bash"), Program("script")]) {
+        return;
+    }
+    let open = Open::new("bash");
+    let program = open.copy(&example("bashreadline"));
+    let mut command = Command::new(open.file("skep"));
+    command
+        .arg("run")
+        .arg(&program)
+        .args(["--engine=user", "-c", "script -q -c 'bash --norc -i' /dev/null"])
+        .envs([("PS1", "$ "), ("HISTFILE", ""), ("HOME", "/nonexistent"), ("TERM", "dumb")])
+        .env("XDG_CACHE_HOME", open.file("cache"))
+        .current_dir("/tmp")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    if rustix::process::geteuid().is_root() {
+        command.uid(65534).gid(65534);
+    }
+    let mut skep = command.spawn().expect("skep runs");
+    let mut keyboard = skep.stdin.take().expect("it is piped");
+    // The terminal keeps what is typed before anybody reads.
+    keyboard.write_all(b"echo hello from bash\nexit\n").expect("script reads");
+    let outcome = skep.wait_with_output().expect("our own child can be waited for");
+    let (stdout, stderr) = (String::from_utf8_lossy(&outcome.stdout), String::from_utf8_lossy(&outcome.stderr));
+    assert!(outcome.status.success(), "{stdout}{stderr}");
+    // TIME PID PPID PATH COMMAND
+    let row = stdout.lines().find(|line| line.contains("/tmp") && line.trim_end().ends_with("echo hello from bash"));
+    let words: Vec<&str> = row.unwrap_or_default().split_whitespace().collect();
+    assert_eq!(words.len(), 8, "{stdout}{stderr}");
+    assert!(words[0].matches(':').count() == 2 && words[1].parse::<u32>().is_ok(), "{words:?}");
+    assert!(words[2].parse::<u32>().is_ok_and(|parent| parent > 1), "{words:?}");
+}
+
+/// S24: numbers and strings as Go passes them, and why the returns of Go's functions are not looked at.
+#[test]
+fn arguments_in_the_registers_of_go_are_seen() {
+    if !needs(&[Program("cc")]) {
+        return;
+    }
+    let open = Open::new("go");
+    let program = probed(&open, &["-pie", "-fPIE"], "program");
+    let at = program.display();
+    let script = format!("uprobe:{at}:gofunc {{ printf(\"%d %s\\n\", reg(\"ax\"), str(reg(\"bx\"), reg(\"cx\"))); }}");
+    assert_eq!(rows(&open, &program, &script, &format!("{at} go")), ["42 a string"]);
+    let mark = open.write("mark.s", b".section .go.buildinfo,\"aw\"\n.quad 1\n");
+    let go = probed(&open, &[mark.to_str().expect("a path")], "go");
+    let said = open.skep(
+        "trace",
+        &["--engine", "user", &format!("uretprobe:{}:gofunc {{ @ = count(); }}", go.display()), "-c", "true"],
+    );
+    assert!(!said.status.success(), "{}", said.stdout);
+    assert!(said.stderr.contains("is a Go program") && said.stderr.contains("`FUNCTION+OFFSET`"), "{}", said.stderr);
+}
+
+#[test]
+fn where_no_breakpoint_can_be_the_bytes_are_named() {
+    if !needs(&[Program("cc")]) {
+        return;
+    }
+    let open = Open::new("bytes");
+    let program = probed(&open, &["-pie", "-fPIE"], "program");
+    let at = program.display();
+    let said = |script: &str, more: &[&str]| {
+        let mut args = vec!["--engine", "user", script];
+        args.extend(more);
+        let outcome = open.skep("trace", &args);
+        assert!(!outcome.status.success(), "{}", outcome.stdout);
+        outcome.stderr
+    };
+    let text = said(&format!("uprobe:{at}:trap {{ @ = count(); }}"), &["-c", "true"]);
+    assert!(text.contains("a breakpoint cannot be executed elsewhere (cc c3 "), "{text}");
+    let text = said(&format!("uprobe:{at}:hot {{ @ = count(); }}"), &[]);
+    assert!(text.contains("`-c COMMAND`, or name one with `-p PID`"), "{text}");
+    // The kernel's own words for what the file has not.
+    let text = said(&format!("uprobe:{at}:hott {{ @ = count(); }}"), &["-c", "true"]);
+    assert!(text.contains("hott"), "{text}");
+}
