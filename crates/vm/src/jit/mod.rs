@@ -24,11 +24,16 @@
 //!   and code can be entered at any operation. Calls and returns inside of one program change the frames in line.
 //! - *Code.* It is written first and made executable afterwards ([`code`]), exactly as long as it turned out.
 //!
-//! [`compile`] walks over a program and tells a [`Backend`] what to do; what is known about the processor is behind that trait.
+//! [`compile`] walks over a program and tells a [`Backend`] what to do; what is known about the processor is behind that trait. There are
+//! two, for x86-64 and aarch64, with the same files: an encoder (`asm`), the operations (`emit`), frames (`call`), and what stands
+//! behind the code (`glue`).
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 mod code;
 mod native;
 mod shape;
+#[cfg(target_arch = "x86_64")]
 mod x86_64;
 
 use skep_insn::{AluOp, AtomicOp, Cond, LoadType, Size, Width};
@@ -36,8 +41,12 @@ use skep_insn::{AluOp, AtomicOp, Cond, LoadType, Size, Width};
 use crate::op::{Code, Op};
 use crate::program::{Function, Program};
 use crate::{Access, CompileError, STACK_BYTES};
+#[cfg(target_arch = "aarch64")]
+use aarch64::Emitter;
 use code::CodeBlock;
 use shape::Shape;
+#[cfg(target_arch = "x86_64")]
+use x86_64::Emitter;
 
 /// A program that was compiled.
 #[derive(Debug)]
@@ -135,7 +144,7 @@ trait Backend {
 
 /// Compiles a program for this processor.
 pub(crate) fn compile(program: &Program) -> Result<Native, CompileError> {
-    let assembled = assemble(program, x86_64::Emitter::new(program.ops.len()));
+    let assembled = assemble(program, Emitter::new(program.ops.len()));
     let wanted = assembled.code.len();
     Native::new(assembled).map_err(|cause| CompileError::Memory { wanted, cause })
 }
@@ -217,6 +226,7 @@ fn in_frame(base: u8, off: i32, size: Size, access: Access) -> bool {
 }
 
 #[cfg(test)]
+#[cfg(target_arch = "x86_64")]
 mod tests {
     use skep_insn::text;
 

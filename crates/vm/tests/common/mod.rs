@@ -174,7 +174,7 @@ impl Engine {
 
     pub(crate) fn load(self, machine: &Machine, image: &Image<'_>) -> Result<Arc<Program>, LoadError> {
         let program = machine.load(image)?;
-        if self == Engine::Compiler && cfg!(target_arch = "x86_64") {
+        if self == Engine::Compiler && cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
             program.compile().expect("memory for code");
             assert!(program.is_compiled());
         }
