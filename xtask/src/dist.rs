@@ -6,7 +6,7 @@ use crate::{paths, setup, sh};
 
 /// Builds the static binary and says how large it is.
 pub(crate) fn run(_args: &[String]) -> Result<()> {
-    setup::rust_target()?;
+    setup::rust_target(setup::MUSL)?;
     sh::run(sh::cargo().args(["build", "--release", "--package", "skep-cli", "--target", setup::MUSL]))?;
     let built = paths::target().join(setup::MUSL).join("release/skep");
     let dir = paths::target().join("dist");

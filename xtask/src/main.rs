@@ -19,6 +19,7 @@
 
 use std::process::ExitCode;
 
+mod aarch64;
 mod bench;
 mod ci;
 mod compare;
@@ -54,6 +55,11 @@ const TASKS: &[Task] = &[
         help: "test, as CI judges it: a skip that some machine could have served is a failure",
     },
     Task { name: "vm", run: vm::run, help: "the kernel tests on Debian's kernels: [--kernel 6.1|6.12|all] [FILTER]" },
+    Task {
+        name: "aarch64",
+        run: aarch64::run,
+        help: "the tests of the machine in user space on an emulated aarch64: [FILTER]",
+    },
     Task {
         name: "compare",
         run: compare::run,

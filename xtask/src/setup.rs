@@ -10,6 +10,8 @@ use crate::{corpus, kernels, sh};
 
 /// The target of the static binaries that run in the virtual machines and in releases.
 pub(crate) const MUSL: &str = "x86_64-unknown-linux-musl";
+/// The target of the binaries that run on an emulated processor.
+pub(crate) const AARCH64: &str = "aarch64-unknown-linux-musl";
 
 /// Debian's packages, with what they are for.
 const PACKAGES: &[(&str, &str)] = &[
@@ -30,6 +32,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("binutils", "strip"),
     ("musl-tools", "links static binaries"),
     ("qemu-system-x86", "boots Debian's kernels"),
+    ("qemu-user-static", "runs tests of compiled programs on aarch64"),
     ("busybox-static", "the commands in the virtual machines"),
     ("iproute2", "network namespaces and interfaces in tests"),
     ("iputils-ping", "traffic in tests"),
@@ -48,7 +51,8 @@ const PACKAGES: &[(&str, &str)] = &[
 /// Installs and compiles everything; `--no-objects` leaves the objects out.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     packages()?;
-    rust_target()?;
+    rust_target(MUSL)?;
+    rust_target(AARCH64)?;
     for line in kernels::LINES {
         kernels::get(line)?;
     }
@@ -100,17 +104,17 @@ pub(crate) fn apt_update() -> Result<()> {
     sh::run(apt_get().args(["update", "-q"])).context("are you root, and is the network up?")
 }
 
-/// Adds the musl target of the Rust toolchain.
-pub(crate) fn rust_target() -> Result<()> {
-    let libdir = sh::output(Command::new("rustc").args(["--print", "target-libdir", "--target", MUSL]))?;
+/// Adds a target to the Rust toolchain.
+pub(crate) fn rust_target(target: &str) -> Result<()> {
+    let libdir = sh::output(Command::new("rustc").args(["--print", "target-libdir", "--target", target]))?;
     let installed = std::fs::read_dir(libdir.trim()).is_ok_and(|mut dir| dir.next().is_some());
     if installed {
         return Ok(());
     }
-    println!("setup: adding the Rust target {MUSL}");
+    println!("setup: adding the Rust target {target}");
     if sh::find("rustup").is_none() {
-        bail!("the Rust target {MUSL} is missing and there is no rustup: install the toolchain's static musl target");
+        bail!("the Rust target {target} is missing and there is no rustup: install the toolchain's part for it");
     }
-    sh::run(Command::new("rustup").args(["target", "add", MUSL]))
-        .with_context(|| format!("type `rustup target add {MUSL}` where the network is up"))
+    sh::run(Command::new("rustup").args(["target", "add", target]))
+        .with_context(|| format!("type `rustup target add {target}` where the network is up"))
 }

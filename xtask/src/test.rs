@@ -5,7 +5,7 @@
 use anyhow::{Result, bail};
 
 use crate::verdicts::{Tally, kernel_version};
-use crate::{cargo_test, compare, setup, sh, vm};
+use crate::{aarch64, cargo_test, compare, setup, sh, vm};
 
 /// Runs everything; fails if anything did.
 pub(crate) fn run(args: &[String]) -> Result<()> {
@@ -30,6 +30,12 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         heading("cargo xtask compare");
         if let Err(error) = compare::check(&mut tally) {
             tally.add_check("cargo xtask compare", Err(error));
+        }
+    }
+    if args.is_empty() {
+        heading("cargo xtask aarch64");
+        if let Err(error) = aarch64::all("", &mut tally) {
+            tally.add_check("cargo xtask aarch64", Err(error));
         }
     }
     heading("cargo test");

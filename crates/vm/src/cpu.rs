@@ -93,7 +93,7 @@ pub(crate) struct Caller {
 }
 
 /// Where compiled code finds what [`Cpu::enter`] and [`Cpu::leave`] change, in bytes.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) mod layout {
     use std::mem::offset_of;
 
@@ -423,7 +423,7 @@ impl Cpu {
 }
 
 /// For compiled code.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 impl Cpu {
     /// The counter behind [`Cpu::may_go_on`], for compiled code; null when nothing runs.
     pub(crate) fn may_goto_left(&mut self) -> *mut u32 {

@@ -63,9 +63,9 @@ mod error;
 mod helper;
 mod helpers;
 mod interpreter;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod jit;
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[path = "jit/absent.rs"]
 mod jit;
 mod load;

@@ -43,14 +43,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use bell::{Bell, Listener};
 pub use error::MapError;
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg(target_arch = "x86_64")]
 pub(crate) use hash::Hash;
 pub(crate) use perf::PerfArray;
 pub(crate) use programs::Programs;
 pub(crate) use registry::{Known, Registry};
 pub(crate) use ring::Ring;
 pub(crate) use stack_trace::{MAX_DEPTH, StackTraces};
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg(target_arch = "x86_64")]
 pub(crate) use values::Values;
 
 use crate::{Program, Space, Stop};

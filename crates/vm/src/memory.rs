@@ -603,7 +603,7 @@ impl Block {
 }
 
 /// For compiled code.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 impl Space {
     /// The table, to check accesses: an entry for each 64 KiB.
     pub(crate) fn table(&self) -> *const AtomicU64 {
@@ -618,7 +618,7 @@ impl Space {
 }
 
 /// For compiled code.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 impl Block {
     /// The first entry of its part of the table; the window is moved as [`Block::set_window`] does.
     pub(crate) fn entry(&self) -> *const AtomicU64 {

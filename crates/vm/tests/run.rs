@@ -230,3 +230,25 @@ fn long_programs_jump_further_than_16_bits_tell() {
     let program = runner.load(&insns).expect("a good program");
     assert_eq!(runner.cpu.run(&program, [0, 0]), Ok(70_000));
 }
+
+#[test]
+fn branches_pass_over_thousands_of_accesses() {
+    // Code that is some MiB long, in a loop, with a branch over all of it; every access has a rare case far away.
+    let mut insns = code("loop", "w2 = w1\nr3 = 4\nr0 = 0\nr3 -= 1\nif r3 == 0 goto +32001");
+    let accesses = code("accesses", "r4 = *(u32 *)(r2 + 4)\nr0 += r4\nlock *(u32 *)(r1 + 4) += r3\nr0 += 1");
+    insns.extend(accesses.iter().copied().cycle().take(32_000));
+    insns.extend(code("end", "goto -32003\nexit"));
+    let mut runner = Runner::new();
+    let program = runner.load(&insns).expect("a good program");
+    let input = runner.machine.space().allocate(8, true).expect("a block");
+    let (mut value, mut wanted) = (0, 0);
+    for add in [3, 2, 1] {
+        for _ in 0..8000 {
+            wanted += value + 1;
+            value += add;
+        }
+    }
+    assert_eq!(runner.cpu.run(&program, [input.addr(), 8]), Ok(wanted));
+    // It stops at the access that goes wrong, wherever that is.
+    assert!(runner.cpu.run(&program, [input.addr() + 1, 8]).is_err());
+}

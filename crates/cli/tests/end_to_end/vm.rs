@@ -46,7 +46,7 @@ fn helper_5_gives_back_its_first_argument() {
 }
 
 #[test]
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 fn compiled_programs_give_the_same() {
     // r0 = *(u16 *)(r1 + 1); r0 += r2; call 5; exit
     let program = "6910010000000000 0f20000000000000 bf01000000000000 8500000005000000 9500000000000000";
@@ -62,7 +62,7 @@ fn compiled_programs_give_the_same() {
 }
 
 #[test]
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn where_nothing_compiles_the_option_says_so() {
     let output = conformance(&["--jit"], "9500000000000000");
     assert_eq!(output.status.code(), Some(1));

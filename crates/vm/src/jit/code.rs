@@ -36,6 +36,8 @@ impl CodeBlock {
         unsafe { start.as_ptr().copy_from_nonoverlapping(code.as_ptr(), code.len()) };
         // SAFETY: all of the mapping, to which no reference exists.
         unsafe { mprotect(start.as_ptr().cast(), len, MprotectFlags::READ | MprotectFlags::EXEC) }?;
+        #[cfg(target_arch = "aarch64")]
+        see_code(start.addr().get(), len);
         Ok(block)
     }
 
@@ -57,6 +59,39 @@ impl Drop for CodeBlock {
         // SAFETY: mapped by `new` with this length; whoever runs it holds the program that owns it.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
     }
+}
+
+/// Lets the processors see bytes that were written as instructions: their caches of instructions know nothing of those of
+/// data (ARM ARM, section "Synchronization and coherency issues between data and instruction accesses").
+#[cfg(target_arch = "aarch64")]
+fn see_code(start: usize, len: usize) {
+    use std::arch::asm;
+
+    let caches: usize;
+    // SAFETY: a register that says how long lines are; Linux lets everybody read it.
+    unsafe { asm!("mrs {}, ctr_el0", out(reg) caches, options(nomem, nostack, preserves_flags)) };
+    let lines = |shift: usize| {
+        let line = 4 << (caches >> shift & 0xf);
+        (start & !(line - 1)..start + len).step_by(line)
+    };
+    // What was written gets to where instructions come from, unless the machine sees to that (bit 28).
+    if caches >> 28 & 1 == 0 {
+        for line in lines(16) {
+            // SAFETY: cleans a line of the mapping that the caller owns.
+            unsafe { asm!("dc cvau, {}", in(reg) line, options(nostack, preserves_flags)) };
+        }
+    }
+    // SAFETY: waits for it.
+    unsafe { asm!("dsb ish", options(nostack, preserves_flags)) };
+    // What was there before is forgotten, unless the machine sees to that (bit 29).
+    if caches >> 29 & 1 == 0 {
+        for line in lines(0) {
+            // SAFETY: drops a line of the mapping that the caller owns.
+            unsafe { asm!("ic ivau, {}", in(reg) line, options(nostack, preserves_flags)) };
+        }
+    }
+    // SAFETY: waits for it, and forgets what this processor has fetched ahead.
+    unsafe { asm!("dsb ish", "isb", options(nostack, preserves_flags)) };
 }
 
 #[cfg(test)]

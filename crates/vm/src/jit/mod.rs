@@ -24,8 +24,12 @@
 //!   and code can be entered at any operation. Calls and returns inside of one program change the frames in line.
 //! - *Code.* It is written first and made executable afterwards ([`code`]), exactly as long as it turned out.
 //!
-//! [`compile`] walks over a program and tells a [`Backend`] what to do; what is known about the processor is behind that trait.
+//! [`compile`] walks over a program and tells a [`Backend`] what to do; what is known about the processor is behind that trait. There are
+//! two, for x86-64 and aarch64, with the same files: an encoder (`asm`), the operations (`emit`), frames (`call`), and what stands
+//! behind the code (`glue`).
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 mod code;
 mod copy;
 mod facts;
@@ -33,6 +37,7 @@ mod live;
 mod native;
 mod rotate;
 mod shape;
+#[cfg(target_arch = "x86_64")]
 mod x86_64;
 
 use std::sync::Arc;
@@ -41,13 +46,18 @@ use std::sync::atomic::AtomicU64;
 use skep_insn::{AluOp, AtomicOp, Cond, LoadType, Size, Width};
 
 use crate::op::{Code, Op};
+#[cfg(target_arch = "x86_64")]
 use crate::options::Reach;
 use crate::program::{Function, Program};
 use crate::{Access, CompileError, CompileOptions, Map, STACK_BYTES};
+#[cfg(target_arch = "aarch64")]
+use aarch64::Emitter;
 use code::CodeBlock;
 use facts::{Fact, Facts};
 use rotate::Rotation;
 use shape::Shape;
+#[cfg(target_arch = "x86_64")]
+use x86_64::Emitter;
 
 /// A program that was compiled.
 #[derive(Debug)]
@@ -202,10 +212,11 @@ trait Backend: Sized {
 
 /// Compiles a program for this processor.
 pub(crate) fn compile(program: &Program, options: CompileOptions) -> Result<Native, CompileError> {
+    #[cfg(target_arch = "x86_64")]
     if options.reach == Reach::Masked {
         x86_64::catch_faults();
     }
-    let made = assemble(program, options, x86_64::Emitter::new(program.ops.len()));
+    let made = assemble(program, options, Emitter::new(program.ops.len()));
     let wanted = made.assembled.code.len();
     Native::new(made).map_err(|cause| CompileError::Memory { wanted, cause })
 }
@@ -422,6 +433,7 @@ fn unsigned(size: Size) -> LoadType {
 }
 
 #[cfg(test)]
+#[cfg(target_arch = "x86_64")]
 mod tests {
     use skep_insn::text;
 

@@ -181,7 +181,7 @@ impl Engine {
             Engine::Compiler => CompileOptions::default(),
             Engine::Masked => CompileOptions::masked(),
         };
-        if cfg!(target_arch = "x86_64") {
+        if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
             program.compile_with(options).expect("memory for code");
             assert!(program.is_compiled());
         }
