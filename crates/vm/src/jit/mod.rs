@@ -14,7 +14,7 @@
 //! - *Memory.* Of the three kinds of access that the [crate](crate#memory) knows the checked one is the default, in line: the table says for the
 //!   slot of the address from where to where it is accessible, and two compares decide. A short address is made long
 //!   out of line, and checked again. Whatever else does not pass (an access over a border of slots, a wrong one) asks [`native`], which
-//!   gives the true address or stops the program. It is the default although it costs two fifths of the speed of
+//!   gives the true address or stops the program. It is the default although it costs three tenths of the speed of
 //!   masked access with a fault handler (`cargo xtask bench vm`), because it finds what the interpreter finds, to the byte, where pages without memory
 //!   find it to the page only; because it takes no signal away from the process that the machine is part of; and because blocks of
 //!   read-only memory need no second mapping. Who wants the speed asks for it ([`CompileOptions`]).
