@@ -360,6 +360,7 @@ impl Cpu {
     }
 
     /// As [`Cpu::leave`], where nobody wants to know the caller.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     pub(crate) fn drop_frame(&mut self) {
         self.depth = self.depth.saturating_sub(1);
         self.open_window();

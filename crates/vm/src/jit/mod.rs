@@ -45,7 +45,6 @@ use std::sync::atomic::AtomicU64;
 use skep_insn::{AluOp, AtomicOp, Cond, LoadType, Size, Width};
 
 use crate::op::{Code, Op};
-use crate::options::Reach;
 use crate::program::{Function, Program};
 use crate::{Access, CompileError, CompileOptions, Map, STACK_BYTES};
 use code::CodeBlock;
@@ -206,7 +205,8 @@ trait Backend: Sized {
 
 /// Compiles a program for this processor.
 pub(crate) fn compile(program: &Program, options: CompileOptions) -> Result<Native, CompileError> {
-    if options.reach == Reach::Masked {
+    #[cfg(target_arch = "x86_64")]
+    if options.reach == crate::options::Reach::Masked {
         x86_64::catch_faults();
     }
     let made = assemble(program, options, x86_64::Emitter::new(program.ops.len()));
@@ -391,7 +391,7 @@ impl<B: Backend> Walk<'_, B> {
                 let map = &self.maps[map];
                 let at = u64::try_from(from.saturating_add(off)).unwrap_or(u64::MAX);
                 let fits = at.checked_add(len).is_some_and(|end| end <= u64::from(map.spec().value_size));
-                fits && !(writes && !map.spec().programs_write()) && !(atomic && !at.is_multiple_of(len))
+                fits && (!writes || map.spec().programs_write()) && (!atomic || at.is_multiple_of(len))
             }
             Fact::Number(number) => {
                 let addr = number.wrapping_add_signed(off);
@@ -401,7 +401,7 @@ impl<B: Backend> Walk<'_, B> {
                 let map = self.program.registry.upgrade().and_then(|registry| registry.with_value(addr));
                 let right = |map: &Arc<Map>| {
                     let has = map.values().is_some_and(|values| values.has(addr, len));
-                    has && !(writes && !map.spec().programs_write())
+                    has && (!writes || map.spec().programs_write())
                 };
                 match map.filter(right) {
                     Some(map) => {

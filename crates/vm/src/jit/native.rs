@@ -180,6 +180,7 @@ impl Native {
 
     #[inline(always)]
     fn enter(&self, cpu: &mut Cpu, context: &mut Context, pc: usize, state: &mut State) -> Result<Event, Stop> {
+        #[cfg(target_arch = "x86_64")]
         let _guard = self.fault.map(|fault| Guarded::new(self.code.range(), self.code.at(fault).addr()));
         // The place for a reference to it that code and what it calls make.
         context.cpu = cpu;
