@@ -35,10 +35,11 @@
 //!
 //! - *Checked* access (the interpreter, compiled code, helpers): the upper half of an address must be that of the space, and a table says for the
 //!   lower half whether the bytes belong to some [`Block`], and whether they may be written. One load and two compares.
-//! - *Masked* access (open to compiled code that nobody verified; not used): base + the lower half of the address. For every address that is
+//! - *Masked* access ([`CompileOptions::masked`]): base + the lower half of the address. For every address that is
 //!   right this is the same place; for every other one it is some place in the same space, at worst a page without memory.
-//!   No compare, and nothing outside can be reached. The first slot and a gap behind every block have no memory.
-//! - *Plain* access (open to compiled code that was verified; used for the frame of a function): the address.
+//!   No compare, and nothing outside can be reached. The first slot and a gap behind every block have no memory, and neither have
+//!   64 KiB on either side of the space, where the offset of an access may lead.
+//! - *Plain* access ([`CompileOptions::plain`]; in all compiled code for what is known to be right): the address.
 //!
 //! All three agree on programs that are right, and share the layout of frames (the module `cpu`), the memory of maps, and fuel.
 //!

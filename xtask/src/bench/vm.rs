@@ -40,15 +40,19 @@ const ENGINES: &[Engine] = &[
     Engine { name: "native", limit: None, compile_us: None },
     Engine { name: "interpreter", limit: Some(25.0), compile_us: None },
     Engine { name: "jit", limit: None, compile_us: Some(40.0) },
+    Engine { name: "jit-masked", limit: None, compile_us: Some(40.0) },
+    Engine { name: "jit-plain", limit: Some(1.3), compile_us: Some(40.0) },
+    Engine { name: "jit-plain-unmetered", limit: None, compile_us: None },
     Engine { name: "kernel", limit: None, compile_us: None },
     Engine { name: "rbpf-jit", limit: None, compile_us: None },
     Engine { name: "rbpf-interpreter", limit: None, compile_us: None },
 ];
 
 /// Ratios of one program on one machine.
-const PROGRAM_LIMITS: &[(&str, &str, f64)] = &[];
+const PROGRAM_LIMITS: &[(&str, &str, f64)] = &[("jit-plain", "array_count", 0.6), ("jit-plain", "hash_update", 0.8)];
 /// What one machine takes more than another, at most.
-const SHARES: &[(&str, &str, &str, f64)] = &[];
+const SHARES: &[(&str, &str, &str, f64)] =
+    &[("fuel", "jit-plain", "jit-plain-unmetered", 1.06), ("masked addresses", "jit-masked", "jit-plain", 1.08)];
 
 /// How often all machines take their turn, and batches of a turn.
 const ROUNDS: usize = 5;

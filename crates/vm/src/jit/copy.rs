@@ -4,8 +4,6 @@
 //! to it is what may go wrong, too many frames and too little fuel, and its operations. Its own code is there all the same,
 //! for whoever comes by its address.
 
-use skep_insn::Width;
-
 use super::facts::written;
 use super::shape::Shape;
 use crate::op::Op;
@@ -20,10 +18,9 @@ pub(super) fn fits(ops: &[Op]) -> bool {
 
 fn is_plain(op: &Op) -> bool {
     let keeps = written(op).is_none_or(|reg| reg < 6);
-    let only_computes = match Shape::of(op.code) {
-        Shape::Alu { width: Width::W32 | Width::W64, .. } | Shape::Branch { .. } | Shape::Move => true,
-        Shape::Jump | Shape::Nothing | Shape::Exit => true,
-        _ => false,
-    };
+    let only_computes = matches!(
+        Shape::of(op.code),
+        Shape::Alu { .. } | Shape::Branch { .. } | Shape::Move | Shape::Jump | Shape::Nothing | Shape::Exit
+    );
     only_computes && keeps && op.dst != 10 && op.src != 10
 }

@@ -4,7 +4,7 @@
 //! leads to. A branch that is not taken forgets nothing. A [`Fact`] says where a register points, so that accesses by it need no check:
 //! into the own frame, into the value that a lookup of a map gave, or at a number that the code itself has.
 
-use skep_insn::{Size, helpers};
+use skep_insn::{AtomicOp, Size, helpers};
 
 use super::shape::Shape;
 use crate::op::{Code, Op};
@@ -36,7 +36,7 @@ pub(super) struct Facts {
 pub(super) fn written(op: &Op) -> Option<u8> {
     match Shape::of(op.code) {
         Shape::Alu { .. } | Shape::Load { .. } | Shape::LoadAcquire { .. } | Shape::Move => Some(op.dst),
-        Shape::Atomic { op: atomic, .. } if atomic == skep_insn::AtomicOp::CmpXchg => Some(0),
+        Shape::Atomic { op: AtomicOp::CmpXchg, .. } => Some(0),
         Shape::Atomic { op: atomic, .. } if atomic.symbol().is_none() => Some(op.src),
         Shape::Helper => Some(0),
         _ => None,

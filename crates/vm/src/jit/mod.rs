@@ -11,14 +11,18 @@
 //! So each operation becomes code on its own, in order; the registers of the program live in registers of the processor
 //! throughout, and a jump is a jump. What is left:
 //!
-//! - *Memory.* Of the three kinds of access that the [crate](crate#memory) knows this is the checked one, in line: the table says for the
+//! - *Memory.* Of the three kinds of access that the [crate](crate#memory) knows the checked one is the default, in line: the table says for the
 //!   slot of the address from where to where it is accessible, and two compares decide. A short address is made long
 //!   out of line, and checked again. Whatever else does not pass (an access over a border of slots, a wrong one) asks [`native`], which
-//!   gives the true address or stops the program. It was chosen over
-//!   masked access with a fault handler because it finds what the interpreter finds, to the byte, where pages without memory find
-//!   it to the page only; because it takes no signal away from the process that the machine is part of; and because blocks of
-//!   read-only memory need no second mapping. Accesses of the frame by r10 and a constant need no check: the frame is there.
-//! - *Fuel.* A jump back and its price are one subtraction from memory and a jump that is never taken.
+//!   gives the true address or stops the program. It is the default although it costs three tenths of the speed of
+//!   masked access with a fault handler (`cargo xtask bench vm`), because it finds what the interpreter finds, to the byte, where pages without memory
+//!   find it to the page only; because it takes no signal away from the process that the machine is part of; and because blocks of
+//!   read-only memory need no second mapping. Who wants the speed asks for it ([`CompileOptions`]).
+//! - *What is known* ([`facts`]). Accesses of the frame, of values that a lookup in a known map gave, and of global data need no check; lookups in known
+//!   maps are in line. The code keeps these maps, and is left to the interpreter once one of them was removed from the machine.
+//! - *Shorter code.* Rotations ([`rotate`]) stand in place of shifts where nobody reads the other register ([`live`]); small functions that
+//!   only compute are copied to where they are called ([`copy`]). A run that is stopped shows memory, fuel and the place, all of which are the same.
+//! - *Fuel.* A jump back and its price are one subtraction from a register and a jump that is never taken.
 //! - *Calls.* Functions of the program do not call each other on the processor's stack, but in the frames of [`Cpu`](crate::Cpu), which
 //!   say where to go on. So frames, callbacks, tail calls and their limits are the interpreter's own, a program cannot exhaust the stack,
 //!   and code can be entered at any operation. Calls and returns inside of one program change the frames in line.
@@ -398,7 +402,7 @@ impl<B: Backend> Walk<'_, B> {
                 let map = &self.maps[map];
                 let at = u64::try_from(from.saturating_add(off)).unwrap_or(u64::MAX);
                 let fits = at.checked_add(len).is_some_and(|end| end <= u64::from(map.spec().value_size));
-                fits && !(writes && !map.spec().programs_write()) && !(atomic && !at.is_multiple_of(len))
+                fits && (!writes || map.spec().programs_write()) && (!atomic || at.is_multiple_of(len))
             }
             Fact::Number(number) => {
                 let addr = number.wrapping_add_signed(off);
@@ -408,7 +412,7 @@ impl<B: Backend> Walk<'_, B> {
                 let map = self.program.registry.upgrade().and_then(|registry| registry.with_value(addr));
                 let right = |map: &Arc<Map>| {
                     let has = map.values().is_some_and(|values| values.has(addr, len));
-                    has && !(writes && !map.spec().programs_write())
+                    has && (!writes || map.spec().programs_write())
                 };
                 match map.filter(right) {
                     Some(map) => {

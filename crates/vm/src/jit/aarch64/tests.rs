@@ -7,7 +7,7 @@ use skep_insn::text;
 use super::asm::Reach;
 use super::emit::Emitter;
 use crate::jit::{Native, assemble};
-use crate::{Cpu, Helpers, Image, Machine};
+use crate::{CompileOptions, Cpu, Helpers, Image, Machine};
 
 const OLD: &[(bool, Reach)] = &[
     (false, Reach::TRUE),

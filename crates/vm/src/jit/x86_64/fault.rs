@@ -63,7 +63,7 @@ static INSTALLED: Once = Once::new();
 pub(in crate::jit) fn catch_faults() {
     INSTALLED.call_once(|| {
         // SAFETY: asks only; the place is nobody else's yet.
-        unsafe { libc::sigaction(libc::SIGSEGV, std::ptr::null(), (*BEFORE.0.get()).as_mut_ptr()) };
+        unsafe { libc::sigaction(libc::SIGSEGV, std::ptr::null(), BEFORE.0.get().cast()) };
         // SAFETY: all zeros are a good value: no flags, no signals blocked.
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
         action.sa_sigaction = handle as *const () as usize;
@@ -91,7 +91,7 @@ unsafe extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, con
         return;
     }
     // SAFETY: written before this handler was installed.
-    let before = unsafe { (*BEFORE.0.get()).assume_init_ref() };
+    let before = unsafe { &*BEFORE.0.get().cast::<libc::sigaction>() };
     match before.sa_sigaction {
         libc::SIG_DFL | libc::SIG_IGN => {
             // SAFETY: back to what it was; the access is made again, and ends the process.
