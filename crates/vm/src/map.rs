@@ -19,6 +19,7 @@
 //!
 //! What is refused, and with which number, is the kernel's choice: a [`MapError`] has the number, and words.
 
+mod arena;
 mod array;
 mod bell;
 mod bloom;
@@ -34,6 +35,8 @@ mod ring;
 mod stack_trace;
 mod table;
 mod targets;
+mod task_storage;
+mod user_ring;
 mod values;
 
 use std::fmt;
@@ -41,6 +44,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub(crate) use arena::{Arena, PAGE_BYTES};
 pub use bell::{Bell, Listener};
 pub use error::MapError;
 pub(crate) use perf::PerfArray;
@@ -48,6 +52,8 @@ pub(crate) use programs::Programs;
 pub(crate) use registry::{Known, Registry};
 pub(crate) use ring::Ring;
 pub(crate) use stack_trace::{MAX_DEPTH, StackTraces};
+pub(crate) use task_storage::TaskStorage;
+pub(crate) use user_ring::UserRing;
 
 use crate::{Program, Space, Stop};
 
@@ -99,7 +105,10 @@ kinds! {
     Stack = 23, "stack";
     DevMapHash = 25, "devmap_hash";
     Ringbuf = 27, "ringbuf";
+    TaskStorage = 29, "task_storage";
     BloomFilter = 30, "bloom_filter";
+    UserRingbuf = 31, "user_ringbuf";
+    Arena = 33, "arena";
 }
 
 impl MapKind {
@@ -263,6 +272,9 @@ enum Content {
     Ring(Ring),
     PerfArray(PerfArray),
     StackTraces(StackTraces),
+    TaskStorage(TaskStorage),
+    UserRing(UserRing),
+    Arena(Arena),
 }
 
 /// A map. Its methods are for user space: what they take and give are copies.
@@ -306,6 +318,9 @@ impl Map {
             MapKind::Ringbuf => Content::Ring(Ring::new(spec, space, bell)?),
             MapKind::PerfEventArray => Content::PerfArray(PerfArray::new(spec, cpus, bell)?),
             MapKind::StackTrace => Content::StackTraces(StackTraces::new(spec)?),
+            MapKind::TaskStorage => Content::TaskStorage(TaskStorage::new(spec, space)?),
+            MapKind::UserRingbuf => Content::UserRing(UserRing::new(spec, space)?),
+            MapKind::Arena => Content::Arena(Arena::new(spec, space)?),
         };
         let value_len = spec.value_size as usize;
         let (user_value_len, values_per_key) = match spec.kind.is_per_cpu() {
@@ -328,6 +343,9 @@ impl Map {
             Content::Ring(it) => it,
             Content::PerfArray(it) => it,
             Content::StackTraces(it) => it,
+            Content::TaskStorage(it) => it,
+            Content::UserRing(it) => it,
+            Content::Arena(it) => it,
         }
     }
 
@@ -341,6 +359,18 @@ impl Map {
 
     pub(crate) fn stack_traces(&self) -> Option<&StackTraces> {
         if let Content::StackTraces(stacks) = &self.content { Some(stacks) } else { None }
+    }
+
+    pub(crate) fn task_storage(&self) -> Option<&TaskStorage> {
+        if let Content::TaskStorage(storage) = &self.content { Some(storage) } else { None }
+    }
+
+    pub(crate) fn user_ring(&self) -> Option<&UserRing> {
+        if let Content::UserRing(ring) = &self.content { Some(ring) } else { None }
+    }
+
+    pub(crate) fn arena(&self) -> Option<&Arena> {
+        if let Content::Arena(arena) = &self.content { Some(arena) } else { None }
     }
 
     pub(crate) fn programs(&self) -> Option<&Programs> {
@@ -378,9 +408,32 @@ impl Map {
         self.values_per_key
     }
 
-    /// Where the values of an array start: the address of global data. `None` for other kinds.
+    /// Where the values of an array start, the address of global data, or an arena. `None` for other kinds.
     pub fn value_addr(&self) -> Option<u64> {
-        if let Content::Array(array) = &self.content { Some(array.values.block().addr()) } else { None }
+        match &self.content {
+            Content::Array(array) => Some(array.values.block().addr()),
+            Content::Arena(arena) => Some(arena.block.addr()),
+            _ => None,
+        }
+    }
+
+    /// Bytes from [`Map::value_addr`] on; 0 when there are none.
+    pub fn memory_len(&self) -> u64 {
+        match &self.content {
+            Content::Array(array) => array.values.block().len(),
+            Content::Arena(arena) => arena.block.len(),
+            _ => 0,
+        }
+    }
+
+    /// Puts globals at the start of an arena; their pages belong to nobody else.
+    pub fn fill(&self, globals: &[u8]) -> Result<(), MapError> {
+        self.arena().ok_or(MapError::Unsupported)?.fill(globals)
+    }
+
+    /// Sends a record to the programs that drain a `user_ringbuf`.
+    pub fn send(&self, record: &[u8]) -> Result<(), MapError> {
+        self.user_ring().ok_or(MapError::Unsupported)?.send(record)
     }
 
     fn check_key(&self, key: &[u8]) -> Result<(), MapError> {

@@ -23,6 +23,9 @@ pub(super) fn make(machine: &Machine, declared: &Declared, contents: Option<&[u8
         (None, MapContents::Data(data)) => data,
         _ => return Ok(map),
     };
+    if spec.kind == MapKind::Arena {
+        return map.fill(data).map_err(|error| failed(&what("fill"), error)).map(|()| map);
+    }
     // A map is zero as it is made.
     if data.iter().any(|&byte| byte != 0) {
         let mut value = data.to_vec();
@@ -70,7 +73,7 @@ fn shape(machine: &Machine, map: &Declared) -> Result<MapSpec, Error> {
             }
         }
         MapKind::CpuMap if spec.max_entries == 0 => spec.max_entries = machine.cpus(),
-        MapKind::Ringbuf => {
+        MapKind::Ringbuf | MapKind::UserRingbuf => {
             (spec.key_size, spec.value_size) = (0, 0);
             let page = page_size() as u64;
             let pages = u64::from(spec.max_entries).div_ceil(page);
@@ -90,10 +93,8 @@ fn needs(of: MapType) -> &'static str {
         MapType::SOCKMAP | MapType::SOCKHASH | MapType::REUSEPORT_SOCKARRAY | MapType::SK_STORAGE => {
             "sockets of the kernel"
         }
-        MapType::TASK_STORAGE | MapType::INODE_STORAGE => "storage that the kernel ties to its objects",
+        MapType::INODE_STORAGE => "storage that the kernel ties to its objects",
         MapType::STRUCT_OPS => "a structure of the kernel that calls programs",
-        MapType::USER_RINGBUF => "a buffer that user space writes",
-        MapType::ARENA => "memory that the kernel shares with this process",
         _ => "the kernel",
     }
 }

@@ -124,6 +124,14 @@ impl Source {
     /// Runs the programs for an event. A program that does wrong is stopped, and whoever reads the session's records is told.
     pub fn fire(&mut self, event: &Event<'_>) {
         self.look();
+        let ended = matches!(event.what, What::Ending { .. }).then_some(event.task.tid());
+        self.fire_hooks(event);
+        if let Some(tid) = ended {
+            self.runner.forget_task(tid);
+        }
+    }
+
+    fn fire_hooks(&mut self, event: &Event<'_>) {
         let hooks: &[Hook] = match event.what {
             What::Enter { nr, .. } => &[Hook::EnterAny, Hook::Enter(nr)],
             What::Exit { nr, .. } => &[Hook::ExitAny, Hook::Exit(nr)],

@@ -29,7 +29,10 @@ impl StackTraces {
             return Err(MapError::Invalid("stacks of build ids are for the kernel; leave BPF_F_STACK_BUILD_ID out"));
         }
         let depth = spec.value_size as usize / 8;
-        if spec.key_size != 4 || !spec.value_size.is_multiple_of(8) || !(1..=MAX_DEPTH).contains(&depth) || spec.max_entries == 0
+        if spec.key_size != 4
+            || !spec.value_size.is_multiple_of(8)
+            || !(1..=MAX_DEPTH).contains(&depth)
+            || spec.max_entries == 0
         {
             return Err(MapError::Invalid(
                 "a map of stacks has keys of 4 bytes, values of 1 to 127 addresses of 8 bytes, and at least one entry",
