@@ -520,7 +520,12 @@ fn hostile_programs_end_with_their_line() {
             "more than 8 functions",
         ),
         ("wild", "", "return *(volatile int *)0x1234567890;", "read of 4 byte(s) at 0x1234567890"),
-        ("stack", "", "volatile long off = -4096; volatile char here[8]; return here[off];", "outside of the program's memory"),
+        (
+            "stack",
+            "",
+            "volatile long off = -4096; volatile char here[8]; return here[off];",
+            "outside of the program's memory",
+        ),
         (
             "callback",
             "static int f(int i, void *at) { while (1) barrier(); }",
@@ -638,6 +643,39 @@ fn a_script_without_rights_has_stacks_of_the_command_but_not_of_the_kernel() {
     // The C library has no frame pointers: what is outside of it is found by its tables.
     assert!(user.lines().filter(|line| !line.trim().is_empty()).count() >= 4, "{user}");
     assert_eq!(kernel.trim_start_matches('\n').trim().chars().next(), Some('>'), "{kernel}");
+}
+
+/// Resident memory of a process and its children, in KiB.
+fn resident(pid: u32) -> u64 {
+    let read = |file: String| std::fs::read_to_string(file).unwrap_or_default();
+    let status = read(format!("/proc/{pid}/status"));
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let own: u64 = line.and_then(|kib| kib.split_whitespace().next()).and_then(|kib| kib.parse().ok()).unwrap_or(0);
+    // Of the children only those that are skep: the command is not to be counted.
+    let children = read(format!("/proc/{pid}/task/{pid}/children"));
+    let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+    own + children.filter(|pid| read(format!("/proc/{pid}/comm")).trim() == "skep").map(resident).sum::<u64>()
+}
+
+#[test]
+fn memory_does_not_grow_with_processes_that_come_and_go() {
+    let mut skep = Command::new(env!("CARGO_BIN_EXE_skep"));
+    let script = "tracepoint:sched:sched_process_exec { @execs[comm] = count(); } \
+                  tracepoint:syscalls:sys_enter_openat { @depth[comm] = max(len(ustack)); }";
+    let command = "/bin/sh -c 'while :; do /bin/true; (exit 1); done'";
+    skep.args(["trace", "--engine", "user", "-q", script, "-c", command]);
+    skep.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let mut skep = skep.spawn().expect("skep starts");
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    let warm = resident(skep.id());
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    let later = resident(skep.id());
+    let pid = rustix::process::Pid::from_child(&skep);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    skep.wait().expect("it ends");
+    assert!(warm > 1024, "it runs: {warm} KiB");
+    // Thousands of processes, each with a stack: a kilobyte for each would show.
+    assert!(later < warm + 3072, "{warm} KiB, and five seconds later {later} KiB");
 }
 
 #[test]
