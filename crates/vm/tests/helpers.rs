@@ -762,3 +762,37 @@ fn callbacks_that_never_end_are_stopped() {
         assert!(trap.to_string().contains("does a loop never end?"), "{trap}");
     }
 }
+
+#[test]
+fn an_update_leaves_the_lock_of_a_value_alone_or_holds_it() {
+    let mut bench = Bench::new();
+    const F_LOCK: u64 = 4;
+    for kind in [MapKind::Array, MapKind::Hash] {
+        let spec =
+            MapSpec { kind, key_size: 4, value_size: 12, max_entries: 2, lock_off: Some(4), ..MapSpec::default() };
+        let map = bench.machine.create_map(&spec).expect("a map");
+        let key = [0; 4];
+        map.update(&key, &[9; 12], 0).unwrap();
+        assert_eq!(map.lookup(&key).unwrap(), Some([[9; 4], [0; 4], [9; 4]].concat()));
+        map.update(&key, &[8; 12], F_LOCK).unwrap();
+        assert_eq!(map.lookup(&key).unwrap(), Some([[8; 4], [0; 4], [8; 4]].concat()));
+        assert_eq!(map.update(&key, &[8; 12], F_LOCK | 1).unwrap_err().errno(), 17);
+        // A program that holds the lock updates without it: an array's value keeps its lock, which is free when the run has ended.
+        let asm = format!(
+            "r1 = {0:#x} ll\nr2 = r6\ncall 1\nr7 = r0\nr1 = r7\nr1 += 4\ncall {1}\nr1 = {0:#x} ll\nr2 = r6\nr3 = r6\nr3 += 8\n\
+             r4 = 0\ncall 2\nr0 = *(u32 *)(r7 + 4)",
+            map.handle(),
+            helpers::SPIN_LOCK
+        );
+        assert_eq!(bench.gives(&[0; 32], &asm), 1);
+        map.update(&key, &[7; 12], F_LOCK).unwrap();
+        // One that nobody gives back is not waited for without end.
+        let spoil = format!("r1 = {:#x} ll\nr2 = r6\ncall 1\n*(u32 *)(r0 + 4) = 1\nr0 = 0", map.handle());
+        bench.gives(&[], &spoil);
+        assert_eq!(map.update(&key, &[7; 12], F_LOCK).unwrap_err().errno(), 11);
+        assert_eq!(bench.machine.create_map(&MapSpec { lock_off: Some(10), ..spec }).unwrap_err().errno(), 22);
+    }
+    let plain = MapSpec { kind: MapKind::Array, key_size: 4, value_size: 12, max_entries: 2, ..MapSpec::default() };
+    let plain = bench.machine.create_map(&plain).expect("a map");
+    assert_eq!(plain.update(&[0; 4], &[8; 12], F_LOCK).unwrap_err().errno(), 22);
+}

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use skep_btf::{Btf, Type, TypeId};
 use skep_engine::{Error, ErrorKind};
 use skep_spec::map::{DataKind, MapContents, MapOrigin};
 use skep_spec::{Map as Declared, MapType};
@@ -11,8 +12,13 @@ use skep_vm::{Machine, Map, MapKind, MapSpec};
 use crate::map::failed;
 
 /// Makes a map and fills it; `contents` are what only the target could tell.
-pub(super) fn make(machine: &Machine, declared: &Declared, contents: Option<&[u8]>) -> Result<Arc<Map>, Error> {
-    let spec = shape(machine, declared)?;
+pub(super) fn make(
+    machine: &Machine,
+    btf: Option<&Btf>,
+    declared: &Declared,
+    contents: Option<&[u8]>,
+) -> Result<Arc<Map>, Error> {
+    let spec = shape(machine, btf, declared)?;
     let what = |verb: &str| format!("cannot {verb} map `{}`", declared.name);
     let map = machine.create_map(&spec).map_err(|error| {
         let failed = failed(&what("create"), error);
@@ -41,7 +47,7 @@ pub(super) fn make(machine: &Machine, declared: &Declared, contents: Option<&[u8
 }
 
 /// What a map is in this machine: sizes that a Spec leaves open are settled as libbpf settles them.
-fn shape(machine: &Machine, map: &Declared) -> Result<MapSpec, Error> {
+fn shape(machine: &Machine, btf: Option<&Btf>, map: &Declared) -> Result<MapSpec, Error> {
     let kind = MapKind::from_number(map.map_type.0).ok_or_else(|| {
         Error::new(format!(
             "map `{}` is of type {}, which is not to be had in user space: it needs {}",
@@ -59,8 +65,9 @@ fn shape(machine: &Machine, map: &Declared) -> Result<MapSpec, Error> {
         max_entries: map.max_entries,
         flags: map.flags,
         extra: map.map_extra,
+        lock_off: btf.zip(map.value_type).and_then(|(btf, value)| lock_off(btf, value)),
         inner: match &map.inner {
-            Some(inner) => Some(Box::new(shape(machine, inner)?)),
+            Some(inner) => Some(Box::new(shape(machine, btf, inner)?)),
             None => None,
         },
     };
@@ -83,6 +90,13 @@ fn shape(machine: &Machine, map: &Declared) -> Result<MapSpec, Error> {
         _ => {}
     }
     Ok(spec)
+}
+
+/// Where a value has its lock.
+fn lock_off(btf: &Btf, value: TypeId) -> Option<u32> {
+    let (_, Type::Struct(value)) = btf.resolve(value).ok()? else { return None };
+    let is_lock = |id| matches!(btf.resolve(id), Ok((_, Type::Struct(it))) if it.name() == "bpf_spin_lock");
+    value.members().find(|member| is_lock(member.type_id())).map(|member| member.bit_offset() / 8)
 }
 
 fn needs(of: MapType) -> &'static str {
