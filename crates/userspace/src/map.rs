@@ -43,11 +43,11 @@ impl UserMap {
     fn memory(&self, off_bytes: usize, len: usize) -> Result<u64, Error> {
         let facts = &self.facts;
         let name = &facts.name;
-        let addr = self.map.value_addr().filter(|_| facts.map_type == MapType::ARRAY);
+        let addr = self.map.value_addr().filter(|_| matches!(facts.map_type, MapType::ARRAY | MapType::ARENA));
         let addr = addr.ok_or_else(|| {
             Error::new(format!("map `{name}` is no memory, but a {}", facts.map_type)).with_kind(ErrorKind::Unsupported)
         })?;
-        let all = u64::from(facts.value_size.next_multiple_of(8)) * u64::from(facts.max_entries);
+        let all = self.map.memory_len();
         match off_bytes.checked_add(len) {
             Some(end) if end as u64 <= all => Ok(addr + off_bytes as u64),
             _ => Err(Error::new(format!("map `{name}` has no {len} bytes at {off_bytes}"))),

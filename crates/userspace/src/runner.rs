@@ -82,6 +82,11 @@ impl Runner {
         self.cpu.set_memory(memory);
     }
 
+    /// A task has ended: what programs keep for it goes.
+    pub(crate) fn forget_task(&self, tid: u32) {
+        self.shared.machine().forget_task(tid);
+    }
+
     /// Runs an attached program for an event; what it returned. `None` when it was stopped because it did wrong: whoever reads the
     /// records is told, and the source should end.
     pub fn fire(&mut self, attached: &Attached, payload: Payload<'_>) -> Option<u64> {

@@ -107,7 +107,9 @@ impl UserEngine {
         let perf_bytes = if options.perf_buffer_bytes == 0 { PERF_BYTES } else { options.perf_buffer_bytes };
         let loaded_spec = spec.clone();
         let looks = programs.iter().flatten().any(|ready| {
-            ready.program.insns().iter().any(|insn| insn.helper() == Some(skep_insn::helpers::GET_CURRENT_TASK))
+            ready.program.insns().iter().filter_map(|insn| insn.helper()).any(|helper| {
+                matches!(helper, skep_insn::helpers::GET_CURRENT_TASK | skep_insn::helpers::GET_CURRENT_TASK_BTF)
+            })
         });
         let task_layout = if looks { TaskLayout::of(&*self.target) } else { None };
         let shared = Arc::new(Shared {

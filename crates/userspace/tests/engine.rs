@@ -201,10 +201,10 @@ fn arguments_of_raw_tracepoints_may_be_structures() {
 #[test]
 fn what_user_space_has_not_is_refused_alone() {
     let mut spec = empty();
-    add_map(&mut spec, "stacks", MapType::STACK_TRACE, [4, 1016, 8]);
+    add_map(&mut spec, "groups", MapType::CGROUP_ARRAY, [4, 4, 8]);
     add(&mut spec, "good", "syscall", "r0 = 0\nexit");
-    let stack = "r2 = map[id:0]\nr3 = 0\ncall bpf_get_stackid#27\nexit";
-    add(&mut spec, "stack", "perf_event", stack);
+    let under = "r1 = map[id:0]\nr2 = 0\ncall bpf_current_task_under_cgroup#37\nexit";
+    add(&mut spec, "under", "perf_event", under);
     add(&mut spec, "socket", "xdp", "r2 = 0\nr3 = 0\nr4 = 0\nr5 = 0\ncall bpf_sk_lookup_tcp#84\nexit");
     add(&mut spec, "kernel", "kprobe/vfs_read", "r0 = 0\nexit");
     add(&mut spec, "hook", "lsm/file_open", "r0 = 0\nexit");
@@ -213,7 +213,7 @@ fn what_user_space_has_not_is_refused_alone() {
     assert_eq!(result(0), Ok(&2));
     let (kind, text) = result(1).unwrap_err();
     assert_eq!(kind, ErrorKind::Unsupported);
-    assert!(text.contains("map `stacks` is of type stack_trace, which is not to be had in user space"), "{text}");
+    assert!(text.contains("map `groups` is of type cgroup_array, which is not to be had in user space"), "{text}");
     let (kind, text) = result(2).unwrap_err();
     assert_eq!(kind, ErrorKind::Unsupported);
     assert!(
@@ -319,4 +319,47 @@ fn maps_are_read_in_batches_and_the_kernels_are_not_taken() {
     let options = LoadOptions { existing_maps, ..LoadOptions::default() };
     let refused = UserEngine::new(LiveTarget::shared()).load(spec, &options).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Unsupported, "{refused}");
+}
+
+/// Programs that the kernel would refuse, each with a part of what stops it; the others of the object go on.
+#[test]
+fn hostile_programs_are_stopped_and_harm_nobody() {
+    let mut spec = empty();
+    add_map(&mut spec, "small", MapType::HASH, [8, 8, 2]);
+    add_map(&mut spec, "jumps", MapType::PROG_ARRAY, [4, 4, 1]);
+    let hostile = [
+        ("endless", "goto -1", "does a loop never end?"),
+        ("pointer", "r1 = 0x123456789 ll\nr0 = *(u64 *)(r1 + 0)\nexit", "read of 8 byte(s) at 0x123456789"),
+        ("null", "r1 = 0\n*(u64 *)(r1 + 0) = 1\nexit", "write of 8 byte(s) through a null pointer"),
+        ("above", "r0 = *(u64 *)(r10 + 0)\nexit", "outside of the program's memory"),
+        ("below", "*(u64 *)(r10 - 520) = 1\nr0 = 0\nexit", "outside of the program's memory"),
+        ("deep", "f:\ncall f\nexit", "more than 8 functions inside of each other"),
+        (
+            "copy",
+            "r1 = r10\nr1 += -512\nr2 = 0x7fffffff\nr3 = r10\ncall bpf_probe_read_kernel#113\nexit",
+            "outside of the program's memory",
+        ),
+        ("format", "r1 = r10\nr2 = 0x7fffffff\ncall bpf_trace_printk#6\nexit", "outside of the program's memory"),
+        ("no_map", "r1 = r10\nr2 = r10\ncall bpf_map_lookup_elem#1\nexit", "is no map of this machine"),
+    ];
+    let ids: Vec<ProgId> = hostile.iter().map(|(name, code, _)| add(&mut spec, name, "syscall", code)).collect();
+    let again = "r2 = map[id:1]\nr3 = 0\ncall bpf_tail_call#12\nr0 = 33\nexit";
+    let tail = add(&mut spec, "tail", "syscall", again);
+    // As many elements as fit, then E2BIG, as in the kernel.
+    let fill = "r6 = 0\nagain:\n*(u64 *)(r10 - 8) = r6\nr1 = map[id:0]\nr2 = r10\nr2 += -8\nr3 = r10\nr3 += -8\nr4 = 0\n\
+                call bpf_map_update_elem#2\nif r0 != 0 goto full\nr6 += 1\ngoto again\nfull:\nexit";
+    let full = add(&mut spec, "full", "syscall", fill);
+    let good = add(&mut spec, "good", "syscall", "r0 = 7\nexit");
+    spec.maps[1].contents = MapContents::Slots(vec![(0, Slot::Program(tail))]);
+    let session = load(spec);
+    for (id, (name, _, words)) in ids.into_iter().zip(hostile) {
+        let told = run(&session, id, &[]).unwrap_err();
+        assert!(told.contains(words) && told.contains(&format!("program `{name}`, instruction ")), "{name}: {told}");
+        assert_eq!(run(&session, good, &[]), Ok(7), "behind {name}");
+    }
+    // A chain of tail calls ends by itself.
+    assert_eq!(run(&session, tail, &[]), Ok(33));
+    assert_eq!(run(&session, full, &[]), Ok(-7i32 as u32));
+    assert_eq!(run(&session, full, &[]), Ok(-7i32 as u32));
+    assert_eq!(run(&session, good, &[]), Ok(7));
 }

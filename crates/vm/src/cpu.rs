@@ -28,7 +28,7 @@ use skep_insn::InsnIdx;
 use crate::environment::{Event, Memory, Task};
 use crate::map::{Known, Map};
 use crate::program::Program;
-use crate::{Block, Machine, PacketBuffer, Space, SpaceError, Stop, Trap, TrapKind, interpreter};
+use crate::{Access, Block, Machine, PacketBuffer, Space, SpaceError, Stop, Trap, TrapKind, interpreter};
 
 /// Functions inside of each other, the entry included (`MAX_CALL_FRAMES`).
 pub const MAX_FRAMES: usize = 8;
@@ -68,6 +68,8 @@ pub struct Cpu {
     pub(crate) key_blocks: Vec<Block>,
     /// Records that the running program has reserved, by address, with their ring buffers.
     pub(crate) reserved: Vec<(u64, Arc<Map>)>,
+    /// The lock that the running program holds.
+    pub(crate) lock: Option<u64>,
 }
 
 /// An activation of a function.
@@ -156,6 +158,7 @@ impl Cpu {
             random: RandomState::new().hash_one(0),
             key_blocks: Vec::new(),
             reserved: Vec::new(),
+            lock: None,
         })
     }
 
@@ -273,6 +276,9 @@ impl Cpu {
             self.depth = 0;
             self.stack.set_window(0, 0);
         }
+        if self.lock.is_some() {
+            self.unlock();
+        }
         if !self.reserved.is_empty() {
             self.end_reserved();
         }
@@ -284,6 +290,14 @@ impl Cpu {
         for (addr, map) in self.reserved.drain(..) {
             // One that is not there was ended by another program; then nothing is to be done.
             let _ = map.ring().and_then(|ring| ring.finish(addr, 0, false));
+        }
+    }
+
+    /// Gives back the lock that the program holds, if it holds one.
+    pub(crate) fn unlock(&mut self) {
+        let held = self.lock.take().and_then(|addr| self.machine.space().atomic32(addr, Access::Atomic));
+        if let Some(word) = held {
+            word.store(0, Ordering::Release);
         }
     }
 

@@ -23,6 +23,12 @@ pub trait Task: fmt::Debug + Send + Sync {
         self.pid_tgid()
     }
 
+    /// Sends a signal to its process (`bpf_send_signal`); `None` when it cannot.
+    #[must_use]
+    fn signal(&self, _signal: u32) -> Option<()> {
+        None
+    }
+
     /// Where the task is in user space, and where each caller goes on: the innermost first, at most `max`. `None` when that cannot be told.
     fn user_stack(&self, _max: usize) -> Option<Vec<u64>> {
         None

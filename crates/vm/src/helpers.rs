@@ -8,6 +8,8 @@
 
 mod dynptr;
 mod format;
+mod kfuncs;
+mod lock;
 mod loops;
 mod maps;
 mod memory;
@@ -17,6 +19,7 @@ mod records;
 mod refused;
 mod skb;
 mod stack;
+mod task;
 mod text;
 mod world;
 mod xdp;
@@ -27,6 +30,7 @@ use skep_insn::helpers;
 use crate::helper::{Helper, HelperFn, Helpers};
 use crate::{Cpu, Stop, TrapKind};
 
+pub(crate) use kfuncs::kfunc;
 pub(crate) use refused::needs;
 
 /// A family: numbers and functions.
@@ -45,6 +49,8 @@ const FAMILIES: &[Family] = &[
     xdp::FAMILY,
     skb::FAMILY,
     stack::FAMILY,
+    lock::FAMILY,
+    task::FAMILY,
 ];
 
 impl Helpers {

@@ -25,6 +25,8 @@
 //! at which instruction and which line of the source ([`Trap`]). [`Machine::create_map`] makes a [`Map`], whose handle a
 //! wide load is bound to; [`Helpers::all`] are the helpers that mean something here, and what they know of the task
 //! and its memory ([`Task`], [`Memory`]) is set on the processor.
+//! A function of the kernel is called by its name ([`Image::kfuncs`]); those that mean something here are there whatever the kernel
+//! of the target has.
 //!
 //! # Memory
 //!
@@ -47,6 +49,7 @@
 //! can hold, so contexts look as they do in the kernel without the rewriting that its verifier does. And it is what an arena does:
 //! in the kernel its pointers are base + 32 bits as well, `addr_space_cast` to space 0 cuts them and to space 1 makes
 //! them whole (0 stays 0). Here the whole memory is like an arena, and the two casts are the same two.
+//! A map of kind [`MapKind::Arena`] is a block of it, whose pages `bpf_arena_alloc_pages` gives out.
 //!
 //! Maps, the code and the state of helpers are *not* in that memory: only the values of maps are. A program that runs wild can
 //! spoil data that its object owns; it cannot spoil the machine. Numbers that stand for maps or functions are no addresses.

@@ -42,6 +42,7 @@ pub(crate) fn load(image: &Image<'_>, machine: &Machine) -> Result<Program, Load
     let mut load = Load {
         machine,
         binds: image.binds.iter().copied().collect(),
+        kfuncs: image.kfuncs.iter().copied().collect(),
         functions: shape.functions(&insns),
         shape,
         helpers: Vec::new(),
@@ -189,6 +190,7 @@ fn written(insn: &Insn) -> Option<Reg> {
 struct Load<'a> {
     machine: &'a Machine,
     binds: HashMap<InsnIdx, u64>,
+    kfuncs: HashMap<InsnIdx, &'a str>,
     shape: Shape,
     functions: Vec<Function>,
     helpers: Vec<crate::Helper>,
@@ -269,6 +271,10 @@ impl Load<'_> {
                 let (src_reg, imm) = operand(width, src);
                 make(op::branch(cond, width, src), dst, src_reg, self.jump(at, off.into())?, imm)
             }
+            // The call of one that the target's kernel has not is a call of a helper that there is not.
+            Insn::CallHelper { .. } | Insn::CallKfunc { .. } if let Some(index) = self.kfunc(at) => {
+                make(Code::Helper, Reg::R0, Reg::R0, 0, index as u64)
+            }
             Insn::CallHelper { id } => {
                 let code = if id as u32 == helpers::TAIL_CALL { Code::TailCall } else { Code::Helper };
                 make(code, Reg::R0, Reg::R0, 0, self.helper(id)? as u64)
@@ -302,6 +308,16 @@ impl Load<'_> {
         self.binds.get(&at).copied().ok_or(Kind::Unbound { what })
     }
 
+    /// The index of a kernel's function of this machine among what the program calls.
+    fn kfunc(&mut self, at: InsnIdx) -> Option<usize> {
+        let (name, run) = crate::helpers::kfunc(self.kfuncs.get(&at)?)?;
+        if let Some(index) = self.helpers.iter().position(|helper| helper.id == KFUNC && helper.name == name) {
+            return Some(index);
+        }
+        self.helpers.push(crate::Helper { id: KFUNC, name, run, own: false });
+        Some(self.helpers.len() - 1)
+    }
+
     /// The index of a helper among those that the program calls.
     fn helper(&mut self, id: i32) -> Result<usize, Kind> {
         let number = u32::try_from(id).map_err(|_| Kind::NoSuchHelper { id })?;
@@ -318,6 +334,9 @@ impl Load<'_> {
         Ok(self.helpers.len() - 1)
     }
 }
+
+/// In place of a helper's number: it is a function of the kernel.
+const KFUNC: u32 = u32::MAX;
 
 /// The register or the extended immediate.
 fn operand(width: Width, src: Operand) -> (Reg, u64) {

@@ -74,6 +74,16 @@ impl Machine {
         self.maps.remove(map.id());
     }
 
+    /// A task has ended: what is stored for it is given back.
+    pub fn forget_task(&self, tid: u32) {
+        for map in self.maps.all() {
+            if map.task_storage().is_some() {
+                // Most tasks have nothing there.
+                let _ = map.store().delete(&tid.to_ne_bytes());
+            }
+        }
+    }
+
     pub(crate) fn registry(&self) -> &Arc<Registry> {
         &self.maps
     }

@@ -19,6 +19,7 @@
 //!
 //! What is refused, and with which number, is the kernel's choice: a [`MapError`] has the number, and words.
 
+mod arena;
 mod array;
 mod bell;
 mod bloom;
@@ -34,6 +35,8 @@ mod ring;
 mod stack_trace;
 mod table;
 mod targets;
+mod task_storage;
+mod user_ring;
 mod values;
 
 use std::fmt;
@@ -41,19 +44,22 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub(crate) use arena::{Arena, PAGE_BYTES};
 pub use bell::{Bell, Listener};
 pub use error::MapError;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) use hash::Hash;
 pub(crate) use perf::PerfArray;
 pub(crate) use programs::Programs;
 pub(crate) use registry::{Known, Registry};
 pub(crate) use ring::Ring;
 pub(crate) use stack_trace::{MAX_DEPTH, StackTraces};
+pub(crate) use task_storage::TaskStorage;
+pub(crate) use user_ring::UserRing;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use values::Values;
 
-use crate::{Program, Space, Stop};
+use crate::{Access, Program, Space, Stop};
 
 /// No memory for elements ahead of time (`BPF_F_NO_PREALLOC`); tries must say so.
 pub const F_NO_PREALLOC: u32 = 1;
@@ -61,6 +67,10 @@ pub const F_NO_PREALLOC: u32 = 1;
 pub const F_RDONLY_PROG: u32 = 1 << 7;
 /// An array inside of other maps may have any number of entries (`BPF_F_INNER_MAP`).
 const F_INNER_MAP: u32 = 1 << 12;
+/// With the lock of the value held (`BPF_F_LOCK`).
+const F_LOCK: u64 = 4;
+/// How often a lock is tried that a running program holds, by whoever may not wait for ever.
+const MAX_ATTEMPTS: u32 = 1 << 16;
 
 macro_rules! kinds {
     ($($(#[$default:ident])? $kind:ident = $number:literal, $name:literal;)*) => {
@@ -103,7 +113,10 @@ kinds! {
     Stack = 23, "stack";
     DevMapHash = 25, "devmap_hash";
     Ringbuf = 27, "ringbuf";
+    TaskStorage = 29, "task_storage";
     BloomFilter = 30, "bloom_filter";
+    UserRingbuf = 31, "user_ringbuf";
+    Arena = 33, "arena";
 }
 
 impl MapKind {
@@ -144,6 +157,8 @@ pub struct MapSpec {
     pub flags: u32,
     /// The kernel's `map_extra`: how many hashes a bloom filter has.
     pub extra: u64,
+    /// Where the `struct bpf_spin_lock` of a value is, in bytes; only arrays, hash maps and storage of tasks have one.
+    pub lock_off: Option<u32>,
     /// What the maps inside of a map of maps are like.
     pub inner: Option<Box<MapSpec>>,
 }
@@ -267,6 +282,9 @@ enum Content {
     Ring(Ring),
     PerfArray(PerfArray),
     StackTraces(StackTraces),
+    TaskStorage(TaskStorage),
+    UserRing(UserRing),
+    Arena(Arena),
 }
 
 /// A map. Its methods are for user space: what they take and give are copies.
@@ -277,6 +295,7 @@ pub struct Map {
     /// Bytes of a value as user space sees it.
     user_value_len: usize,
     values_per_key: u32,
+    space: Arc<Space>,
     content: Content,
     frozen: AtomicBool,
 }
@@ -310,13 +329,33 @@ impl Map {
             MapKind::Ringbuf => Content::Ring(Ring::new(spec, space, bell)?),
             MapKind::PerfEventArray => Content::PerfArray(PerfArray::new(spec, cpus, bell)?),
             MapKind::StackTrace => Content::StackTraces(StackTraces::new(spec)?),
+            MapKind::TaskStorage => Content::TaskStorage(TaskStorage::new(spec, space)?),
+            MapKind::UserRingbuf => Content::UserRing(UserRing::new(spec, space)?),
+            MapKind::Arena => Content::Arena(Arena::new(spec, space)?),
         };
         let value_len = spec.value_size as usize;
         let (user_value_len, values_per_key) = match spec.kind.is_per_cpu() {
             true => (value_len.next_multiple_of(8) * cpus as usize, cpus),
             false => (value_len, 1),
         };
-        Ok(Map { id, spec: spec.clone(), user_value_len, values_per_key, content, frozen: AtomicBool::new(false) })
+        let lock_fits = spec.lock_off.is_none_or(|off| {
+            let known = matches!(spec.kind, MapKind::Array | MapKind::Hash | MapKind::TaskStorage);
+            known && off.is_multiple_of(4) && off.checked_add(4).is_some_and(|end| end <= spec.value_size)
+        });
+        if !lock_fits {
+            return Err(MapError::Invalid(
+                "a lock is in the values of an array, a hash map or a task_storage, at a multiple of 4 bytes",
+            ));
+        }
+        Ok(Map {
+            id,
+            spec: spec.clone(),
+            user_value_len,
+            values_per_key,
+            space: space.clone(),
+            content,
+            frozen: AtomicBool::new(false),
+        })
     }
 
     pub(crate) fn store(&self) -> &dyn Store {
@@ -332,6 +371,9 @@ impl Map {
             Content::Ring(it) => it,
             Content::PerfArray(it) => it,
             Content::StackTraces(it) => it,
+            Content::TaskStorage(it) => it,
+            Content::UserRing(it) => it,
+            Content::Arena(it) => it,
         }
     }
 
@@ -345,6 +387,18 @@ impl Map {
 
     pub(crate) fn stack_traces(&self) -> Option<&StackTraces> {
         if let Content::StackTraces(stacks) = &self.content { Some(stacks) } else { None }
+    }
+
+    pub(crate) fn task_storage(&self) -> Option<&TaskStorage> {
+        if let Content::TaskStorage(storage) = &self.content { Some(storage) } else { None }
+    }
+
+    pub(crate) fn user_ring(&self) -> Option<&UserRing> {
+        if let Content::UserRing(ring) = &self.content { Some(ring) } else { None }
+    }
+
+    pub(crate) fn arena(&self) -> Option<&Arena> {
+        if let Content::Arena(arena) = &self.content { Some(arena) } else { None }
     }
 
     pub(crate) fn programs(&self) -> Option<&Programs> {
@@ -382,9 +436,32 @@ impl Map {
         self.values_per_key
     }
 
-    /// Where the values of an array start: the address of global data. `None` for other kinds.
+    /// Where the values of an array start, the address of global data, or an arena. `None` for other kinds.
     pub fn value_addr(&self) -> Option<u64> {
-        if let Content::Array(array) = &self.content { Some(array.values.block().addr()) } else { None }
+        match &self.content {
+            Content::Array(array) => Some(array.values.block().addr()),
+            Content::Arena(arena) => Some(arena.block.addr()),
+            _ => None,
+        }
+    }
+
+    /// Bytes from [`Map::value_addr`] on; 0 when there are none.
+    pub fn memory_len(&self) -> u64 {
+        match &self.content {
+            Content::Array(array) => array.values.block().len(),
+            Content::Arena(arena) => arena.block.len(),
+            _ => 0,
+        }
+    }
+
+    /// Puts globals at the start of an arena; their pages belong to nobody else.
+    pub fn fill(&self, globals: &[u8]) -> Result<(), MapError> {
+        self.arena().ok_or(MapError::Unsupported)?.fill(globals)
+    }
+
+    /// Sends a record to the programs that drain a `user_ringbuf`.
+    pub fn send(&self, record: &[u8]) -> Result<(), MapError> {
+        self.user_ring().ok_or(MapError::Unsupported)?.send(record)
     }
 
     /// The values of an array or a hash map.
@@ -423,7 +500,7 @@ impl Map {
         self.check_key(key)?;
         match &self.content {
             Content::Queue(queue) => found(queue.peek(&[])),
-            _ => self.store().get(key),
+            _ => Ok(self.store().get(key)?.map(|value| self.shown(value))),
         }
     }
 
@@ -436,17 +513,68 @@ impl Map {
         }
     }
 
-    /// Sets the value of a key, in the form that [`Map::lookup`] gives. `flags` are `BPF_ANY`, `BPF_NOEXIST` or `BPF_EXIST`. To a
+    /// Sets the value of a key, in the form that [`Map::lookup`] gives. `flags` are `BPF_ANY`, `BPF_NOEXIST` or `BPF_EXIST`,
+    /// with `BPF_F_LOCK` if the lock of the value is to be held. To a
     /// queue, a stack or a bloom filter it adds the value.
     pub fn update(&self, key: &[u8], value: &[u8], flags: u64) -> Result<(), MapError> {
         self.check_not_frozen()?;
         self.check_key(key)?;
         self.check_value(value)?;
-        let mode = Mode::from_flags(flags)?;
         match &self.content {
-            Content::Queue(_) | Content::Bloom(_) => self.store().push(value, mode),
-            _ => self.store().set(key, value, mode, Who::User),
+            Content::Queue(_) | Content::Bloom(_) => self.store().push(value, Mode::from_flags(flags)?),
+            _ => self.set(key, value, flags, Who::User),
         }
+    }
+
+    /// Sets a value. The lock in it stays what it is, and is held meanwhile if the flags say so.
+    pub(crate) fn set(&self, key: &[u8], value: &[u8], flags: u64, who: Who) -> Result<(), MapError> {
+        let mode = Mode::from_flags(flags & !F_LOCK)?;
+        let Some(off) = self.spec.lock_off else {
+            return match flags & F_LOCK {
+                0 => self.store().set(key, value, mode, who),
+                _ => Err(MapError::Invalid("BPF_F_LOCK, but the values of this map have no lock")),
+            };
+        };
+        let at = self.store().find(key, 0);
+        let word = at.and_then(|at| self.space.atomic32(at.wrapping_add(off.into()), Access::Atomic));
+        let mut value = value.to_vec();
+        let lock = off as usize..off as usize + 4;
+        match (at, word, &self.content) {
+            (Some(at), Some(word), _) if flags & F_LOCK != 0 && mode != Mode::NoExist => {
+                let free = |_| {
+                    let taken = word.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok();
+                    if !taken {
+                        std::thread::yield_now();
+                    }
+                    taken
+                };
+                if !(0..MAX_ATTEMPTS).any(free) {
+                    return Err(MapError::Again);
+                }
+                let before = self.space.write(at, &value[..lock.start]);
+                let behind = self.space.write(at.wrapping_add(lock.end as u64), &value[lock.end..]);
+                word.store(0, Ordering::Release);
+                before.and(behind).map_err(|_| MapError::Again)
+            }
+            // In its place.
+            (_, Some(word), Content::Array(_)) => {
+                value[lock].copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+                self.store().set(key, &value, mode, who)
+            }
+            // A new one.
+            _ => {
+                value[lock].fill(0);
+                self.store().set(key, &value, mode, who)
+            }
+        }
+    }
+
+    /// A value as user space sees it: without the state of its lock.
+    fn shown(&self, mut value: Vec<u8>) -> Vec<u8> {
+        if let Some(lock) = self.spec.lock_off.and_then(|off| value.get_mut(off as usize..off as usize + 4)) {
+            lock.fill(0);
+        }
+        value
     }
 
     /// Deletes a key.
@@ -462,7 +590,7 @@ impl Map {
         self.check_key(key)?;
         match &self.content {
             Content::Queue(queue) => found(queue.pop()),
-            _ => found(self.store().take(key)),
+            _ => Ok(found(self.store().take(key))?.map(|value| self.shown(value))),
         }
     }
 
@@ -476,7 +604,7 @@ impl Map {
 
     /// All elements. Hash maps stand still meanwhile; of other kinds those that come or go may be missed.
     pub fn entries(&self) -> Result<Vec<Entry>, MapError> {
-        self.store().entries()
+        Ok(self.store().entries()?.into_iter().map(|(key, value)| (key, self.shown(value))).collect())
     }
 
     /// From now on only programs may write.

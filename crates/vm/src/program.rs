@@ -22,6 +22,8 @@ pub struct Image<'a> {
     /// What wide loads of maps and variables give: the value for each such instruction. [`crate::Program::code_addr`] and
     /// [`crate::Block::addr`] are such values.
     pub binds: &'a [(InsnIdx, u64)],
+    /// The names of the kernel's functions that instructions call. Those that mean nothing here may be in it.
+    pub kfuncs: &'a [(InsnIdx, &'a str)],
 }
 
 /// The place in the source of an instruction and those behind it.

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
 use common::{code, kernel, random::Rng};
-use skep_insn::helpers;
+use skep_insn::{InsnIdx, helpers};
 use skep_sys::bpf::MapCreate;
 use skep_vm::{Block, Cpu, Event, Helpers, Image, LoadErrorKind, Machine, MapKind, MapSpec, Memory, Task, Trap};
 
@@ -238,6 +238,45 @@ fn dynptrs_stay_in_their_bounds() {
     assert_eq!(bench.gives(&[], too_long), E2BIG);
 }
 
+/// Every helper that does something here, by its number.
+const HERE: &str = "\
+    map_lookup_elem map_update_elem map_delete_elem probe_read ktime_get_ns trace_printk get_prandom_u32 \
+    get_smp_processor_id skb_store_bytes l3_csum_replace l4_csum_replace tail_call clone_redirect \
+    get_current_pid_tgid get_current_uid_gid get_current_comm skb_vlan_push skb_vlan_pop redirect \
+    perf_event_output skb_load_bytes get_stackid csum_diff skb_change_type get_hash_recalc get_current_task \
+    probe_write_user skb_change_tail skb_pull_data csum_update set_hash_invalid get_numa_node_id skb_change_head \
+    xdp_adjust_head probe_read_str set_hash redirect_map xdp_adjust_meta xdp_adjust_tail get_stack \
+    skb_load_bytes_relative map_push_elem map_pop_elem map_peek_elem spin_lock spin_unlock strtol strtoul \
+    send_signal probe_read_user probe_read_kernel probe_read_user_str probe_read_kernel_str jiffies64 \
+    get_ns_current_pid_tgid ktime_get_boot_ns ringbuf_output ringbuf_reserve ringbuf_submit ringbuf_discard \
+    ringbuf_query csum_level get_task_stack copy_from_user redirect_neigh redirect_peer task_storage_get \
+    task_storage_delete get_current_task_btf ktime_get_coarse_ns for_each_map_elem snprintf get_func_ip \
+    get_attach_cookie trace_vprintk loop strncmp xdp_get_buff_len xdp_load_bytes xdp_store_bytes \
+    copy_from_user_task map_lookup_percpu_elem dynptr_from_mem ringbuf_reserve_dynptr ringbuf_submit_dynptr \
+    ringbuf_discard_dynptr dynptr_read dynptr_write dynptr_data ktime_get_tai_ns user_ringbuf_drain ";
+
+/// Every helper that is refused by name when a program that calls it is loaded.
+const NOT_HERE: &str = "\
+    get_cgroup_classid skb_get_tunnel_key skb_set_tunnel_key perf_event_read get_route_realm skb_get_tunnel_opt \
+    skb_set_tunnel_opt skb_change_proto skb_under_cgroup current_task_under_cgroup get_socket_cookie \
+    get_socket_uid setsockopt skb_adjust_room sk_redirect_map sock_map_update perf_event_read_value \
+    perf_prog_read_value getsockopt override_return sock_ops_cb_flags_set msg_redirect_map msg_apply_bytes \
+    msg_cork_bytes msg_pull_data bind skb_get_xfrm_state fib_lookup sock_hash_update msg_redirect_hash \
+    sk_redirect_hash lwt_push_encap lwt_seg6_store_bytes lwt_seg6_adjust_srh lwt_seg6_action rc_repeat rc_keydown \
+    skb_cgroup_id get_current_cgroup_id get_local_storage sk_select_reuseport skb_ancestor_cgroup_id sk_lookup_tcp \
+    sk_lookup_udp sk_release msg_push_data msg_pop_data rc_pointer_rel sk_fullsock tcp_sock skb_ecn_set_ce \
+    get_listener_sock skc_lookup_tcp tcp_check_syncookie sysctl_get_name sysctl_get_current_value \
+    sysctl_get_new_value sysctl_set_new_value sk_storage_get sk_storage_delete tcp_gen_syncookie skb_output \
+    tcp_send_ack send_signal_thread read_branch_records xdp_output get_netns_cookie get_current_ancestor_cgroup_id \
+    sk_assign seq_printf seq_write sk_cgroup_id sk_ancestor_cgroup_id skc_to_tcp6_sock skc_to_tcp_sock \
+    skc_to_tcp_timewait_sock skc_to_tcp_request_sock skc_to_udp6_sock load_hdr_opt store_hdr_opt reserve_hdr_opt \
+    inode_storage_get inode_storage_delete d_path snprintf_btf seq_printf_btf skb_cgroup_classid per_cpu_ptr \
+    this_cpu_ptr bprm_opts_set ima_inode_hash sock_from_file check_mtu sys_bpf btf_find_by_name_kind sys_close \
+    timer_init timer_set_callback timer_start timer_cancel task_pt_regs get_branch_snapshot skc_to_unix_sock \
+    kallsyms_lookup_name find_vma get_func_arg get_func_ret get_func_arg_cnt get_retval set_retval skb_set_tstamp \
+    ima_file_hash kptr_xchg skc_to_mptcp_sock tcp_raw_gen_syncookie_ipv4 tcp_raw_gen_syncookie_ipv6 \
+    tcp_raw_check_syncookie_ipv4 tcp_raw_check_syncookie_ipv6 cgrp_storage_get cgrp_storage_delete ";
+
 #[test]
 fn other_helpers_are_refused_with_what_they_need() {
     let bench = Bench::new();
@@ -256,6 +295,14 @@ fn other_helpers_are_refused_with_what_they_need() {
         }
     }
     assert_eq!(helpers::COUNT - 1 - refused, Helpers::all().len() as u32);
+    let all = Helpers::all();
+    let (here, not): (Vec<u32>, Vec<u32>) = (1..helpers::COUNT).partition(|id| all.get(*id).is_some());
+    let names = |ids: &[u32]| -> Vec<String> {
+        ids.iter().map(|id| helpers::name(*id).unwrap().trim_start_matches("bpf_").to_owned()).collect()
+    };
+    let listed = |text: &str| -> Vec<String> { text.split_whitespace().map(str::to_owned).collect() };
+    assert_eq!(names(&here), listed(HERE));
+    assert_eq!(names(&not), listed(NOT_HERE));
     let why = |id: u32| {
         let insns = code("program", &format!("call {id}\nexit"));
         bench.machine.load(&Image { insns: &insns, ..Image::default() }).expect_err("refused").to_string()
@@ -269,8 +316,8 @@ fn other_helpers_are_refused_with_what_they_need() {
         (helpers::SKB_GET_TUNNEL_KEY, "a packet of the kernel"),
         (helpers::SK_LOOKUP_TCP, "a socket of the kernel"),
         (helpers::GET_CURRENT_CGROUP_ID, "control groups"),
-        (helpers::D_PATH, "the kernel's structures"),
-        (helpers::TASK_STORAGE_GET, "storage that the kernel ties"),
+        (helpers::D_PATH, "a file that the kernel has open"),
+        (helpers::INODE_STORAGE_GET, "storage that the kernel ties"),
     ] {
         assert!(why(id).contains(needs), "{}", why(id));
     }
@@ -516,4 +563,236 @@ fn stacks_are_kept_by_number() {
     for wrong in [MapSpec { value_size: 12, ..spec.clone() }, MapSpec { value_size: 128 * 8, ..spec.clone() }] {
         assert_eq!(bench.machine.create_map(&wrong).unwrap_err().errno(), 22);
     }
+}
+
+/// Loads a program that calls the kernel's functions by name: `kfunc` in its text stands for a call of the next name.
+fn with_kfuncs(bench: &mut Bench, asm: &str, names: &[&str]) -> Result<u64, Box<Trap>> {
+    let insns = code("program", &format!("r6 = r1\n{}\nexit", asm.replace("kfunc", "call kfunc#1")));
+    let calls = (0u32..).zip(&insns).filter(|(_, insn)| insn.code == 0x85 && insn.src_reg == 2);
+    let kfuncs: Vec<(InsnIdx, &str)> = calls.map(|(at, _)| InsnIdx(at)).zip(names.iter().copied()).collect();
+    assert_eq!(kfuncs.len(), names.len(), "{asm}");
+    let program = bench.machine.load(&Image { insns: &insns, kfuncs: &kfuncs, ..Image::default() });
+    bench.cpu.run(&program.unwrap_or_else(|error| panic!("{error}")), [bench.input.addr(), 0])
+}
+
+#[test]
+fn the_kernels_functions_iterate_over_numbers() {
+    let mut bench = Bench::new();
+    let mut sum = |start: i32, end: i32| {
+        let asm = format!(
+            "r1 = r10\nr1 += -8\nr2 = {start}\nr3 = {end}\nkfunc\nr7 = 0\nr8 = r0\nagain:\nr1 = r10\nr1 += -8\nkfunc\n\
+             if r0 == 0 goto over\nr1 = *(s32 *)(r0 + 0)\nr7 += r1\nr7 += 1000\ngoto again\nover:\nr1 = r10\nr1 += -8\n\
+             kfunc\nr0 = r7\nif r8 == 0 goto good\nr0 = r8\ngood:"
+        );
+        with_kfuncs(&mut bench, &asm, &["bpf_iter_num_new", "bpf_iter_num_next", "bpf_iter_num_destroy"]).unwrap()
+    };
+    assert_eq!(sum(-2, 3), 5000);
+    assert_eq!(sum(3, 3), 0);
+    assert_eq!(sum(4, 3), EINVAL);
+    assert_eq!(sum(0, (8 << 20) + 1), E2BIG);
+}
+
+#[test]
+fn the_kernels_functions_search_texts() {
+    let mut bench = Bench::new();
+    const ENOENT: u64 = -2i64 as u64;
+    let mut call = |name: &str, one: &str, two: &str, third: u64| {
+        let mut input = one.as_bytes().to_vec();
+        input.resize(64, 0);
+        input.extend(two.as_bytes());
+        bench.input.zero(0, 1024).unwrap();
+        bench.input.write(0, &input).unwrap();
+        with_kfuncs(&mut bench, &format!("r2 = r6\nr2 += 64\nr3 = {third}\nkfunc"), &[name]).unwrap()
+    };
+    for (name, one, two, third, wanted) in [
+        ("bpf_strcmp", "abc", "abc", 0, 0),
+        ("bpf_strcmp", "abc", "abd", 0, !0),
+        ("bpf_strcmp", "abcd", "abc", 0, 1),
+        ("bpf_strcasecmp", "aBc", "Abc", 0, 0),
+        ("bpf_strlen", "hello", "", 0, 5),
+        ("bpf_strspn", "aabbc", "ab", 0, 4),
+        ("bpf_strcspn", "xyab", "ba", 0, 2),
+        ("bpf_strstr", "hello", "ll", 0, 2),
+        ("bpf_strstr", "hello", "", 0, 0),
+        ("bpf_strstr", "hello", "lx", 0, ENOENT),
+        ("bpf_strnstr", "hello", "llo", 5, 2),
+        ("bpf_strnstr", "hello", "llo", 4, ENOENT),
+    ] {
+        assert_eq!(call(name, one, two, third), wanted, "{name} {one} {two}");
+    }
+    let mut byte = |name: &str, asm: &str| {
+        bench.input.zero(0, 1024).unwrap();
+        bench.input.write(0, b"banana").unwrap();
+        with_kfuncs(&mut bench, &format!("{asm}\nkfunc"), &[name]).unwrap()
+    };
+    assert_eq!(byte("bpf_strchr", "r2 = 110"), 2);
+    assert_eq!(byte("bpf_strchr", "r2 = 0"), 6);
+    assert_eq!(byte("bpf_strchr", "r2 = 1"), ENOENT);
+    assert_eq!(byte("bpf_strrchr", "r2 = 110"), 4);
+    assert_eq!(byte("bpf_strchrnul", "r2 = 1"), 6);
+    assert_eq!(byte("bpf_strnchr", "r2 = 2\nr3 = 110"), ENOENT);
+    assert_eq!(byte("bpf_strnchr", "r2 = 3\nr3 = 110"), 2);
+    assert_eq!(byte("bpf_strnlen", "r2 = 4"), 4);
+    assert_eq!(byte("bpf_strlen", "r1 = 5"), EFAULT);
+    // The task's memory: a text at 0x1000.
+    assert_eq!(byte("bpf_strlen", "r1 = 0x1000"), 5);
+    assert_eq!(byte("bpf_copy_from_user_str", "r2 = 16\nr3 = 0x1000\nr4 = 1"), 6);
+}
+
+#[test]
+fn an_arena_gives_pages_and_takes_them_back_empty() {
+    let mut bench = Bench::new();
+    let spec = MapSpec { kind: MapKind::Arena, max_entries: 4, flags: 1 << 10, ..MapSpec::default() };
+    let arena = bench.machine.create_map(&spec).expect("an arena");
+    arena.fill(&[7; 10]).expect("globals");
+    let (handle, start) = (arena.handle(), arena.value_addr().expect("memory"));
+    let mut alloc = |at: u64, count: u64| {
+        let asm = format!(
+            "r1 = {handle:#x} ll\nr2 = {at:#x} ll\nr3 = {count}\nr4 = -1\nr5 = 0\nkfunc\nif r0 == 0 goto end\n*(u64 *)(r0 + 8) = 5\nend:"
+        );
+        with_kfuncs(&mut bench, &asm, &["bpf_arena_alloc_pages"]).unwrap()
+    };
+    // The first page has the globals.
+    assert_eq!(alloc(0, 1), start + 4096);
+    assert_eq!(alloc(0, 3), 0);
+    assert_eq!(alloc(start + 4096, 1), 0, "somebody has it");
+    assert_eq!(alloc((start + 2 * 4096) & 0xffff_ffff, 2), start + 2 * 4096);
+    assert_eq!(alloc(0, 1), 0);
+    assert_eq!(alloc(0, 0), 0);
+    let free = format!(
+        "r1 = {handle:#x} ll\nr2 = {:#x} ll\nr3 = 9\nkfunc\nr1 = {:#x} ll\nr0 = *(u64 *)(r1 + 8)",
+        start + 2 * 4096,
+        start + 3 * 4096
+    );
+    assert_eq!(with_kfuncs(&mut bench, &free, &["bpf_arena_free_pages"]).unwrap(), 0);
+    let mut again = |at: u64| {
+        let asm = format!("r1 = {handle:#x} ll\nr2 = {at:#x} ll\nr3 = 2\nr4 = -1\nr5 = 0\nkfunc");
+        with_kfuncs(&mut bench, &asm, &["bpf_arena_alloc_pages"]).unwrap()
+    };
+    assert_eq!(again(start + 1), 0, "not the start of a page");
+    assert_eq!(again(0), start + 2 * 4096);
+    assert_eq!(bench.machine.create_map(&MapSpec { flags: 0, ..spec }).unwrap_err().errno(), 22);
+}
+
+#[test]
+fn a_lock_is_held_once_and_never_longer_than_a_run() {
+    let mut bench = Bench::new();
+    let (lock, unlock) = (helpers::SPIN_LOCK, helpers::SPIN_UNLOCK);
+    assert_eq!(bench.gives(&[], &format!("call {lock}\nr7 = *(u32 *)(r6 + 0)\nr1 = r6\ncall {unlock}\nr0 = r7")), 1);
+    assert_eq!(bench.after(0, 4), [0; 4]);
+    let trap = bench.run(&[], &format!("call {lock}\nr1 = r6\nr1 += 4\ncall {lock}")).unwrap_err();
+    assert!(trap.to_string().contains("the program holds a lock already"), "{trap}");
+    assert_eq!(bench.after(0, 4), [0; 4], "a run that ends gives it back");
+    let trap = bench.run(&[], &format!("call {unlock}")).unwrap_err();
+    assert!(trap.to_string().contains("is no lock that the program holds"), "{trap}");
+    // One that nobody gives back is waited for as long as there is fuel.
+    bench.cpu.set_fuel(1 << 16);
+    let trap = bench.run(&[1, 0, 0, 0], &format!("call {lock}")).unwrap_err();
+    assert!(trap.to_string().contains("does a loop never end?"), "{trap}");
+    let trap = bench.run(&[], &format!("r1 = 7\ncall {lock}")).unwrap_err();
+    assert!(trap.to_string().contains("atomic access of 4 byte(s) at 0x7"), "{trap}");
+}
+
+#[test]
+fn a_task_has_storage_until_it_ends() {
+    let mut bench = Bench::new();
+    let spec = MapSpec { kind: MapKind::TaskStorage, key_size: 4, value_size: 8, flags: 1, ..MapSpec::default() };
+    let map = bench.machine.create_map(&spec).expect("a storage");
+    let handle = map.handle();
+    let get = |task: &str, flags: u64| {
+        format!(
+            "call {}\nr2 = r0\n{task}\nr1 = {handle:#x} ll\nr3 = r6\nr4 = {flags}\ncall {}\nif r0 == 0 goto none\n\
+             r1 = *(u64 *)(r0 + 0)\nr1 += 1\n*(u64 *)(r0 + 0) = r1\nr0 = r1\nnone:",
+            helpers::GET_CURRENT_TASK_BTF,
+            helpers::TASK_STORAGE_GET
+        )
+    };
+    let delete = format!(
+        "call {}\nr2 = r0\nr1 = {handle:#x} ll\ncall {}",
+        helpers::GET_CURRENT_TASK_BTF,
+        helpers::TASK_STORAGE_DELETE
+    );
+    let first = 40u64.to_ne_bytes();
+    assert_eq!(bench.gives(&first, &get("", 0)), 0);
+    assert_eq!(bench.gives(&first, &get("", 1)), 41);
+    assert_eq!(bench.gives(&first, &get("", 0)), 42);
+    assert_eq!(bench.gives(&first, &get("r2 += 1", 1)), 0, "no other task is known");
+    assert_eq!(map.lookup(&8u32.to_ne_bytes()).unwrap(), Some(42u64.to_ne_bytes().to_vec()));
+    assert_eq!(bench.gives(&[], &delete), 0);
+    assert_eq!(bench.gives(&[], &delete), -2i64 as u64);
+    assert_eq!(bench.gives(&first, &get("", 1)), 41);
+    bench.machine.forget_task(8);
+    assert_eq!(map.entries().unwrap(), []);
+}
+
+#[test]
+fn programs_drain_what_user_space_sends() {
+    let mut bench = Bench::new();
+    let spec = MapSpec { kind: MapKind::UserRingbuf, max_entries: 4096, ..MapSpec::default() };
+    let map = bench.machine.create_map(&spec).expect("a ring");
+    for number in [3u32, 4, 5] {
+        map.send(&number.to_ne_bytes()).unwrap();
+    }
+    assert_eq!(map.send(&[0; 4090]).unwrap_err().errno(), 7);
+    assert_eq!(map.send(&[0; 4080]).unwrap_err().errno(), 28);
+    // The callback adds each number to the input, and stops behind 4.
+    let drain = format!(
+        "r1 = {:#x} ll\nr2 = subprog[f]\nr3 = r6\nr4 = 0\ncall {}\nexit\nf:\nr6 = r2\nr7 = r1\nr1 = r10\nr1 += -8\nr2 = 4\nr3 = r7\n\
+         r4 = 0\nr5 = 0\ncall {}\nr1 = *(u32 *)(r10 - 8)\nr2 = *(u64 *)(r6 + 0)\nr2 += r1\n*(u64 *)(r6 + 0) = r2\nr0 = 0\n\
+         if r1 != 4 goto +1\nr0 = 1",
+        map.handle(),
+        helpers::USER_RINGBUF_DRAIN,
+        helpers::DYNPTR_READ
+    );
+    assert_eq!(bench.gives(&[], &drain), 2);
+    assert_eq!(bench.after(0, 8), 7u64.to_ne_bytes());
+    assert_eq!(bench.gives(&[], &drain), 1);
+    assert_eq!(bench.after(0, 8), 5u64.to_ne_bytes());
+    assert_eq!(bench.gives(&[], &drain), 0);
+}
+
+#[test]
+fn callbacks_that_never_end_are_stopped() {
+    let mut bench = Bench::new();
+    bench.cpu.set_fuel(1 << 20);
+    let repeat =
+        |function: &str| format!("r1 = 8000000\nr2 = subprog[{function}]\nr3 = 0\nr4 = 0\ncall {}", helpers::LOOP);
+    for body in ["goto -1".to_owned(), format!("{}\nr0 = 0\nexit\ng:\nr0 = 0", repeat("g"))] {
+        let trap = bench.run(&[], &format!("{}\nexit\nf:\n{body}", repeat("f"))).unwrap_err();
+        assert!(trap.to_string().contains("does a loop never end?"), "{trap}");
+    }
+}
+
+#[test]
+fn an_update_leaves_the_lock_of_a_value_alone_or_holds_it() {
+    let mut bench = Bench::new();
+    const F_LOCK: u64 = 4;
+    for kind in [MapKind::Array, MapKind::Hash] {
+        let spec =
+            MapSpec { kind, key_size: 4, value_size: 12, max_entries: 2, lock_off: Some(4), ..MapSpec::default() };
+        let map = bench.machine.create_map(&spec).expect("a map");
+        let key = [0; 4];
+        map.update(&key, &[9; 12], 0).unwrap();
+        assert_eq!(map.lookup(&key).unwrap(), Some([[9; 4], [0; 4], [9; 4]].concat()));
+        map.update(&key, &[8; 12], F_LOCK).unwrap();
+        assert_eq!(map.lookup(&key).unwrap(), Some([[8; 4], [0; 4], [8; 4]].concat()));
+        assert_eq!(map.update(&key, &[8; 12], F_LOCK | 1).unwrap_err().errno(), 17);
+        // A program that holds the lock updates without it: an array's value keeps its lock, which is free when the run has ended.
+        let asm = format!(
+            "r1 = {0:#x} ll\nr2 = r6\ncall 1\nr7 = r0\nr1 = r7\nr1 += 4\ncall {1}\nr1 = {0:#x} ll\nr2 = r6\nr3 = r6\nr3 += 8\n\
+             r4 = 0\ncall 2\nr0 = *(u32 *)(r7 + 4)",
+            map.handle(),
+            helpers::SPIN_LOCK
+        );
+        assert_eq!(bench.gives(&[0; 32], &asm), 1);
+        map.update(&key, &[7; 12], F_LOCK).unwrap();
+        // One that nobody gives back is not waited for without end.
+        let spoil = format!("r1 = {:#x} ll\nr2 = r6\ncall 1\n*(u32 *)(r0 + 4) = 1\nr0 = 0", map.handle());
+        bench.gives(&[], &spoil);
+        assert_eq!(map.update(&key, &[7; 12], F_LOCK).unwrap_err().errno(), 11);
+        assert_eq!(bench.machine.create_map(&MapSpec { lock_off: Some(10), ..spec }).unwrap_err().errno(), 22);
+    }
+    let plain = MapSpec { kind: MapKind::Array, key_size: 4, value_size: 12, max_entries: 2, ..MapSpec::default() };
+    let plain = bench.machine.create_map(&plain).expect("a map");
+    assert_eq!(plain.update(&[0; 4], &[8; 12], F_LOCK).unwrap_err().errno(), 22);
 }

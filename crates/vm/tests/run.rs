@@ -168,8 +168,8 @@ fn an_error_names_the_line_of_the_source() {
         text: text.to_owned(),
     };
     let lines = [line(0, 10, "    int result = 0;"), line(1, 12, "    return task->pid;"), line(3, 13, "}")];
-    let program =
-        Engine::of_this_binary().load(&machine, &Image { name: "on_exec", insns: &insns, lines: &lines, binds: &[] });
+    let program = Engine::of_this_binary()
+        .load(&machine, &Image { name: "on_exec", insns: &insns, lines: &lines, binds: &[], ..Image::default() });
     let stopped = trap(Cpu::new(&machine).expect("a stack").run(&program.expect("a good program"), [0, 0]));
     assert_eq!(
         stopped.to_string(),
@@ -177,8 +177,8 @@ fn an_error_names_the_line_of_the_source() {
          (tool.bpf.c:12: `return task->pid;`)"
     );
     let insns = code("lines", "r0 = 0\nr10 = 0\nexit");
-    let error =
-        Engine::of_this_binary().load(&machine, &Image { name: "on_exec", insns: &insns, lines: &lines, binds: &[] });
+    let error = Engine::of_this_binary()
+        .load(&machine, &Image { name: "on_exec", insns: &insns, lines: &lines, binds: &[], ..Image::default() });
     assert_eq!(
         error.expect_err("r10 is read-only").to_string(),
         "instruction 1: writes r10, the frame pointer, which is read-only (tool.bpf.c:12: `return task->pid;`)"

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::needs::Need::{Clang, Root, Tracepoint};
+use crate::support::needs::Need::{Clang, Root, Symbol, Tracepoint};
 use crate::support::programs::{both, corpus};
 use crate::support::skep::{self, Outcome};
 use crate::support::{example, needs};
@@ -521,6 +521,110 @@ fn a_program_that_reads_behind_a_packet_is_stopped_at_its_line() {
     );
 }
 
+/// What a program does wrong is told with its line, however deep it is.
+#[test]
+fn hostile_programs_end_with_their_line() {
+    if !needs(&[Clang]) {
+        return;
+    }
+    let open = Open::new("hostile");
+    let packets = open.write("in.pcap", &pcap(&[ping()]));
+    for (name, above, body, words) in [
+        ("endless", "", "while (1) barrier();", "does a loop never end?"),
+        (
+            "deep",
+            "static __noinline int f(volatile int *more) { int depth = *more ? f(more) : 0; barrier_var(depth); return depth + 1; }",
+            "volatile int more = 1; return f(&more);",
+            "more than 8 functions",
+        ),
+        ("wild", "", "return *(volatile int *)0x1234567890;", "read of 4 byte(s) at 0x1234567890"),
+        (
+            "stack",
+            "",
+            "volatile long off = -4096; volatile char here[8]; return here[off];",
+            "outside of the program's memory",
+        ),
+        (
+            "callback",
+            "static int f(int i, void *at) { while (1) barrier(); }",
+            "return bpf_loop(9, f, 0, 0);",
+            "does a loop never end?",
+        ),
+    ] {
+        let source = format!(
+            "#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n{above}\nSEC(\"xdp\")\nint {name}(struct xdp_md *ctx)\n{{\n\t{body}\n}}\n\
+             char LICENSE[] SEC(\"license\") = \"GPL\";\n"
+        );
+        let program = open.write(&format!("{name}.bpf.c"), source.as_bytes());
+        let outcome = open.run(&[program.as_os_str(), "--pcap".as_ref(), packets.as_ref()]);
+        assert_eq!(outcome.status.code(), Some(1), "{name}: {}", outcome.stderr);
+        let place = format!("({name}.bpf.c:");
+        assert!(outcome.stderr.contains(words) && outcome.stderr.contains(&place), "{name}: {}", outcome.stderr);
+    }
+}
+
+/// Locks, loops over numbers, texts, an arena with its globals: the same program on both engines.
+#[test]
+fn functions_of_the_kernel_do_the_same_on_both_engines() {
+    if !needs(&[Clang]) {
+        return;
+    }
+    let open = Open::new("kfuncs");
+    let source = r#"#include <vmlinux.h>
+#include <bpf/bpf_helpers.h>
+struct { __uint(type, BPF_MAP_TYPE_ARENA); __uint(map_flags, BPF_F_MMAPABLE); __uint(max_entries, 8); } arena SEC(".maps");
+struct value { struct bpf_spin_lock lock; int count; };
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, int); __type(value, struct value); } locked SEC(".maps");
+struct item { struct item __arena *next; long number; };
+struct item __arena_global first = { .number = 1000 };
+void __arena *bpf_arena_alloc_pages(void *map, void __arena *addr, __u32 count, int node, __u64 flags) __ksym __weak;
+void bpf_arena_free_pages(void *map, void __arena *addr, __u32 count) __ksym __weak;
+
+SEC("syscall")
+int everything(void *ctx)
+{
+	struct item __arena *page = bpf_arena_alloc_pages(&arena, 0, 1, -1, 0), *at;
+	struct value *value;
+	int zero = 0, i;
+	long sum = 0;
+
+	if (!page)
+		return 1;
+	first.next = page;
+	bpf_for(i, 0, 10) {
+		page[i].number = i;
+		page[i].next = i < 9 ? &page[i + 1] : 0;
+	}
+	for (at = &first, i = 0; at && i < 20; at = at->next, i++)
+		sum += at->number;
+	value = bpf_map_lookup_elem(&locked, &zero);
+	if (!value)
+		return 2;
+	bpf_spin_lock(&value->lock);
+	value->count += 5;
+	sum += value->count;
+	bpf_spin_unlock(&value->lock);
+	first.next = 0;
+	bpf_arena_free_pages(&arena, page, 1);
+	return sum;
+}
+char LICENSE[] SEC("license") = "GPL";
+"#;
+    let program = open.write("all.bpf.c", source.as_bytes());
+    let run = |engine: &str| {
+        let mut skep = Command::new(env!("CARGO_BIN_EXE_skep"));
+        let outcome = skep::finish(skep.arg("run").arg(&program).args(["--engine", engine, "--ctx", "00", "--json"]));
+        assert!(outcome.status.success(), "{engine}: {}", outcome.stderr);
+        outcome.stdout
+    };
+    let user = run("user");
+    assert!(user.contains("1050"), "{user}");
+    if needs(&[Root, Symbol("bpf_arena_alloc_pages")]) {
+        let kernel = run("kernel");
+        assert!(kernel.contains("1050"), "{kernel}");
+    }
+}
+
 #[test]
 fn scripts_see_a_command_without_rights() {
     let open = Open::new("script");
@@ -557,6 +661,39 @@ fn a_script_without_rights_has_stacks_of_the_command_but_not_of_the_kernel() {
     // The C library has no frame pointers: what is outside of it is found by its tables.
     assert!(user.lines().filter(|line| !line.trim().is_empty()).count() >= 4, "{user}");
     assert_eq!(kernel.trim_start_matches('\n').trim().chars().next(), Some('>'), "{kernel}");
+}
+
+/// Resident memory of a process and its children, in KiB.
+fn resident(pid: u32) -> u64 {
+    let read = |file: String| std::fs::read_to_string(file).unwrap_or_default();
+    let status = read(format!("/proc/{pid}/status"));
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let own: u64 = line.and_then(|kib| kib.split_whitespace().next()).and_then(|kib| kib.parse().ok()).unwrap_or(0);
+    // Of the children only those that are skep: the command is not to be counted.
+    let children = read(format!("/proc/{pid}/task/{pid}/children"));
+    let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+    own + children.filter(|pid| read(format!("/proc/{pid}/comm")).trim() == "skep").map(resident).sum::<u64>()
+}
+
+#[test]
+fn memory_does_not_grow_with_processes_that_come_and_go() {
+    let mut skep = Command::new(env!("CARGO_BIN_EXE_skep"));
+    let script = "tracepoint:sched:sched_process_exec { @execs[comm] = count(); } \
+                  tracepoint:syscalls:sys_enter_openat { @depth[comm] = max(len(ustack)); }";
+    let command = "/bin/sh -c 'while :; do /bin/true; (exit 1); done'";
+    skep.args(["trace", "--engine", "user", "-q", script, "-c", command]);
+    skep.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let mut skep = skep.spawn().expect("skep starts");
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    let warm = resident(skep.id());
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    let later = resident(skep.id());
+    let pid = rustix::process::Pid::from_child(&skep);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    skep.wait().expect("it ends");
+    assert!(warm > 1024, "it runs: {warm} KiB");
+    // Thousands of processes, each with a stack: a kilobyte for each would show.
+    assert!(later < warm + 3072, "{warm} KiB, and five seconds later {later} KiB");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use skep_btf::{Btf, Type, TypeId};
 use skep_engine::{Error, ErrorKind};
 use skep_spec::map::{DataKind, MapContents, MapOrigin};
 use skep_spec::{Map as Declared, MapType};
@@ -11,8 +12,13 @@ use skep_vm::{Machine, Map, MapKind, MapSpec};
 use crate::map::failed;
 
 /// Makes a map and fills it; `contents` are what only the target could tell.
-pub(super) fn make(machine: &Machine, declared: &Declared, contents: Option<&[u8]>) -> Result<Arc<Map>, Error> {
-    let spec = shape(machine, declared)?;
+pub(super) fn make(
+    machine: &Machine,
+    btf: Option<&Btf>,
+    declared: &Declared,
+    contents: Option<&[u8]>,
+) -> Result<Arc<Map>, Error> {
+    let spec = shape(machine, btf, declared)?;
     let what = |verb: &str| format!("cannot {verb} map `{}`", declared.name);
     let map = machine.create_map(&spec).map_err(|error| {
         let failed = failed(&what("create"), error);
@@ -23,6 +29,9 @@ pub(super) fn make(machine: &Machine, declared: &Declared, contents: Option<&[u8
         (None, MapContents::Data(data)) => data,
         _ => return Ok(map),
     };
+    if spec.kind == MapKind::Arena {
+        return map.fill(data).map_err(|error| failed(&what("fill"), error)).map(|()| map);
+    }
     // A map is zero as it is made.
     if data.iter().any(|&byte| byte != 0) {
         let mut value = data.to_vec();
@@ -38,7 +47,7 @@ pub(super) fn make(machine: &Machine, declared: &Declared, contents: Option<&[u8
 }
 
 /// What a map is in this machine: sizes that a Spec leaves open are settled as libbpf settles them.
-fn shape(machine: &Machine, map: &Declared) -> Result<MapSpec, Error> {
+fn shape(machine: &Machine, btf: Option<&Btf>, map: &Declared) -> Result<MapSpec, Error> {
     let kind = MapKind::from_number(map.map_type.0).ok_or_else(|| {
         Error::new(format!(
             "map `{}` is of type {}, which is not to be had in user space: it needs {}",
@@ -56,8 +65,9 @@ fn shape(machine: &Machine, map: &Declared) -> Result<MapSpec, Error> {
         max_entries: map.max_entries,
         flags: map.flags,
         extra: map.map_extra,
+        lock_off: btf.zip(map.value_type).and_then(|(btf, value)| lock_off(btf, value)),
         inner: match &map.inner {
-            Some(inner) => Some(Box::new(shape(machine, inner)?)),
+            Some(inner) => Some(Box::new(shape(machine, btf, inner)?)),
             None => None,
         },
     };
@@ -70,7 +80,7 @@ fn shape(machine: &Machine, map: &Declared) -> Result<MapSpec, Error> {
             }
         }
         MapKind::CpuMap if spec.max_entries == 0 => spec.max_entries = machine.cpus(),
-        MapKind::Ringbuf => {
+        MapKind::Ringbuf | MapKind::UserRingbuf => {
             (spec.key_size, spec.value_size) = (0, 0);
             let page = page_size() as u64;
             let pages = u64::from(spec.max_entries).div_ceil(page);
@@ -82,6 +92,13 @@ fn shape(machine: &Machine, map: &Declared) -> Result<MapSpec, Error> {
     Ok(spec)
 }
 
+/// Where a value has its lock.
+fn lock_off(btf: &Btf, value: TypeId) -> Option<u32> {
+    let (_, Type::Struct(value)) = btf.resolve(value).ok()? else { return None };
+    let is_lock = |id| matches!(btf.resolve(id), Ok((_, Type::Struct(it))) if it.name() == "bpf_spin_lock");
+    value.members().find(|member| is_lock(member.type_id())).map(|member| member.bit_offset() / 8)
+}
+
 fn needs(of: MapType) -> &'static str {
     match of {
         MapType::CGROUP_ARRAY | MapType::CGROUP_STORAGE | MapType::PERCPU_CGROUP_STORAGE | MapType::CGRP_STORAGE => {
@@ -90,10 +107,8 @@ fn needs(of: MapType) -> &'static str {
         MapType::SOCKMAP | MapType::SOCKHASH | MapType::REUSEPORT_SOCKARRAY | MapType::SK_STORAGE => {
             "sockets of the kernel"
         }
-        MapType::TASK_STORAGE | MapType::INODE_STORAGE => "storage that the kernel ties to its objects",
+        MapType::INODE_STORAGE => "storage that the kernel ties to its objects",
         MapType::STRUCT_OPS => "a structure of the kernel that calls programs",
-        MapType::USER_RINGBUF => "a buffer that user space writes",
-        MapType::ARENA => "memory that the kernel shares with this process",
         _ => "the kernel",
     }
 }

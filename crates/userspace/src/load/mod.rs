@@ -94,15 +94,16 @@ fn make_maps(spec: &Spec, resolved: &Resolved, objects: &mut Objects) -> HashMap
     let mut missing = HashMap::new();
     for (id, map) in spec.maps() {
         let wanted = map.autocreate && !matches!(map.origin, MapOrigin::JumpTable);
-        let made = match wanted.then(|| maps::make(&objects.machine, map, contents.get(&id).copied())) {
-            None => None,
-            Some(Ok(made)) => Some(UserMap::new(made, objects.machine.space().clone())),
-            Some(Err(error)) => {
-                missing.insert(id, error.to_string());
-                objects.warnings.push(error);
-                None
-            }
-        };
+        let made =
+            match wanted.then(|| maps::make(&objects.machine, spec.btf.as_ref(), map, contents.get(&id).copied())) {
+                None => None,
+                Some(Ok(made)) => Some(UserMap::new(made, objects.machine.space().clone())),
+                Some(Err(error)) => {
+                    missing.insert(id, error.to_string());
+                    objects.warnings.push(error);
+                    None
+                }
+            };
         objects.maps.push(made);
     }
     missing

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use skep_engine::{Error, ErrorKind};
 use skep_insn::InsnIdx;
-use skep_spec::resolved::{BindTarget, Outcome, ResolvedProgram};
-use skep_spec::{MapId, ProgId, ProgType, Program, Spec};
+use skep_spec::resolved::{BindTarget, Explanation, Outcome, ResolvedProgram};
+use skep_spec::{ExternKind, MapId, ProgId, ProgType, Program, Spec};
 use skep_vm::{Block, Image, Line, LoadErrorKind};
 
 use super::{Objects, Ready};
@@ -55,7 +55,8 @@ pub(super) fn load(
         binds.push((bind.insn, value));
     }
     let lines = lines(spec, &resolved);
-    let image = Image { name: &program.name, insns: &resolved.insns, lines: &lines, binds: &binds };
+    let kfuncs: Vec<(InsnIdx, &str)> = resolved.explanations.iter().filter_map(|it| called(spec, it)).collect();
+    let image = Image { name: &program.name, insns: &resolved.insns, lines: &lines, binds: &binds, kfuncs: &kfuncs };
     let loaded = objects.machine.load(&image).map_err(|error| {
         let named = named(spec, &resolved, &error);
         let absent = matches!(
@@ -68,6 +69,13 @@ pub(super) fn load(
     // Where there is no compiler, or no memory for code, it is interpreted.
     let _ = loaded.compile();
     Ok(Ready { program: loaded, explanations: resolved.explanations, tables })
+}
+
+/// The function of the kernel that an instruction calls, whether the target has it or not.
+fn called<'s>(spec: &'s Spec, explanation: &Explanation) -> Option<(InsnIdx, &'s str)> {
+    let (Outcome::Found { external, .. } | Outcome::Absent { external }) = explanation.outcome else { return None };
+    let external = spec.external(external);
+    matches!(external.kind, ExternKind::Kfunc { .. }).then_some((explanation.insn, external.name.as_str()))
 }
 
 /// Types whose programs mean nothing without the kernel: what they need.

@@ -208,6 +208,10 @@ impl Task for Shown {
         self.address
     }
 
+    fn signal(&self, signal: u32) -> Option<()> {
+        self.task.signal(signal)
+    }
+
     fn user_stack(&self, max: usize) -> Option<Vec<u64>> {
         self.task.user_stack(max)
     }

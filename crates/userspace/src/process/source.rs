@@ -174,6 +174,14 @@ impl Source {
     /// Runs the programs for an event. A program that does wrong is stopped, and whoever reads the session's records is told.
     pub fn fire(&mut self, event: &Event<'_>) {
         self.look();
+        let ended = matches!(event.what, What::Ending { .. }).then_some(event.task.tid());
+        self.fire_hooks(event);
+        if let Some(tid) = ended {
+            self.runner.forget_task(tid);
+        }
+    }
+
+    fn fire_hooks(&mut self, event: &Event<'_>) {
         if let What::Probe { site, ret, func, registers } = &event.what {
             self.probe((*site, *ret), *func, event, registers);
             return;

@@ -93,6 +93,12 @@ impl Task for TracedTask {
         self.facts().comm
     }
 
+    fn signal(&self, signal: u32) -> Option<()> {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid).ok()?)?;
+        let signal = rustix::process::Signal::from_named_raw(i32::try_from(signal).ok()?)?;
+        rustix::process::kill_process(pid, signal).ok()
+    }
+
     /// Needs the thread that traces the task, while the task is stopped.
     fn user_stack(&self, max: usize) -> Option<Vec<u64>> {
         stack::walk(self.pid, self.tid, &mut self.code.lock().unwrap_or_else(PoisonError::into_inner), max)

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use skep_insn::helpers;
 
 use super::records::{finish, reserve};
-use super::{Family, bytes, error};
+use super::{Family, bytes, error, misuse};
 use crate::{Cpu, Stop};
 
 pub(super) const FAMILY: Family = &[
@@ -15,6 +15,7 @@ pub(super) const FAMILY: Family = &[
     (helpers::DYNPTR_READ, read),
     (helpers::DYNPTR_WRITE, write),
     (helpers::DYNPTR_DATA, data),
+    (helpers::USER_RINGBUF_DRAIN, drain),
     (helpers::RINGBUF_RESERVE_DYNPTR, reserve_dynptr),
     (helpers::RINGBUF_SUBMIT_DYNPTR, |cpu, args| end(cpu, args, helpers::RINGBUF_SUBMIT_DYNPTR, true)),
     (helpers::RINGBUF_DISCARD_DYNPTR, |cpu, args| end(cpu, args, helpers::RINGBUF_DISCARD_DYNPTR, false)),
@@ -24,7 +25,7 @@ pub(super) const FAMILY: Family = &[
 const MAX_LEN: u64 = (1 << 24) - 1;
 
 /// What a dynptr says; an address of 0 is none.
-struct Dynptr {
+pub(super) struct Dynptr {
     addr: u64,
     len: u64,
 }
@@ -32,20 +33,40 @@ struct Dynptr {
 impl Dynptr {
     const NONE: Dynptr = Dynptr { addr: 0, len: 0 };
 
-    fn load(cpu: &Cpu, at: u64) -> Result<Dynptr, Stop> {
+    pub(super) fn load(cpu: &Cpu, at: u64) -> Result<Dynptr, Stop> {
         let mut bytes = [0; 16];
         cpu.space().read(at, &mut bytes)?;
         let words = bytes.as_chunks().0;
         Ok(Dynptr { addr: u64::from_ne_bytes(words[0]), len: u64::from_ne_bytes(words[1]) & MAX_LEN })
     }
 
-    fn store(&self, cpu: &Cpu, at: u64) -> Result<(), Stop> {
+    pub(super) fn store(&self, cpu: &Cpu, at: u64) -> Result<(), Stop> {
         cpu.space().write(at, &self.addr.to_ne_bytes())?;
         Ok(cpu.space().write(at.wrapping_add(8), &self.len.to_ne_bytes())?)
     }
 
+    pub(super) fn is_null(&self) -> bool {
+        self.addr == 0
+    }
+
+    /// Its length; none has an error in place of one.
+    pub(super) fn size(&self) -> u64 {
+        if self.is_null() { error(Errno::INVAL) } else { self.len }
+    }
+
+    /// The part of it between two offsets.
+    pub(super) fn adjusted(&self, start: u64, end: u64) -> Result<Dynptr, Errno> {
+        if self.is_null() || start > end {
+            return Err(Errno::INVAL);
+        }
+        if end > self.len {
+            return Err(Errno::RANGE);
+        }
+        Ok(Dynptr { addr: self.addr + start, len: end - start })
+    }
+
     /// The address of some of its bytes.
-    fn part(&self, off: u64, len: u64) -> Result<u64, Errno> {
+    pub(super) fn part(&self, off: u64, len: u64) -> Result<u64, Errno> {
         match self.len.checked_sub(len) {
             _ if self.addr == 0 => Err(Errno::INVAL),
             Some(last) if off <= last => Ok(self.addr.wrapping_add(off)),
@@ -121,4 +142,35 @@ fn end(cpu: &mut Cpu, [at, flags, ..]: [u64; 5], id: u32, submit: bool) -> Resul
     }
     Dynptr::NONE.store(cpu, at)?;
     finish(cpu, id, dynptr.addr, flags, submit)
+}
+
+/// Most records that a call takes (`BPF_MAX_USER_RINGBUF_SAMPLES`).
+const MAX_SAMPLES: u64 = 128 << 10;
+/// `BPF_RB_NO_WAKEUP` and `BPF_RB_FORCE_WAKEUP`.
+const WAKEUPS: u64 = 3;
+
+/// The callback gets a dynptr of the record, and the context.
+fn drain(cpu: &mut Cpu, [handle, function, context, flags, _]: [u64; 5]) -> Result<u64, Stop> {
+    let map = cpu.map(handle)?.0.clone();
+    let not_one = || misuse(helpers::USER_RINGBUF_DRAIN, "the map is not a user_ringbuf");
+    let ring = map.user_ring().ok_or_else(not_one)?;
+    if flags & !WAKEUPS != 0 {
+        return Ok(error(Errno::INVAL));
+    }
+    if !ring.acquire() {
+        return Ok(error(Errno::BUSY));
+    }
+    let mut each = || {
+        for sample in 0..MAX_SAMPLES {
+            let Some((addr, len)) = ring.next() else { return Ok(sample) };
+            Dynptr { addr, len }.store(cpu, ring.dynptr.addr())?;
+            if cpu.call(function, &[ring.dynptr.addr(), context])? != 0 {
+                return Ok(sample + 1);
+            }
+        }
+        Ok(MAX_SAMPLES)
+    };
+    let taken = each();
+    ring.release();
+    taken
 }

@@ -76,7 +76,7 @@ fn update(cpu: &mut Cpu, [handle, key, value, flags, _]: [u64; 5]) -> Result<u64
     let spec = map.spec();
     let (key, value) = (bytes(cpu, key, spec.key_size.into())?, bytes(cpu, value, spec.value_size.into())?);
     let who = Who::Program { cpu: cpu.number() };
-    returned(Mode::from_flags(flags).and_then(|mode| map.store().set(&key, &value, mode, who)))
+    returned(map.set(&key, &value, flags, who))
 }
 
 fn delete(cpu: &mut Cpu, [handle, key, ..]: [u64; 5]) -> Result<u64, Stop> {

@@ -19,6 +19,7 @@ const STORAGE: &str = "storage that the kernel ties to its objects";
 const TIMERS: &str = "timers of the kernel";
 const REGISTERS: &str = "registers that the kernel saved";
 const SEQ: &str = "a file of an iterator of the kernel";
+const VARIABLES: &str = "a variable of the kernel";
 const SYSCALLS: &str = "the right to make bpf() system calls from a program";
 
 /// The first that fits counts; `*` at an end stands for anything.
@@ -39,9 +40,18 @@ const RULES: &[(&str, &str)] = &[
     ("sys_*", SYSCALLS),
     ("btf_find_by_name_kind", SYSCALLS),
     ("kallsyms_lookup_name", "the addresses of the kernel's functions"),
-    ("user_ringbuf_drain", "a buffer that user space writes"),
-    ("spin_*", "a lock that the kernel's verifier checks"),
-    ("send_signal*", "the right to send signals from a program"),
+    (
+        "send_signal_thread",
+        "a signal to one thread, which the kernel alone sends; `bpf_send_signal` sends one to its process",
+    ),
+    ("*per_cpu_ptr", VARIABLES),
+    ("this_cpu_ptr", VARIABLES),
+    ("snprintf_btf", "a structure of the kernel to show"),
+    ("find_vma", "the kernel's list of a task's memory"),
+    ("kptr_xchg", "objects of the kernel to keep in maps"),
+    ("bprm_opts_set", "an exec that the kernel is working on"),
+    ("ima_*", "hashes of files that the kernel took"),
+    ("d_path", "a file that the kernel has open"),
     ("xdp_*", PACKET),
     ("*skb*", PACKET),
     ("l3_csum_replace", PACKET),

@@ -22,6 +22,7 @@ pub(super) const FAMILY: Family = &[
     (helpers::GET_CURRENT_COMM, comm),
     (helpers::GET_NS_CURRENT_PID_TGID, ns_pid_tgid),
     (helpers::GET_CURRENT_TASK, |cpu, _| Ok(cpu.task().map_or(0, |task| task.address()))),
+    (helpers::GET_CURRENT_TASK_BTF, |cpu, _| Ok(cpu.task().map_or(0, |task| task.address()))),
     (helpers::GET_ATTACH_COOKIE, |cpu, _| Ok(cpu.event().cookie)),
     (helpers::GET_FUNC_IP, |cpu, _| Ok(cpu.event().func_ip)),
 ];

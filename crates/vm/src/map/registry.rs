@@ -38,6 +38,10 @@ impl Registry {
         maps.get(id.checked_sub(1)? as usize)?.clone()
     }
 
+    pub(crate) fn all(&self) -> Vec<Arc<Map>> {
+        self.maps.read().unwrap_or_else(PoisonError::into_inner).iter().flatten().cloned().collect()
+    }
+
     pub(crate) fn remove(&self, id: u32) {
         let mut maps = self.maps.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(map) = id.checked_sub(1).and_then(|index| maps.get_mut(index as usize)) {
