@@ -100,7 +100,12 @@ fn trace(command: Command, wanted: Wanted) -> (ExitStatus, Vec<Seen>) {
 
 #[test]
 fn a_command_is_seen_from_its_first_call_to_its_end() {
-    let wanted = Wanted { enter: calls(&["write", "execve"]), exit: calls(&["write", "execve"]), signals: false };
+    let wanted = Wanted {
+        enter: calls(&["write", "execve"]),
+        exit: calls(&["write", "execve"]),
+        signals: false,
+        ..Wanted::default()
+    };
     let (status, seen) = trace(unprivileged(sh("echo one; exit 3")), wanted);
     assert_eq!(status.code(), Some(3));
     let what: Vec<&What> = seen.iter().map(|seen| &seen.what).collect();
@@ -134,7 +139,10 @@ fn calls_that_nobody_wants_do_not_show() {
 
 #[test]
 fn all_calls_are_seen_when_all_are_wanted() {
-    let (status, seen) = trace(sh("ls / > /dev/null"), Wanted { enter: Calls::All, exit: Calls::All, signals: true });
+    let (status, seen) = trace(
+        sh("ls / > /dev/null"),
+        Wanted { enter: Calls::All, exit: Calls::All, signals: true, ..Wanted::default() },
+    );
     assert!(status.success());
     let enters = seen.iter().filter(|seen| matches!(seen.what, What::Enter { .. })).count();
     let exits = seen.iter().filter(|seen| matches!(seen.what, What::Exit { .. })).count();
@@ -242,8 +250,11 @@ fn a_running_process_is_joined_and_left_again() {
     let script = format!("while :; do echo beat > {}; sleep 0.01; done", file.display());
     let process = Process::start(sh(&script));
     let pid = process.0.id();
-    let (tracer, seen) =
-        start(Target::Pid(pid), Wanted { enter: calls(&["write"]), exit: calls(&["write"]), signals: false }).unwrap();
+    let (tracer, seen) = start(
+        Target::Pid(pid),
+        Wanted { enter: calls(&["write"]), exit: calls(&["write"]), signals: false, ..Wanted::default() },
+    )
+    .unwrap();
     let beats = || {
         seen.lock()
             .unwrap()
