@@ -548,7 +548,10 @@ impl Breakpoints {
         let index = pool.free.pop_front()?;
         let done = write_trampolines(pid, pool, index).and_then(|()| {
             ptrace::poke(tid, pool.kept_at(index), address)?;
-            ptrace::poke(tid, stack, pool.at(index))
+            match ptrace::write_memory(tid, stack, &pool.at(index).to_ne_bytes()) {
+                Ok(8) => Ok(()),
+                _ => Err(Errno::EFAULT),
+            }
         });
         if done.is_err() {
             pool.free.push_back(index);
