@@ -13,8 +13,8 @@
 //!
 //! # Invariants
 //!
-//! - No privilege is needed, and nothing that is observed is changed, unless a program asks for it (`bpf_send_signal`,
-//!   `bpf_probe_write_user`).
+//! - No privilege is needed, and nothing that is observed is changed, but for code where breakpoints are, while they are there
+//!   ([`process`]), and what a program asks for (`bpf_send_signal`, `bpf_probe_write_user`).
 //! - What fails alone fails alone: a program that needs the kernel is refused with the name of what it needs.
 //! - A program that does wrong is stopped, and the run ends with an error that names its line: the kernel would not have taken it.
 //! - What has no source here is refused when it is attached, with the nearest thing that works.

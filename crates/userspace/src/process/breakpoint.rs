@@ -24,7 +24,8 @@
 //!
 //! # What the target may notice
 //!
-//! - Its code has other bytes, and an area has been mapped.
+//! - Its code has other bytes, an area has been mapped, and SIGTRAP has a handler there if it had none ([`super::refuge`]). Area and handler stay when we
+//!   leave, since a task may be in them; the handler does what SIGTRAP does without one.
 //! - A SIGTRAP that it holds back is let through once a breakpoint was hit: the kernel forces it.
 //! - Return addresses are those of trampolines while a function with a uretprobe runs: what walks the stack (exceptions of C++, profilers) stops
 //!   there. The kernel's own uretprobes do the same.
@@ -45,6 +46,7 @@ use super::decode::{self, Insn, Kind};
 use super::displace::{SLOT_BYTES, displaced};
 use super::inject::{self, Failed};
 use super::mappings::{self, Mapping};
+use super::refuge::{self, Refuge};
 use super::registers::{Reg, Registers};
 use super::sites::{Moments, Site, Sites};
 use super::{Event, TracedTask, What};
@@ -117,6 +119,9 @@ struct Space {
     /// Addresses of counters that were raised.
     semaphores: HashSet<u64>,
     pool: Option<Pool>,
+    /// What saves those who come by when we are gone.
+    refuge: Option<Refuge>,
+    looked_for_refuge: bool,
     /// Areas, by the file and the address of the code that they were mapped for: where they begin, and their bytes.
     areas: HashMap<(FileId, u64), (u64, u64)>,
 }
@@ -264,7 +269,7 @@ impl Breakpoints {
 
     /// Sets breakpoints in a mapping.
     fn arm(&mut self, space: &mut Space, whose: Whose<'_>, mapping: &Mapping, new: Vec<(u64, Site, Moments)>) {
-        let Whose { pid, tid, all } = whose;
+        let Whose { pid, tid, .. } = whose;
         let new_file = new.first().map(|(_, site, _)| site.file);
         let wanted: Vec<u64> = new.iter().map(|(addr, ..)| *addr).collect();
         let mut found = Vec::with_capacity(new.len());
@@ -279,12 +284,19 @@ impl Breakpoints {
         let slots = found.iter().filter(|(.., insn)| insn.kind != Kind::Nothing).count() as u64;
         let returns = space.pool.is_none() && found.iter().any(|(_, _, moments, ..)| moments.ret);
         let slot_bytes = (slots * SLOT_BYTES).next_multiple_of(page_size() as u64);
-        let len = slot_bytes + if returns { POOL_BYTES } else { 0 };
-        let area = match new_file.filter(|_| len > 0 && !returns) {
+        let pool_bytes = if returns { POOL_BYTES } else { 0 };
+        let wants_refuge = !std::mem::replace(&mut space.looked_for_refuge, true) && refuge::is_needed(pid);
+        let refuge_bytes = match wants_refuge {
+            // A file may be mapped more than once.
+            true => Refuge::len(2 * self.sites.count()).next_multiple_of(page_size() as u64),
+            false => 0,
+        };
+        let len = slot_bytes + pool_bytes + refuge_bytes;
+        let area = match new_file.filter(|_| len > 0 && len == slot_bytes) {
             Some(file) => space.old_area(file, mapping.start, len),
             None => None,
         };
-        let area = area.or_else(|| if len == 0 { None } else { self.map(pid, tid, all, mapping, len) });
+        let area = area.or_else(|| if len == 0 { None } else { self.map(whose, mapping, len) });
         if let (Some(area), Some(file)) = (area, new_file) {
             space.areas.insert((file, mapping.start), (area, slot_bytes));
         }
@@ -293,6 +305,20 @@ impl Breakpoints {
             space.pool = Some(Pool { base: area + slot_bytes, written: 0, free });
         }
         let memory = memory_of(pid);
+        if let (Some(area), Ok(memory)) = (area, &memory) {
+            let pool = returns.then_some(area + slot_bytes);
+            if wants_refuge {
+                let refuge = Refuge::new(area + slot_bytes + pool_bytes, refuge_bytes);
+                let bytes = refuge.bytes(pool, (POOL_BYTES / 2) as u32);
+                let (nr, args) = refuge.install();
+                let base = refuge.pool_at() & !(page_size() as u64 - 1);
+                let done = memory.write_all_at(&bytes, base).is_ok();
+                space.refuge = (done && self.inject(whose, mapping, nr, args).is_some()).then_some(refuge);
+            } else if let (Some(pool), Some(refuge)) = (pool, &space.refuge) {
+                // Without it, returns are lost with us.
+                let _ = memory.write_all_at(&pool.to_le_bytes(), refuge.pool_at());
+            }
+        }
         let mut code = Vec::new();
         let mut ready = Vec::with_capacity(found.len());
         for (addr, site, mut moments, bytes, insn) in found {
@@ -324,6 +350,13 @@ impl Breakpoints {
             return;
         };
         for (addr, armed) in ready {
+            let go_on = armed
+                .slot
+                .or_else(|| (armed.insn.kind == Kind::Nothing).then(|| addr.wrapping_add(armed.insn.len.into())));
+            let entry = go_on.and_then(|go_on| space.refuge.as_mut()?.entry(addr, go_on));
+            if let Some((at, entry)) = entry {
+                let _ = memory.write_all_at(&entry, at);
+            }
             let listed =
                 space.users.first().is_some_and(|owner| self.patches.add(*owner, addr, Patch::Code(armed.original)));
             // A task may come by at once.
@@ -339,16 +372,22 @@ impl Breakpoints {
     }
 
     /// Lets a task map an area near a mapping.
-    fn map(&mut self, pid: u32, tid: u32, all: &[Mapping], near: &Mapping, len: u64) -> Option<u64> {
+    fn map(&mut self, whose: Whose<'_>, near: &Mapping, len: u64) -> Option<u64> {
         const PROT_READ_EXEC: u64 = 1 | 4;
         const MAP_PRIVATE_ANONYMOUS_FIXED_NOREPLACE: u64 = 2 | 0x20 | 0x10_0000;
-        let place = mappings::room(all, near, len)?;
+        let place = mappings::room(whose.all, near, len)?;
+        let args = [place, len, PROT_READ_EXEC, MAP_PRIVATE_ANONYMOUS_FIXED_NOREPLACE, u64::MAX, 0];
+        self.inject(whose, near, inject::number("mmap"), args)
+    }
+
+    /// Lets a task make a system call; the instruction for it is in the vDSO, or else in the code near it.
+    fn inject(&mut self, whose: Whose<'_>, near: &Mapping, nr: u32, args: [u64; 6]) -> Option<u64> {
+        let Whose { pid, tid, all } = whose;
         let vdso = all.iter().find(|mapping| mapping.name == "[vdso]");
         let from = vdso.into_iter().chain([near]);
         let from = from.filter_map(|mapping| inject::find(tid, mapping.start, mapping.end - mapping.start)).next()?;
-        let args = [place, len, PROT_READ_EXEC, MAP_PRIVATE_ANONYMOUS_FIXED_NOREPLACE, u64::MAX, 0];
-        match inject::call(pid, tid, from, inject::number("mmap"), args) {
-            Ok(area) => Some(area),
+        match inject::call(pid, tid, from, nr, args) {
+            Ok(value) => Some(value),
             Err(Failed::Refused) => None,
             Err(Failed::Gone(wait)) => {
                 self.heard.push(wait);
@@ -509,7 +548,10 @@ impl Breakpoints {
         let index = pool.free.pop_front()?;
         let done = write_trampolines(pid, pool, index).and_then(|()| {
             ptrace::poke(tid, pool.kept_at(index), address)?;
-            ptrace::poke(tid, stack, pool.at(index))
+            match ptrace::write_memory(tid, stack, &pool.at(index).to_ne_bytes()) {
+                Ok(8) => Ok(()),
+                _ => Err(Errno::EFAULT),
+            }
         });
         if done.is_err() {
             pool.free.push_back(index);

@@ -53,6 +53,11 @@ impl Sites {
         file.semaphores.dedup();
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> u64 {
+        self.files.values().map(|file| file.places.len() as u64).sum()
+    }
+
     /// Whether some of them tell the program that somebody looks.
     pub(super) fn have_semaphores(&self) -> bool {
         self.files.values().any(|file| !file.semaphores.is_empty())

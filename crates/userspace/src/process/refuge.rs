@@ -1,0 +1,164 @@
+//! What saves a process that comes by a breakpoint when nobody traces it any more.
+//!
+//! Who traces may be killed, and SIGTRAP kills whoever has no tracer and no handler. So a process with breakpoints gets a handler for SIGTRAP, unless it
+//! has one or ignores the signal: some instructions in its area that look the breakpoint up in a list and go on in the slot. A trampoline needs nothing
+//! but to go on. Any other SIGTRAP ends the process as it would have without us: the handler gives itself up and sends the signal again.
+//!
+//! While we trace, the handler never runs.
+
+use super::inject;
+
+/// Bytes before the list.
+const LIST_OFF: u64 = 0x150;
+/// Bytes of an entry: the address behind the breakpoint, and where to go on.
+const ENTRY_BYTES: u64 = 16;
+/// Where `struct sigaction` of no handler and of the handler are (`include/uapi/asm-generic/signal.h`), and where the trampolines are.
+const DEFAULT_OFF: u64 = 0x100;
+const ACTION_OFF: u64 = 0x120;
+const POOL_OFF: u64 = 0x140;
+/// Where the handler's return is.
+const RESTORER_OFF: u64 = 0xe0;
+
+/// The handler: `rdx` points at the context of the signal, in which `rip` is 168 bytes in (`struct ucontext`, x86-64).
+fn handler(pool_bytes: u32) -> Vec<u8> {
+    let mut code = Vec::with_capacity(0x100);
+    // lea/mov with a displacement from the end of the instruction to a place of the refuge.
+    let relative = |code: &mut Vec<u8>, opcode: [u8; 3], to: u64| {
+        code.extend(opcode);
+        let end = code.len() as u64 + 4;
+        code.extend((to.wrapping_sub(end) as u32).to_le_bytes());
+    };
+    code.extend([0x48, 0x8b, 0x82, 168, 0, 0, 0]); // mov rax, [rdx + 168]
+    relative(&mut code, [0x48, 0x8d, 0x0d], LIST_OFF); // lea rcx, [list]
+    code.extend([0x4c, 0x8b, 0x01]); // next: mov r8, [rcx]
+    code.extend([0x4d, 0x85, 0xc0]); // test r8, r8
+    code.extend([0x74, 23]); // jz none
+    code.extend([0x49, 0x39, 0xc0]); // cmp r8, rax
+    code.extend([0x74, 6]); // je found
+    code.extend([0x48, 0x83, 0xc1, 16]); // add rcx, 16
+    code.extend([0xeb, 0xed]); // jmp next
+    code.extend([0x4c, 0x8b, 0x41, 8]); // found: mov r8, [rcx + 8]
+    code.extend([0x4c, 0x89, 0x82, 168, 0, 0, 0]); // mov [rdx + 168], r8
+    code.push(0xc3); // ret
+    relative(&mut code, [0x48, 0x8b, 0x0d], POOL_OFF); // none: mov rcx, [pool]
+    code.extend([0x48, 0x29, 0xc8]); // sub rax, rcx
+    code.extend([0x48, 0x3d]); // cmp rax, bytes
+    code.extend(pool_bytes.to_le_bytes());
+    code.extend([0x77, 1, 0xc3]); // ja other; ret
+    code.extend([0xb8, 13, 0, 0, 0, 0xbf, 5, 0, 0, 0]); // other: mov eax, 13 (rt_sigaction); mov edi, 5
+    relative(&mut code, [0x48, 0x8d, 0x35], DEFAULT_OFF); // lea rsi, [default]
+    code.extend([0x31, 0xd2, 0x41, 0xba, 8, 0, 0, 0, 0x0f, 0x05]); // xor edx, edx; mov r10d, 8; syscall
+    code.extend([0xb8, 39, 0, 0, 0, 0x0f, 0x05]); // mov eax, 39 (getpid); syscall
+    code.extend([0x89, 0xc7, 0xbe, 5, 0, 0, 0, 0xb8, 62, 0, 0, 0, 0x0f, 0x05]); // kill it with 5
+    code.push(0xc3); // ret
+    code.resize(RESTORER_OFF as usize, 0xcc);
+    code.extend([0xb8, 15, 0, 0, 0, 0x0f, 0x05]); // mov eax, 15 (rt_sigreturn); syscall
+    code.resize(DEFAULT_OFF as usize, 0xcc);
+    code
+}
+
+/// A handler and its list, in the memory of a process.
+#[derive(Clone, Debug)]
+pub(super) struct Refuge {
+    base: u64,
+    capacity: u64,
+    /// Which entry an address has.
+    entries: std::collections::HashMap<u64, u64>,
+}
+
+impl Refuge {
+    /// Bytes for so many breakpoints.
+    pub(super) fn len(breakpoints: u64) -> u64 {
+        LIST_OFF + (breakpoints + 1) * ENTRY_BYTES
+    }
+
+    /// At an address, with so many bytes that are zero now.
+    pub(super) fn new(base: u64, len: u64) -> Refuge {
+        let capacity = len.saturating_sub(LIST_OFF) / ENTRY_BYTES;
+        Refuge { base, capacity: capacity.saturating_sub(1), entries: Default::default() }
+    }
+
+    /// What stands there before any breakpoint is set.
+    pub(super) fn bytes(&self, pool: Option<u64>, pool_bytes: u32) -> Vec<u8> {
+        const SA_SIGINFO_RESTORER_ONSTACK: u64 = 4 | 0x0400_0000 | 0x0800_0000;
+        let mut bytes = handler(pool_bytes);
+        bytes.resize(ACTION_OFF as usize, 0);
+        for word in [self.base, SA_SIGINFO_RESTORER_ONSTACK, self.base + RESTORER_OFF, 0, pool.unwrap_or(0)] {
+            bytes.extend(word.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// Where the address of the trampolines is kept.
+    pub(super) fn pool_at(&self) -> u64 {
+        self.base + POOL_OFF
+    }
+
+    /// The number and the arguments of the call that installs the handler.
+    pub(super) fn install(&self) -> (u32, [u64; 6]) {
+        const SIGTRAP: u64 = 5;
+        (inject::number("rt_sigaction"), [SIGTRAP, self.base + ACTION_OFF, 0, 8, 0, 0])
+    }
+
+    /// The entry for a breakpoint, and where it is written; `None` when there is no room.
+    pub(super) fn entry(&mut self, breakpoint: u64, go_on: u64) -> Option<(u64, [u8; 16])> {
+        let next = self.entries.len() as u64;
+        let index = match self.entries.get(&breakpoint) {
+            Some(index) => *index,
+            None if next < self.capacity => next,
+            None => return None,
+        };
+        self.entries.insert(breakpoint, index);
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&breakpoint.wrapping_add(1).to_le_bytes());
+        bytes[8..].copy_from_slice(&go_on.to_le_bytes());
+        Some((self.base + LIST_OFF + index * ENTRY_BYTES, bytes))
+    }
+}
+
+/// Whether a process would be ended by SIGTRAP: it has no handler and does not ignore it.
+pub(super) fn is_needed(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let has = |key: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(key));
+        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask >> 4 & 1 == 1)
+    };
+    !status.is_empty() && !has("SigCgt:") && !has("SigIgn:")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::decode::{Kind, decode};
+    use super::*;
+
+    #[test]
+    fn jumps_of_the_handler_lead_to_instructions() {
+        let code = handler(0x8000);
+        let (mut at, mut starts, mut targets) = (0, Vec::new(), Vec::new());
+        while code[at] != 0xcc {
+            let insn = decode(&code[at..]).expect("it is code");
+            starts.push(at);
+            at += usize::from(insn.len);
+            if let Kind::Branch { by, .. } | Kind::Jump { by } = insn.kind {
+                targets.push(at.wrapping_add_signed(by as isize));
+            }
+        }
+        assert!(at < RESTORER_OFF as usize, "{at}");
+        assert_eq!(targets.len(), 4);
+        assert!(targets.iter().all(|target| starts.contains(target)), "{targets:?} of {starts:?}");
+        // Back to the load of an entry, on to what was found, to the end of the list.
+        assert_eq!(code[targets[2]..][..3], [0x4c, 0x8b, 0x01]);
+        assert_eq!(code[targets[1]..][..4], [0x4c, 0x8b, 0x41, 8]);
+        assert_eq!(code[targets[0]..][..3], [0x48, 0x8b, 0x0d]);
+    }
+
+    #[test]
+    fn a_full_list_takes_what_it_has() {
+        let mut refuge = Refuge::new(0x1000, Refuge::len(2));
+        assert_eq!(refuge.entry(1, 2).map(|(at, _)| at), Some(0x1000 + LIST_OFF));
+        assert_eq!(refuge.entry(2, 2).map(|(at, _)| at), Some(0x1000 + LIST_OFF + 16));
+        assert_eq!(refuge.entry(3, 2), None);
+        assert_eq!(refuge.entry(1, 9).map(|(at, _)| at), Some(0x1000 + LIST_OFF));
+        assert_eq!(refuge.bytes(None, 1).len() as u64, LIST_OFF - 8);
+    }
+}
