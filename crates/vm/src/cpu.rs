@@ -104,6 +104,7 @@ pub(crate) mod layout {
     /// In a processor: the number of frames in use.
     pub(crate) const DEPTH: usize = offset_of!(Cpu, depth);
     /// In a processor: its number.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) const NUMBER: usize = offset_of!(Cpu, number);
     /// In a processor: its first frame.
     pub(crate) const FRAMES: usize = offset_of!(Cpu, frames);

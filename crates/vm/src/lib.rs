@@ -68,6 +68,7 @@ mod helper;
 mod helpers;
 mod interpreter;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg_attr(target_arch = "aarch64", expect(dead_code, reason = "what only the back end for x86-64 makes use of"))]
 mod jit;
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[path = "jit/absent.rs"]

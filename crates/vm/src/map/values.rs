@@ -37,16 +37,19 @@ impl Values {
     }
 
     /// How many there are for each CPU.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn count(&self) -> u32 {
         self.count
     }
 
     /// Bytes from one to the next.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn stride(&self) -> u64 {
         self.stride
     }
 
     /// For how many CPUs; 1 when they are not for each.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn cpus(&self) -> u32 {
         self.cpus
     }
