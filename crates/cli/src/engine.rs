@@ -76,11 +76,13 @@ impl Either {
         }
         let missed: u64 = engine.tracers().iter().map(|tracer| tracer.tally().missed).sum();
         if missed > 0 {
+            let places =
+                if missed == 1 { "place or return of a function was" } else { "places or returns of functions were" };
             report::warning(
-                &format!(
-                    "{missed} functions or returns could not be watched: another tool's probe is at the same place, the process lets nothing be mapped, or too many functions ran at one time"
+                &format!("{missed} {places} not watched"),
+                Some(
+                    "another tool's probe is there, the process has rules of its own for system calls (`Seccomp` in /proc/PID/status), its code is shared with its file, or too many functions ran at one time; as root, `--engine kernel` has none of these limits",
                 ),
-                None,
             );
         }
         let needed: Vec<_> = engine.tracers().into_iter().filter(|tracer| tracer.is_needed()).collect();

@@ -151,6 +151,19 @@ impl HeldChild {
     }
 }
 
+/// Lets a command be killed when the thread that starts it ends, and with it when this process dies (`PR_SET_PDEATHSIG`).
+pub fn end_with_parent(command: &mut Command) {
+    let ask = || {
+        // SAFETY: prctl(2) with numbers only.
+        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: `ask` makes one system call.
+    unsafe { command.pre_exec(ask) };
+}
+
 /// Fills `bytes` from a descriptor; between fork and exec.
 fn read_all(fd: i32, bytes: &mut [u8]) -> io::Result<()> {
     let mut done = 0;

@@ -99,8 +99,8 @@ impl Network {
         let failed = |errno: rustix::io::Errno| (Step::Process, Errno::from(errno));
         let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(failed)?;
         // Before the child is made: it must not allocate.
-        let users = users(rustix::process::geteuid().as_raw());
-        let groups = users_of_group(rustix::process::getegid().as_raw());
+        let of_user = users(rustix::process::geteuid().as_raw());
+        let of_group = users(rustix::process::getegid().as_raw());
         let is_root = rustix::process::geteuid().is_root();
         // SAFETY: as fork(2), but that descriptors are shared; the child only runs `child`, which does not return.
         let pid = unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_FILES | libc::SIGCHLD, 0, 0, 0, 0) };
@@ -108,7 +108,7 @@ impl Network {
             return Err((Step::Process, Errno::last()));
         }
         if pid == 0 {
-            child(writer.as_raw_fd(), &users, &groups, is_root, [near, far]);
+            child(writer.as_raw_fd(), &of_user, &of_group, is_root, [near, far]);
         }
         let mut bytes = [0; size_of::<Report>()];
         let mut done = 0;
@@ -146,13 +146,9 @@ impl Network {
     }
 }
 
-/// `/proc/self/uid_map`: this user is root inside.
-fn users(uid: u32) -> CString {
-    CString::new(format!("0 {uid} 1")).unwrap_or_default()
-}
-
-fn users_of_group(gid: u32) -> CString {
-    users(gid)
+/// For `/proc/self/uid_map` and `gid_map`: this user, or group, is root inside.
+fn users(id: u32) -> CString {
+    CString::new(format!("0 {id} 1")).unwrap_or_default()
 }
 
 impl Host {
@@ -288,8 +284,6 @@ fn set_up(address: Ipv4Addr) -> Result<(), (Step, i32)> {
     for name in [LOOPBACK, DEVICE] {
         set(name, libc::SIOCSIFFLAGS as _, &|it| it.ifr_ifru.ifru_flags = libc::IFF_UP as c_short)?;
     }
-    // SAFETY: opened above.
-    unsafe { libc::close(socket) };
     Ok(())
 }
 

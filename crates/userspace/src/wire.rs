@@ -18,7 +18,9 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, Signal, kill_process_group};
 use skep_engine::{Error, ErrorKind, TcDirection};
+use skep_sys::child::end_with_parent;
 use skep_sys::tap::{Network, Step, Tap};
 use skep_sys::wake::Wake;
 use skep_sys::{Errno, io_text};
@@ -50,6 +52,7 @@ impl Far {
         let program = command.get_program().to_string_lossy().into_owned();
         let failed = |cause: std::io::Error| Error::new(format!("cannot start `{program}`: {}", io_text(&cause)));
         network.far.take_in(&mut command).map_err(failed)?;
+        end_with_parent(&mut command);
         // In a group of its own, so that Ctrl-C does not end it before what talks to it.
         command.process_group(0).stdin(Stdio::null());
         Ok(Far(command.spawn().map_err(failed)?))
@@ -58,7 +61,8 @@ impl Far {
 
 impl Drop for Far {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        // With all that it has started, unless that went away into a group of its own.
+        let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
         let _ = self.0.wait();
     }
 }

@@ -15,7 +15,7 @@ const ROUNDS: usize = 5;
 /// Packets of the file, and how often it is played.
 const PACKETS: usize = 2_000_000;
 
-/// A program that makes one system call again and again, and prints the nanoseconds of one.
+/// A program that makes one system call again and again, or calls one function, and prints the nanoseconds of one.
 const TARGET: &str = r#"
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -24,14 +24,24 @@ const TARGET: &str = r#"
 #include <time.h>
 #include <unistd.h>
 
+__attribute__((noinline)) long hit(long n)
+{
+	__asm__ volatile("" : "+r"(n));
+	return n + 1;
+}
+
 int main(int argc, char **argv)
 {
 	long calls = atol(argv[1]);
 	struct timespec start, end;
 
 	clock_gettime(CLOCK_MONOTONIC, &start);
-	for (long i = 0; i < calls; i++)
-		syscall(SYS_getppid);
+	if (argc > 2)
+		for (long i = 0; i < calls;)
+			i = hit(i);
+	else
+		for (long i = 0; i < calls; i++)
+			syscall(SYS_getppid);
 	clock_gettime(CLOCK_MONOTONIC, &end);
 	printf("%.1f\n", ((end.tv_sec - start.tv_sec) * 1e9 + (end.tv_nsec - start.tv_nsec)) / calls);
 	return 0;
@@ -69,18 +79,21 @@ pub(super) fn bench() -> Result<bool> {
     let dir = paths::target().join("bench-user");
     fs::create_dir_all(&dir)?;
     let target = target(&dir)?;
-    let traced = |script: &str, calls: u64| -> Result<f64> {
+    let traced = |script: &str, calls: &str| -> Result<f64> {
         let mut command = Command::new(&skep);
         command.args(["trace", "-q", "--engine", "user", script, "-c"]).arg(format!("{} {calls}", target.display()));
         least(&mut command)
     };
+    let calls = CALLS.to_string();
     let bare = least(Command::new(&target).arg((CALLS * 20).to_string()))?;
-    let unwanted = traced("tracepoint:syscalls:sys_enter_mkdir { @ = count(); }", CALLS * 20)? - bare;
-    let enter = traced("tracepoint:syscalls:sys_enter_getppid { @ = count(); }", CALLS)? - bare;
+    let unwanted = traced("tracepoint:syscalls:sys_enter_mkdir { @ = count(); }", &(CALLS * 20).to_string())? - bare;
+    let enter = traced("tracepoint:syscalls:sys_enter_getppid { @ = count(); }", &calls)? - bare;
     let both = traced(
         "tracepoint:syscalls:sys_enter_getppid { @a = count(); } tracepoint:syscalls:sys_exit_getppid { @b = count(); }",
-        CALLS,
+        &calls,
     )? - bare;
+    let function =
+        traced(&format!("uprobe:{}:hit {{ @ = count(); }}", target.display()), &format!("{calls} function"))?;
     let mut strace = Command::new("strace");
     strace.args(["-f", "-e", "trace=getppid", "-o", "/dev/null"]).arg(&target).arg(CALLS.to_string());
     let strace = least(&mut strace)? - bare;
@@ -89,11 +102,14 @@ pub(super) fn bench() -> Result<bool> {
     let packets = played(&skep, &dir, &silent)?;
     let telling = played(&skep, &dir, &paths::root().join("examples/xdp_drop_icmp.bpf.c"))?;
 
-    println!("{:34} {:>12} {:>12}", "added to a system call", "ns", "limit");
+    println!("{:34} {:>12} {:>12}", "added to a call", "ns", "limit");
     let mut good = true;
-    for (name, ns, limit) in
-        [("not wanted", unwanted, 20.0), ("wanted as it starts", enter, 4000.0), ("and as it ends", both, 7500.0)]
-    {
+    for (name, ns, limit) in [
+        ("not wanted", unwanted, 20.0),
+        ("wanted as it starts", enter, 4000.0),
+        ("and as it ends", both, 7500.0),
+        ("a function (uprobe)", function, 7000.0),
+    ] {
         println!("{name:34} {ns:>12.0} {limit:>12.0}");
         good &= ns <= limit;
     }

@@ -653,8 +653,8 @@ fn a_script_without_rights_has_its_begin_its_clock_its_maps_and_its_end() {
 fn a_script_without_rights_has_stacks_of_the_command_but_not_of_the_kernel() {
     let open = Open::new("stacks");
     let script =
-        "tracepoint:syscalls:sys_enter_write /comm == \"echo\"/ { printf(\"<%s><%s>\", ustack, kstack); exit(); }";
-    let outcome = open.skep("trace", &["--engine", "user", "-q", script, "-c", "/bin/echo hello"]);
+        "tracepoint:syscalls:sys_enter_write /comm == \"bash\"/ { printf(\"<%s><%s>\", ustack, kstack); exit(); }";
+    let outcome = open.skep("trace", &["--engine", "user", "-q", script, "-c", "/bin/bash -c 'echo hello'"]);
     assert!(outcome.status.success(), "{}", outcome.stderr);
     let (_, shown) = outcome.stdout.split_once('<').expect("the call was seen");
     let (user, kernel) = shown.split_once("><").expect("two stacks");

@@ -26,11 +26,13 @@
 //!
 //! - Its code has other bytes, an area has been mapped, and SIGTRAP has a handler there if it had none ([`super::refuge`]). Area and handler stay when we
 //!   leave, since a task may be in them; the handler does what SIGTRAP does without one.
-//! - A SIGTRAP that it holds back is let through once a breakpoint was hit: the kernel forces it.
+//! - A SIGTRAP that it holds back or ignores is let through once a breakpoint was hit: the kernel forces it, and forgets what SIGTRAP did in that
+//!   process. So the handler is gone then, and if the tracer is killed, the next task that comes by a breakpoint ends its process.
+//! - What has rules of its own for system calls (seccomp(2)) maps no area for us: only instructions that need none are watched there.
 //! - Return addresses are those of trampolines while a function with a uretprobe runs: what walks the stack (exceptions of C++, profilers) stops
 //!   there. The kernel's own uretprobes do the same.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -54,6 +56,8 @@ use crate::probe::FileId;
 
 /// Functions that may run at one time in a process, each with a trampoline.
 const TRAMPOLINES: u32 = 4096;
+/// Functions that may run at one time in a task: one that jumps to itself counts each time.
+const MAX_RETURNS: usize = 2 * TRAMPOLINES as usize;
 /// Bytes of a trampoline, and of the return address that it leads to.
 const TRAMPOLINE_BYTES: u64 = 8;
 /// Bytes of all trampolines, and of all return addresses behind them.
@@ -98,6 +102,18 @@ impl Pool {
     /// Where the return address of one is kept.
     fn kept_at(&self, index: u32) -> u64 {
         self.base + POOL_BYTES / 2 + u64::from(index) * TRAMPOLINE_BYTES
+    }
+
+    /// Takes back the trampolines of calls that are over, but for those that calls which are not over have as well: functions that jump to each other
+    /// return together. Last to be used again, as somebody may come back by them all the same.
+    fn give_back(&mut self, over: impl IntoIterator<Item = Return>, running: &[Return]) {
+        let over: BTreeSet<u32> = over.into_iter().filter(|it| !it.inherited).map(|it| it.trampoline).collect();
+        for index in over {
+            debug_assert!(!self.free.contains(&index), "a trampoline is given back once");
+            if !running.iter().any(|it| it.trampoline == index) {
+                self.free.push_back(index);
+            }
+        }
     }
 
     /// The trampoline at an address.
@@ -170,11 +186,13 @@ pub(super) struct Breakpoints {
     /// Places and returns that are not seen.
     missed: u64,
     lifted: bool,
+    /// Tasks have our filter.
+    filtered: bool,
 }
 
 /// How a process's code is written: the file is where the kernel lets a tracer write everywhere.
 fn memory_of(pid: u32) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/mem"))
+    OpenOptions::new().read(true).write(true).open(format!("/proc/{}/mem", mappings::with_memory(pid)))
 }
 
 impl Breakpoints {
@@ -183,7 +201,7 @@ impl Breakpoints {
     /// # Errors
     ///
     /// When nobody can be made who would take them out after our death.
-    pub(super) fn new(sites: Arc<Sites>) -> Result<Breakpoints, Error> {
+    pub(super) fn new(sites: Arc<Sites>, filtered: bool) -> Result<Breakpoints, Error> {
         let setup = |what: &str, errno: Errno| Error::new(format!("cannot {what}")).with_source(errno);
         let patches = Patches::new().map_err(|errno| setup("keep a list of breakpoints", errno))?;
         let guard = Guard::spawn(&[Undo::Restore(&patches)]);
@@ -199,6 +217,7 @@ impl Breakpoints {
             heard: Vec::new(),
             missed: 0,
             lifted: false,
+            filtered,
         })
     }
 
@@ -243,11 +262,23 @@ impl Breakpoints {
         });
         let Some(mut space) = self.spaces.remove(&id) else { return };
         // A file that is gone from memory took its breakpoints along.
-        let all = mappings::read(pid);
+        let all = mappings::read(tid);
+        if all.is_empty() {
+            // It is about to end.
+            self.spaces.insert(id, space);
+            return;
+        }
         let mut mapped = HashSet::new();
         for mapping in &all {
             let Some((file, wanted)) = self.sites.of(pid, mapping) else { continue };
-            if mapping.executes {
+            // What is written to a shared mapping of a file is everybody's, and the file's.
+            if mapping.executes && mapping.shared {
+                let addrs = wanted.places.keys().filter_map(|off_bytes| mapping.address(*off_bytes));
+                for addr in addrs {
+                    mapped.insert(addr);
+                    self.missed += u64::from(space.refused.insert(addr));
+                }
+            } else if mapping.executes {
                 let places = wanted.places.iter().filter_map(|(off_bytes, moments)| {
                     let site = Site { file, off_bytes: *off_bytes };
                     Some((mapping.address(*off_bytes)?, site, moments.clone()))
@@ -383,6 +414,9 @@ impl Breakpoints {
     /// Lets a task make a system call; the instruction for it is in the vDSO, or else in the code near it.
     fn inject(&mut self, whose: Whose<'_>, near: &Mapping, nr: u32, args: [u64; 6]) -> Option<u64> {
         let Whose { pid, tid, all } = whose;
+        if !inject::is_safe(tid, self.filtered) {
+            return None;
+        }
         let vdso = all.iter().find(|mapping| mapping.name == "[vdso]");
         let from = vdso.into_iter().chain([near]);
         let from = from.filter_map(|mapping| inject::find(tid, mapping.start, mapping.end - mapping.start)).next()?;
@@ -449,7 +483,7 @@ impl Breakpoints {
         let running = self.returns.remove(&tid).unwrap_or_default();
         let pool = self.of.get(&pid).and_then(|id| self.spaces.get_mut(id)?.pool.as_mut());
         if let Some(pool) = pool {
-            pool.free.extend(running.iter().filter(|it| !it.inherited).map(|it| it.trampoline));
+            pool.give_back(running, &[]);
         }
     }
 
@@ -524,6 +558,17 @@ impl Breakpoints {
         Some(true)
     }
 
+    /// A task gets a signal for what it did (SIGSEGV and its like). In a slot it did that at the breakpoint, as far as it can know.
+    pub(super) fn faulted(&mut self, pid: u32, tid: u32) {
+        let space = self.of.get(&pid).and_then(|id| self.spaces.get(id));
+        let (Some(space), Ok(mut registers)) = (space, Registers::of(tid)) else { return };
+        let at = registers.get(Reg::Rip);
+        if let Some((addr, _)) = space.armed.iter().find(|(_, armed)| armed.slot == Some(at)) {
+            registers.put(Reg::Rip, *addr);
+            let _ = registers.set(tid);
+        }
+    }
+
     /// Puts a trampoline in place of the return address; the task is at the first instruction of the function.
     fn watch_return(&mut self, tid: u32, pid: u32, registers: &Registers, site: Site, func: u64) -> Option<()> {
         let pool = self.spaces.get_mut(self.of.get(&pid)?)?.pool.as_mut()?;
@@ -533,12 +578,13 @@ impl Breakpoints {
         let address = u64::from_ne_bytes(word);
         let running = self.returns.entry(tid).or_default();
         let own = pool.index(address);
-        while let Some(last) = running.last() {
-            // A function that jumps to another one returns together with it.
-            if last.stack > stack || last.stack == stack && own == Some(last.trampoline) {
-                break;
-            }
-            give_back(pool, running.pop()?, running.last());
+        // A function that jumps to another one returns together with it.
+        let runs = |it: &Return| it.stack > stack || it.stack == stack && own == Some(it.trampoline);
+        let kept = running.iter().rposition(runs).map_or(0, |last| last + 1);
+        let over = running.split_off(kept);
+        pool.give_back(over, running);
+        if running.len() >= MAX_RETURNS {
+            return None;
         }
         if let Some(index) = own {
             let inherited = running.last().is_some_and(|last| last.inherited);
@@ -581,16 +627,15 @@ impl Breakpoints {
         let running = self.returns.entry(tid).or_default();
         let mut over = Vec::new();
         if let Some(last) = running.iter().rposition(|it| it.trampoline == index) {
-            for stale in running.drain(last + 1..) {
-                if !stale.inherited && stale.trampoline != index {
-                    pool.free.push_back(stale.trampoline);
-                }
-            }
+            let stale = running.split_off(last + 1);
+            pool.give_back(stale, running);
             while let Some(it) = running.pop_if(|it| it.trampoline == index) {
                 over.push(it);
             }
         }
-        if over.iter().any(|it| !it.inherited) {
+        // Of another task, which may be where the function was called.
+        self.missed += u64::from(over.is_empty());
+        if over.iter().any(|it| !it.inherited) && !running.iter().any(|it| it.trampoline == index) {
             pool.free.push_front(index);
         }
         for Return { site, func, .. } in over {
@@ -643,13 +688,6 @@ fn list(patches: &mut Patches, space: &Space) {
     }
 }
 
-/// The trampoline of a call that never returned; last to be used again, as somebody may come back by it all the same.
-fn give_back(pool: &mut Pool, stale: Return, before: Option<&Return>) {
-    if !stale.inherited && before.is_none_or(|before| before.trampoline != stale.trampoline) {
-        pool.free.push_back(stale.trampoline);
-    }
-}
-
 /// Writes the code of trampolines up to one.
 fn write_trampolines(pid: u32, pool: &mut Pool, index: u32) -> Result<(), Errno> {
     const AT_ONCE: u32 = 512;
@@ -664,7 +702,7 @@ fn write_trampolines(pid: u32, pool: &mut Pool, index: u32) -> Result<(), Errno>
 /// Takes what was changed in a memory back.
 fn lift(space: &Space, pid: u32, sites: &Sites, memory: &File) {
     // What has been mapped over a file since is not ours.
-    let all = mappings::read(pid);
+    let all = mappings::read(mappings::with_memory(pid));
     let is_there = |addr: u64, site: Option<&Site>| {
         all.iter().any(|mapping| {
             (mapping.start..mapping.end).contains(&addr)

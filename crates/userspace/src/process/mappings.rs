@@ -70,7 +70,17 @@ impl Mapping {
     }
 }
 
-/// All mappings of a process, by their addresses; empty when it is gone.
+/// A task that has the memory of a process: the first may have ended before the others, and has none then.
+pub(super) fn with_memory(pid: u32) -> u32 {
+    if !fs::read(format!("/proc/{pid}/maps")).unwrap_or_default().is_empty() {
+        return pid;
+    }
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let mut tids = tasks.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    tids.find(|tid| !fs::read(format!("/proc/{tid}/maps")).unwrap_or_default().is_empty()).unwrap_or(pid)
+}
+
+/// All mappings of a task's process, by their addresses; empty when it is gone.
 pub(super) fn read(pid: u32) -> Vec<Mapping> {
     let text = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
     String::from_utf8_lossy(&text).lines().filter_map(Mapping::parse).collect()

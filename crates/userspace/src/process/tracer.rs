@@ -27,6 +27,8 @@ const NUDGE_PAUSE: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Signal of a breakpoint.
 const SIGTRAP: i32 = 5;
+/// Signals that tell a task what it did: SIGILL, SIGBUS, SIGFPE, SIGSEGV.
+const FAULTS: [i32; 4] = [4, 7, 8, 11];
 /// What no address is above, and errors are.
 const HIGHEST_ADDRESS: u64 = u64::MAX - 4096;
 /// Longest path that exec takes (`PATH_MAX`).
@@ -83,6 +85,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Tells that the tracing is over, however it ends.
+struct Done(Arc<Shared>);
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        self.0.done.store(true, Ordering::Release);
+    }
+}
+
 impl Shared {
     fn outcome(&self) -> MutexGuard<'_, Outcome> {
         lock(&self.outcome)
@@ -134,8 +145,8 @@ impl Tracer {
             let _ = ready.send(answer);
             if let Some(mut seized) = seized {
                 let mut sink = sink;
+                let _done = Done(Arc::clone(&seized.shared));
                 seized.run(&mut sink);
-                seized.shared.done.store(true, Ordering::Release);
             }
         });
         let thread = thread.map_err(|cause| Error::new("cannot start a thread").with_source(cause))?;
@@ -393,7 +404,7 @@ impl Seized {
             return;
         }
         let Some(wanted) = self.shared.wanted.get().filter(|wanted| !wanted.sites.is_empty()) else { return };
-        match Breakpoints::new(Arc::clone(&wanted.sites)) {
+        match Breakpoints::new(Arc::clone(&wanted.sites), self.filtered) {
             Ok(breakpoints) => self.breakpoints = Some(breakpoints),
             Err(_) => self.shared.outcome().tally.missed += 1,
         }
@@ -543,6 +554,11 @@ impl Seized {
             }
             Stop::Signal(signal) => {
                 let (_, errno, code) = ptrace::signal_info(tid)?;
+                // Of the kernel, for what the task did.
+                if FAULTS.contains(&signal) && code > 0 {
+                    let pid = self.tracees.get(&tid).map_or(tid, |tracee| tracee.task.pid());
+                    self.with_breakpoints(|breakpoints| breakpoints.faulted(pid, tid));
+                }
                 if let Some(tracee) = self.tracees.get(&tid)
                     && self.shared.wanted.get().is_some_and(|wanted| wanted.signals)
                     && !is_ignored(tid, signal)

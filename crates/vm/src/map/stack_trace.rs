@@ -3,10 +3,10 @@
 //! A stack has one place, which its hash says: two different ones may want the same, and then the second is refused or takes the
 //! place over. Programs cannot read it; to user space a stack is as many addresses as a value has room for, with zeros at the end.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::array::next_index;
 use super::{MapError, MapSpec, Store, index_of};
 
 /// Most addresses of a stack (`kernel.perf_event_max_stack`, as it is unless somebody sets it).
@@ -16,8 +16,10 @@ const F_STACK_BUILD_ID: u32 = 1 << 5;
 
 #[derive(Debug)]
 pub(crate) struct StackTraces {
-    /// Without the zeros at the end; empty where there is none.
-    slots: Mutex<Vec<Vec<u64>>>,
+    /// By their numbers, without the zeros at the end. A map may be made for more of them than there is memory.
+    stacks: Mutex<BTreeMap<u32, Vec<u64>>>,
+    /// A power of two.
+    buckets: u32,
     max_entries: u32,
     value_size: usize,
     hasher: RandomState,
@@ -40,15 +42,16 @@ impl StackTraces {
         }
         let buckets = spec.max_entries.checked_next_power_of_two().ok_or(MapError::Full)?;
         Ok(StackTraces {
-            slots: Mutex::new(vec![Vec::new(); buckets as usize]),
+            stacks: Mutex::default(),
+            buckets,
             max_entries: spec.max_entries,
             value_size: spec.value_size as usize,
             hasher: RandomState::new(),
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Vec<u64>>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Vec<u64>>> {
+        self.stacks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Addresses that a value has room for.
@@ -59,27 +62,23 @@ impl StackTraces {
     /// Keeps a stack, which is not empty, and gives its number. One that differs is in its way: that is an error, unless it may be
     /// replaced. (The kernel can be asked to compare hashes alone, which here would be the same.)
     pub(crate) fn keep(&self, stack: &[u64], replace: bool) -> Result<u32, MapError> {
-        let mut slots = self.lock();
-        let index = self.hasher.hash_one(stack) as usize & (slots.len() - 1);
-        if slots[index] == stack {
-            return Ok(index as u32);
+        let mut stacks = self.lock();
+        let number = self.hasher.hash_one(stack) as u32 & (self.buckets - 1);
+        match stacks.get(&number) {
+            Some(known) if known == stack => return Ok(number),
+            Some(_) if !replace => return Err(MapError::Exists),
+            None if stacks.len() >= self.max_entries as usize => return Err(MapError::NoMemory),
+            _ => {}
         }
-        if !slots[index].is_empty() {
-            if !replace {
-                return Err(MapError::Exists);
-            }
-        } else if slots.iter().filter(|slot| !slot.is_empty()).count() >= self.max_entries as usize {
-            return Err(MapError::NoMemory);
-        }
-        slots[index] = stack.to_vec();
-        Ok(index as u32)
+        stacks.insert(number, stack.to_vec());
+        Ok(number)
     }
 }
 
 impl Store for StackTraces {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, MapError> {
-        let slots = self.lock();
-        let stack = index_of(key).and_then(|index| slots.get(index as usize)).filter(|stack| !stack.is_empty());
+        let stacks = self.lock();
+        let stack = index_of(key).and_then(|number| stacks.get(&number));
         Ok(stack.map(|stack| {
             let mut bytes: Vec<u8> = stack.iter().flat_map(|addr| addr.to_ne_bytes()).collect();
             bytes.resize(self.value_size, 0);
@@ -92,21 +91,15 @@ impl Store for StackTraces {
     }
 
     fn delete(&self, key: &[u8]) -> Result<(), MapError> {
-        let mut slots = self.lock();
-        let slot = index_of(key).and_then(|index| slots.get_mut(index as usize)).ok_or(MapError::Full)?;
-        if std::mem::take(slot).is_empty() { Err(MapError::NotFound) } else { Ok(()) }
+        let number = index_of(key).filter(|number| *number < self.buckets).ok_or(MapError::Full)?;
+        self.lock().remove(&number).map(drop).ok_or(MapError::NotFound)
     }
 
     fn next_key(&self, key: Option<&[u8]>) -> Result<Option<Vec<u8>>, MapError> {
-        let slots = self.lock();
-        let mut next = next_index(key, slots.len() as u32);
-        while let Some(key) = &next {
-            let there = index_of(key).and_then(|index| slots.get(index as usize)).is_some_and(|it| !it.is_empty());
-            if there {
-                break;
-            }
-            next = next_index(Some(key), slots.len() as u32);
-        }
-        Ok(next)
+        // Without a number that one can have, the first one comes.
+        let from = key.and_then(index_of).filter(|number| *number < self.buckets);
+        let stacks = self.lock();
+        let mut behind = stacks.range(from.map_or(0, |number| number + 1)..);
+        Ok(behind.next().map(|(number, _)| number.to_ne_bytes().to_vec()))
     }
 }
