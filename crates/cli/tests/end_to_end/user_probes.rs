@@ -19,7 +19,11 @@ use crate::user::Open;
 
 /// Compiles `tests/programs/host/probed.c` into a folder that everybody may use.
 fn probed(open: &Open, flags: &[&str], name: &str) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/programs/host/probed.c");
+    compiled(open, "probed", flags, name)
+}
+
+fn compiled(open: &Open, source: &str, flags: &[&str], name: &str) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../tests/programs/host/{source}.c"));
     let program = open.file(name);
     let mut cc = Command::new("cc");
     cc.args(["-O1", "-foptimize-sibling-calls", "-pthread"]).args(flags).arg("-o").arg(&program).arg(source);
@@ -367,4 +371,58 @@ fn where_no_breakpoint_can_be_the_bytes_are_named() {
     // The kernel's own words for what the file has not.
     let text = said(&format!("uprobe:{at}:hott {{ @ = count(); }}"), &["-c", "true"]);
     assert!(text.contains("hott"), "{text}");
+}
+
+/// What programs do that is easily broken by who watches them.
+#[test]
+fn programs_do_what_they_do_unwatched() {
+    if !needs(&[Program("cc")]) {
+        return;
+    }
+    let open = Open::new("fragile");
+    let program = compiled(&open, "fragile", &["-pie", "-fPIE"], "fragile");
+    let at = program.display();
+    let watched = |script: &str, what: &str| {
+        let outcome = open.skep("trace", &["-q", "--engine", "user", script, "-c", &format!("{at} {what}")]);
+        assert!(outcome.status.success() && outcome.stderr.is_empty(), "{what}: {}{}", outcome.stdout, outcome.stderr);
+        let lines = outcome.stdout.lines().filter(|line| !line.is_empty()).map(str::to_owned);
+        let mut lines: Vec<String> = lines.collect();
+        lines.sort();
+        lines
+    };
+    // A function that jumps to one that never comes back: both share a trampoline, which is given back once.
+    let script = format!(
+        "uretprobe:{at}:enters, uretprobe:{at}:leaves {{ @never = count(); }} uretprobe:{at}:deep {{ @deep = count(); }}"
+    );
+    assert_eq!(watched(&script, "jumps"), ["@deep: 3001", "deep 3000"]);
+    // A fault of the hidden instruction is one of the program's own.
+    let script = format!("uprobe:{at}:load {{ @loads = count(); }}");
+    assert_eq!(watched(&script, "faults"), ["@loads: 2", "loads 1 7"]);
+    // The first thread has ended: its `/proc` folder says nothing of the memory.
+    let script = format!("uprobe:{at}:hot {{ @hot = count(); }}");
+    assert_eq!(watched(&script, "thread"), ["@hot: 11", "hot 11"]);
+}
+
+/// A process whose own rules would kill it for what we let others do.
+#[test]
+fn a_process_with_rules_of_its_own_lives_on() {
+    if !needs(&[Program("cc")]) || !may_join() {
+        return;
+    }
+    let open = Open::new("rules");
+    let program = compiled(&open, "fragile", &["-pie", "-fPIE"], "fragile");
+    let mut command = Command::new(&program);
+    command.arg("rules");
+    if rustix::process::geteuid().is_root() {
+        command.uid(65534).gid(65534);
+    }
+    let mut child = command.spawn().expect("it starts");
+    std::thread::sleep(Duration::from_millis(300));
+    let script = format!("uprobe:{}:hot {{ @hot = count(); }}", program.display());
+    let pid = child.id().to_string();
+    let outcome = open.skep("trace", &["-q", "--engine", "user", "--duration", "300ms", &script, "-p", &pid]);
+    assert!(outcome.status.success(), "{}", outcome.stderr);
+    assert!(child.wait().expect("it ends").success(), "{}", outcome.stderr);
+    let seen = outcome.stdout.contains("@hot: ");
+    assert!(seen || outcome.stderr.contains("was not watched"), "{}{}", outcome.stdout, outcome.stderr);
 }
