@@ -21,6 +21,7 @@ mod skb;
 mod stack;
 mod task;
 mod text;
+mod timer;
 mod world;
 mod xdp;
 
@@ -51,6 +52,7 @@ const FAMILIES: &[Family] = &[
     stack::FAMILY,
     lock::FAMILY,
     task::FAMILY,
+    timer::FAMILY,
 ];
 
 impl Helpers {

@@ -81,6 +81,7 @@ mod op;
 mod options;
 mod packet;
 mod program;
+mod timers;
 
 pub use buffer::{MAX_PACKET_BYTES, PacketBuffer, PacketKind, Redirect, SK_BUFF_BYTES, SentClone, XDP_MD_BYTES};
 pub use cpu::{Cpu, DEFAULT_FUEL, MAX_FRAMES, MAX_MAY_GOTO, MAX_TAIL_CALLS, Packet, STACK_BYTES};
@@ -92,6 +93,7 @@ pub use map::{Bell, Entry, F_NO_PREALLOC, F_RDONLY_PROG, Listener, Map, MapError
 pub use memory::{Access, Block, Fault, FaultReason, SPACE_BYTES, Space, SpaceError};
 pub use options::CompileOptions;
 pub use program::{Image, Line, Program};
+pub use timers::{Expired, Timers};
 
 /// The longest program, in slots (`BPF_COMPLEXITY_LIMIT_INSNS`).
 pub const MAX_INSNS: usize = 1_000_000;

@@ -250,7 +250,7 @@ const HERE: &str = "\
     send_signal probe_read_user probe_read_kernel probe_read_user_str probe_read_kernel_str jiffies64 \
     get_ns_current_pid_tgid ktime_get_boot_ns ringbuf_output ringbuf_reserve ringbuf_submit ringbuf_discard \
     ringbuf_query csum_level get_task_stack copy_from_user redirect_neigh redirect_peer task_storage_get \
-    task_storage_delete get_current_task_btf ktime_get_coarse_ns for_each_map_elem snprintf get_func_ip \
+    task_storage_delete get_current_task_btf ktime_get_coarse_ns for_each_map_elem snprintf timer_init timer_set_callback timer_start timer_cancel get_func_ip \
     get_attach_cookie trace_vprintk loop strncmp xdp_get_buff_len xdp_load_bytes xdp_store_bytes \
     copy_from_user_task map_lookup_percpu_elem dynptr_from_mem ringbuf_reserve_dynptr ringbuf_submit_dynptr \
     ringbuf_discard_dynptr dynptr_read dynptr_write dynptr_data ktime_get_tai_ns user_ringbuf_drain ";
@@ -272,7 +272,7 @@ const NOT_HERE: &str = "\
     skc_to_tcp_timewait_sock skc_to_tcp_request_sock skc_to_udp6_sock load_hdr_opt store_hdr_opt reserve_hdr_opt \
     inode_storage_get inode_storage_delete d_path snprintf_btf seq_printf_btf skb_cgroup_classid per_cpu_ptr \
     this_cpu_ptr bprm_opts_set ima_inode_hash sock_from_file check_mtu sys_bpf btf_find_by_name_kind sys_close \
-    timer_init timer_set_callback timer_start timer_cancel task_pt_regs get_branch_snapshot skc_to_unix_sock \
+    task_pt_regs get_branch_snapshot skc_to_unix_sock \
     kallsyms_lookup_name find_vma get_func_arg get_func_ret get_func_arg_cnt get_retval set_retval skb_set_tstamp \
     ima_file_hash kptr_xchg skc_to_mptcp_sock tcp_raw_gen_syncookie_ipv4 tcp_raw_gen_syncookie_ipv6 \
     tcp_raw_check_syncookie_ipv4 tcp_raw_check_syncookie_ipv6 cgrp_storage_get cgrp_storage_delete ";

@@ -16,7 +16,6 @@ const NETWORK: &str = "the kernel's network stack";
 const CGROUP: &str = "the kernel's control groups";
 const COUNTERS: &str = "a hardware counter that the kernel reads";
 const STORAGE: &str = "storage that the kernel ties to its objects";
-const TIMERS: &str = "timers of the kernel";
 const REGISTERS: &str = "registers that the kernel saved";
 const SEQ: &str = "a file of an iterator of the kernel";
 const VARIABLES: &str = "a variable of the kernel";
@@ -30,7 +29,6 @@ const RULES: &[(&str, &str)] = &[
     ("*_storage_*", STORAGE),
     ("get_local_storage", STORAGE),
     ("*cgroup*", CGROUP),
-    ("timer_*", TIMERS),
     ("get_func_*", REGISTERS),
     ("task_pt_regs", REGISTERS),
     ("override_return", REGISTERS),
