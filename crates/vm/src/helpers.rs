@@ -17,6 +17,7 @@ mod packet;
 mod print;
 mod records;
 mod refused;
+mod room;
 mod skb;
 mod stack;
 mod task;
@@ -49,6 +50,7 @@ const FAMILIES: &[Family] = &[
     packet::FAMILY,
     xdp::FAMILY,
     skb::FAMILY,
+    room::FAMILY,
     stack::FAMILY,
     lock::FAMILY,
     task::FAMILY,

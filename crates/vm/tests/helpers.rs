@@ -243,9 +243,9 @@ const HERE: &str = "\
     map_lookup_elem map_update_elem map_delete_elem probe_read ktime_get_ns trace_printk get_prandom_u32 \
     get_smp_processor_id skb_store_bytes l3_csum_replace l4_csum_replace tail_call clone_redirect \
     get_current_pid_tgid get_current_uid_gid get_current_comm skb_vlan_push skb_vlan_pop redirect \
-    perf_event_output skb_load_bytes get_stackid csum_diff skb_change_type get_hash_recalc get_current_task \
+    perf_event_output skb_load_bytes get_stackid csum_diff skb_change_proto skb_change_type get_hash_recalc get_current_task \
     probe_write_user skb_change_tail skb_pull_data csum_update set_hash_invalid get_numa_node_id skb_change_head \
-    xdp_adjust_head probe_read_str set_hash redirect_map xdp_adjust_meta xdp_adjust_tail get_stack \
+    xdp_adjust_head probe_read_str set_hash skb_adjust_room redirect_map xdp_adjust_meta xdp_adjust_tail get_stack \
     skb_load_bytes_relative map_push_elem map_pop_elem map_peek_elem spin_lock spin_unlock strtol strtoul \
     send_signal probe_read_user probe_read_kernel probe_read_user_str probe_read_kernel_str jiffies64 \
     get_ns_current_pid_tgid ktime_get_boot_ns ringbuf_output ringbuf_reserve ringbuf_submit ringbuf_discard \
@@ -258,8 +258,8 @@ const HERE: &str = "\
 /// Every helper that is refused by name when a program that calls it is loaded.
 const NOT_HERE: &str = "\
     get_cgroup_classid skb_get_tunnel_key skb_set_tunnel_key perf_event_read get_route_realm skb_get_tunnel_opt \
-    skb_set_tunnel_opt skb_change_proto skb_under_cgroup current_task_under_cgroup get_socket_cookie \
-    get_socket_uid setsockopt skb_adjust_room sk_redirect_map sock_map_update perf_event_read_value \
+    skb_set_tunnel_opt skb_under_cgroup current_task_under_cgroup get_socket_cookie \
+    get_socket_uid setsockopt sk_redirect_map sock_map_update perf_event_read_value \
     perf_prog_read_value getsockopt override_return sock_ops_cb_flags_set msg_redirect_map msg_apply_bytes \
     msg_cork_bytes msg_pull_data bind skb_get_xfrm_state fib_lookup sock_hash_update msg_redirect_hash \
     sk_redirect_hash lwt_push_encap lwt_seg6_store_bytes lwt_seg6_adjust_srh lwt_seg6_action rc_repeat rc_keydown \
@@ -313,7 +313,12 @@ fn other_helpers_are_refused_with_what_they_need() {
         why(helpers::SKB_GET_TUNNEL_KEY)
     );
     for (id, needs) in [
-        (helpers::SKB_GET_TUNNEL_KEY, "a packet of the kernel"),
+        (helpers::SKB_GET_TUNNEL_KEY, "a tunnel of the kernel, which keeps its key beside the packet"),
+        (helpers::SKB_OUTPUT, "`bpf_perf_event_output` takes that of the program"),
+        (helpers::GET_FUNC_ARG, "whose arguments and result `fentry`"),
+        (helpers::THIS_CPU_PTR, "a per-CPU variable of the kernel"),
+        (helpers::PER_CPU_PTR, "a per-CPU variable of the kernel"),
+        (helpers::SNPRINTF_BTF, "`bpf_snprintf` shows numbers and texts"),
         (helpers::SK_LOOKUP_TCP, "a socket of the kernel"),
         (helpers::GET_CURRENT_CGROUP_ID, "control groups"),
         (helpers::D_PATH, "a file that the kernel has open"),
