@@ -25,6 +25,7 @@
 //! at which instruction and which line of the source ([`Trap`]). [`Machine::create_map`] makes a [`Map`], whose handle a
 //! wide load is bound to; [`Helpers::all`] are the helpers that mean something here, and what they know of the task
 //! and its memory ([`Task`], [`Memory`]) is set on the processor.
+//! Timers that programs start ([`Machine::timers`]) wait for somebody with a thread, who calls [`Cpu::run_timer`] when one is due.
 //! A function of the kernel is called by its name ([`Image::kfuncs`]); those that mean something here are there whatever the kernel
 //! of the target has.
 //!

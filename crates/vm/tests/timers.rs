@@ -173,10 +173,13 @@ fn a_callback_starts_its_timer_again_and_cannot_cancel_it() {
     assert!(bench.cpu.run_timer().is_none());
 }
 
+/// Ends the element of a key.
+type End = fn(&Map, &[u8]);
+
 #[test]
 fn a_timer_ends_with_its_element() {
     let key = 3u32.to_ne_bytes();
-    let ends: [(MapKind, fn(&Map, &[u8])); 6] = [
+    let ends: [(MapKind, End); 6] = [
         (MapKind::Array, |map, key| map.update(key, &[0; 32], 0).expect("an update")),
         (MapKind::Hash, |map, key| map.update(key, &[0xff; 32], 0).expect("an update")),
         (MapKind::Hash, |map, key| map.delete(key).expect("it is there")),
