@@ -93,6 +93,17 @@ pub trait MapHandle: Send + Sync {
         Ok(taken)
     }
 
+    /// Sends a record to the programs that drain a `user_ringbuf` (`bpf_user_ringbuf_drain`, kernel 6.1); `false` when there is no room now. One
+    /// thread at a time may send.
+    ///
+    /// # Errors
+    ///
+    /// When the map is none, or the record is larger than the whole of it.
+    fn send(&self, record: &[u8]) -> Result<bool, Error> {
+        let _ = record;
+        Err(unsupported(&self.facts(), "sent records to"))
+    }
+
     /// From now on only programs may write.
     fn freeze(&self) -> Result<(), Error> {
         Err(unsupported(&self.facts(), "frozen"))

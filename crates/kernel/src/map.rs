@@ -252,6 +252,11 @@ impl KernelMap {
 }
 
 impl MapHandle for KernelMap {
+    /// Maps the buffer for each record; who sends many keeps a [`UserRing`](crate::UserRing).
+    fn send(&self, record: &[u8]) -> Result<bool, Error> {
+        crate::UserRing::new(self)?.send(record)
+    }
+
     fn facts(&self) -> MapFacts {
         self.facts.clone()
     }

@@ -119,9 +119,13 @@ fn a_program_drains_what_this_process_sends() {
         let at = variable.off_bytes as usize;
         u64::from_ne_bytes(data[at..at + 8].try_into().unwrap())
     };
-    for number in 1u64..=10 {
+    for number in 1u64..=9 {
         assert!(ring.send(&number.to_ne_bytes()).unwrap());
     }
+    // As any engine sends.
+    let map = session.map(session.spec().map_named("ring").unwrap()).unwrap();
+    assert!(map.send(&10u64.to_ne_bytes()).unwrap());
+    assert!(session.map(session.spec().variable("received").unwrap().0).unwrap().send(&[1]).is_err());
     assert!(ring.pending() > 0);
     assert_eq!(received(), 0);
     let link = attached(&session, "drain");

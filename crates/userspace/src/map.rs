@@ -105,6 +105,20 @@ impl MapHandle for UserMap {
         }
     }
 
+    fn send(&self, record: &[u8]) -> Result<bool, Error> {
+        match self.map.send(record) {
+            Ok(()) => Ok(true),
+            Err(MapError::NoSpace) => Ok(false),
+            Err(error @ MapError::Unsupported) => {
+                let what = format!("map `{}` is of type {}, not user_ringbuf", self.facts.name, self.facts.map_type);
+                Err(Error::new(what).with_kind(ErrorKind::Unsupported).with_source(Errno::from_raw(error.errno())))
+            }
+            Err(error) => Err(self
+                .failed(&format!("put {} bytes into", record.len()), error)
+                .with_hint("raise its `max_entries`, its size in bytes")),
+        }
+    }
+
     fn freeze(&self) -> Result<(), Error> {
         self.map.freeze();
         Ok(())

@@ -25,7 +25,7 @@ use crate::records::Records;
 use crate::replay::{Replay, Report};
 use crate::runner::Runner;
 use crate::test_run;
-use crate::timer::Timer;
+use crate::timer::{Callbacks, Timer};
 use crate::wire::{Plugged, Wire};
 
 /// Bytes of a perf buffer for each CPU when nobody asks for another size.
@@ -125,9 +125,12 @@ impl UserEngine {
             // The object that was loaded last sees what happens.
             tracing.set(Source::new(Runner::new(shared.clone())?, &*self.target));
         }
+        let has_timers = shared.objects.maps.iter().flatten().any(|map| map.map().spec().timer_off.is_some());
+        let callbacks = has_timers.then(|| Callbacks::start(&shared)).transpose()?;
         let wire = wire.map(|wire| wire.plug_in(shared.clone(), self.report.clone())).transpose()?;
         Ok(UserSession {
             shared,
+            callbacks,
             wire,
             tracing: self.tracing.clone(),
             loaded,
@@ -240,6 +243,8 @@ impl Shared {
 #[derive(Debug)]
 pub struct UserSession {
     shared: Arc<Shared>,
+    #[expect(dead_code, reason = "held for the timers of its programs")]
+    callbacks: Option<Callbacks>,
     wire: Option<Plugged>,
     tracing: Option<Tracing>,
     loaded: Vec<Loaded>,

@@ -1,17 +1,21 @@
-//! Programs that run as time passes: a script's `interval`, which in the kernel is a clock event on one processor.
+//! Programs that run as time passes: a script's `interval`, which in the kernel is a clock event on one processor, and the timers
+//! that programs start themselves (`bpf_timer`).
 //!
 //! Ticks fall on multiples of the period from the moment of attaching. A program that takes longer than its period misses ticks, as
 //! in the kernel, where a timer that is late is moved on (`hrtimer_forward_now`, kernel/events/core.c, 6.18).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use skep_engine::{AttachOptions, Error, PerfEvent, SampleRate};
 use skep_spec::ProgId;
+use skep_vm::Expired;
 
 use crate::attach::{Attached, Place};
 use crate::runner::{Payload, Runner};
+use crate::session::Shared;
 
 /// Bytes of `struct bpf_perf_event_data`: registers, which are none here, the period and an address.
 const CONTEXT_BYTES: usize = 256;
@@ -81,6 +85,64 @@ impl Drop for Timer {
         let (lock, bell) = &*self.stop;
         *lock.lock().unwrap_or_else(PoisonError::into_inner) = true;
         bell.notify_all();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread that runs the callbacks of a session's timers, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Callbacks {
+    shared: Arc<Shared>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Callbacks {
+    pub(crate) fn start(shared: &Arc<Shared>) -> Result<Callbacks, Error> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (asked, of) = (stop.clone(), shared.clone());
+        let mut cpu = shared.cpu()?;
+        let thread = std::thread::Builder::new().name("skep-callbacks".to_owned()).spawn(move || {
+            let timers = of.machine().timers();
+            loop {
+                let seen = timers.bell().strokes();
+                if asked.load(Ordering::Acquire) {
+                    return;
+                }
+                let turn = of.turn();
+                let expired = cpu.run_timer();
+                drop(turn);
+                match expired {
+                    // Others get their turn, too.
+                    Some(Expired { result: Ok(()), .. }) => std::thread::yield_now(),
+                    Some(Expired { program, result: Err(trap) }) => {
+                        let programs = of.objects.programs.iter().enumerate();
+                        let mut same = programs.filter(|(_, ready)| {
+                            ready.as_ref().is_some_and(|ready| Arc::ptr_eq(&ready.program, &program))
+                        });
+                        of.stop(match same.next() {
+                            Some((id, _)) => of.trapped(ProgId(id as u32), &trap),
+                            None => Error::new(trap.to_string()),
+                        });
+                        return;
+                    }
+                    None => {
+                        timers.bell().wait(seen, timers.wait_time());
+                    }
+                }
+            }
+        });
+        let thread = thread.map_err(|cause| Error::new("cannot start a thread").with_source(cause))?;
+        Ok(Callbacks { shared: shared.clone(), stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Callbacks {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        self.shared.machine().timers().bell().ring();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

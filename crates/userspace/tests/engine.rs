@@ -199,6 +199,28 @@ fn arguments_of_raw_tracepoints_may_be_structures() {
 }
 
 #[test]
+fn records_are_sent_to_programs() {
+    let mut spec = empty();
+    let ring = add_map(&mut spec, "commands", MapType::USER_RINGBUF, [0, 0, 4096]);
+    let plain = add_map(&mut spec, "plain", MapType::ARRAY, [4, 4, 1]);
+    let code =
+        "r1 = map[id:0]\nr2 = subprog[f]\nr3 = 0\nr4 = 0\ncall bpf_user_ringbuf_drain#209\nexit\nf:\nr0 = 0\nexit";
+    let drain = add(&mut spec, "drain", "syscall", code);
+    let session = load(spec);
+    let map = session.map(ring).unwrap();
+    assert_eq!(run(&session, drain, &[]), Ok(0));
+    assert!(map.send(&[1; 8]).unwrap() && map.send(&[2; 5]).unwrap());
+    assert_eq!(run(&session, drain, &[]), Ok(2));
+    let room = (0..100).take_while(|_| map.send(&[0; 1000]).unwrap()).count();
+    assert_eq!((room, run(&session, drain, &[])), (4, Ok(4)));
+    let error = map.send(&[0; 5000]).unwrap_err();
+    assert!(error.hint().is_some_and(|hint| hint.contains("`max_entries`")), "{error}");
+    let error = session.map(plain).unwrap().send(&[1]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("map `plain` is of type array, not user_ringbuf"), "{error}");
+}
+
+#[test]
 fn what_user_space_has_not_is_refused_alone() {
     let mut spec = empty();
     add_map(&mut spec, "groups", MapType::CGROUP_ARRAY, [4, 4, 8]);

@@ -295,9 +295,38 @@ fn helpers_of_the_network_stack_give_what_the_kernel_gives() {
     for (ifindex, flags) in [(5, 0), (5, 1), (5, 2)] {
         run(format!("r1 = {ifindex}\nr2 = {flags}\ncall bpf_redirect#23\nexit"));
     }
+    // Room behind the headers, in packets that other packets carry and without.
+    let after = "if r0 != 0 goto +8\nr0 = *(u32 *)(r6 + 16)\nr0 <<= 16\nr1 = *(u32 *)(r6 + 0)\nr0 |= r1\n\
+                 r2 = *(u32 *)(r6 + 76)\nr1 = *(u32 *)(r6 + 80)\nr1 -= r2\nr0 += r1\nexit";
+    let wide = |to: i64, mode: i64, flags: i64| {
+        format!("r6 = r1\nr2 = {to}\nr3 = {mode}\nr4 = {flags} ll\ncall bpf_skb_adjust_room#50\n")
+    };
+    let encapsulations =
+        [0x02, 0x04, 0x0a, 0x12, 0x06, 0x1a, 0x42, 0x0e00_0000_0000_0042, 0x0d00_0000_0000_0042, 0x2800_0000_0000_0004];
+    for to in [0, 8, 20, 40, 0xfff, 0x1000, -8, -20, -28, -40, -100, -0xfff, -0x1000] {
+        for mode in [0, 1, 2] {
+            for flags in [0, 0x01, 0x20, 0x80, 0x100, 0x180, 0x200].into_iter().chain(encapsulations) {
+                run(wide(to, mode, flags) + after);
+            }
+        }
+    }
+    for flags in [0, 0x02, 0x04] {
+        let again = format!("r1 = r6\nr2 = 20\nr3 = 1\nr4 = {flags}\ncall bpf_skb_adjust_room#50\n");
+        run(wide(40, 1, 0x04) + &again + after);
+        let less = format!("r1 = r6\nr2 = -40\nr3 = 1\nr4 = {}\ncall bpf_skb_adjust_room#50\n", flags << 6);
+        run(wide(40, 1, 0x04) + &less + after);
+        run(wide(40, 1, 0x04) + &less + &again + after);
+    }
+    for (to, flags) in [(0xdd86, 0), (0x0008, 0), (0xdd86, 1), (0x0608, 0)] {
+        run(call("bpf_skb_change_proto#31", &[to, flags]) + after);
+        for back in [0xdd86, 0x0008] {
+            let again = format!("r1 = r6\nr2 = {back}\nr3 = 0\ncall bpf_skb_change_proto#31\n");
+            run(call("bpf_skb_change_proto#31", &[to, flags]) + &again + after);
+        }
+    }
     // What programs write into the context comes back with it.
     run("*(u32 *)(r1 + 8) = 7\n*(u32 *)(r1 + 32) = 8\n*(u32 *)(r1 + 48) = 9\nr0 = *(u32 *)(r1 + 8)\nexit".into());
-    pair.finish(1500);
+    pair.finish(5000);
 }
 
 #[test]

@@ -89,6 +89,7 @@ pub(crate) mod skb {
     pub(crate) const VLAN_TCI: u64 = 24;
     pub(crate) const VLAN_PROTO: u64 = 28;
     pub(crate) const HASH: u64 = 68;
+    pub(crate) const GSO_SIZE: u64 = 176;
     pub(crate) const DATA: u64 = 76;
     pub(crate) const DATA_END: u64 = 80;
     pub(crate) const DATA_META: u64 = 140;
@@ -111,6 +112,8 @@ pub struct PacketBuffer {
     vlan: Option<(u16, u16)>,
     redirect: Option<Redirect>,
     clones: Vec<SentClone>,
+    /// A program put it into another packet.
+    encapsulated: bool,
 }
 
 impl PacketBuffer {
@@ -141,6 +144,7 @@ impl PacketBuffer {
             vlan: None,
             redirect: None,
             clones: Vec::new(),
+            encapsulated: false,
         })
     }
 
@@ -183,6 +187,7 @@ impl PacketBuffer {
         self.vlan = None;
         self.redirect = None;
         self.clones.clear();
+        self.encapsulated = false;
         let written = self.block.write(self.meta.into(), bytes);
         debug_assert!(written.is_some(), "a packet fits");
         match self.kind {
@@ -413,6 +418,42 @@ impl PacketBuffer {
         self.mac = data;
         self.sync();
         Some(())
+    }
+
+    /// Makes room, all zeros, behind the first `off` bytes of a packet of the network stack, which move to the front (`bpf_skb_net_hdr_push`).
+    pub(crate) fn make_room(&mut self, off: u32, len: u32) -> Option<()> {
+        let data = self.data.checked_sub(len).filter(|_| off <= self.len())?;
+        let start = self.block.bytes(self.data.into(), off as usize);
+        self.block.write(data.into(), &start)?;
+        self.block.zero((data + off).into(), len as usize)?;
+        self.mac = self.mac.checked_sub(len)?;
+        self.network = self.network.checked_sub(len)?;
+        self.data = data;
+        self.meta = data;
+        self.sync();
+        Some(())
+    }
+
+    /// Takes bytes away that [`PacketBuffer::make_room`] would put in (`bpf_skb_net_hdr_pop`).
+    pub(crate) fn take_room(&mut self, off: u32, len: u32) -> Option<()> {
+        off.checked_add(len).filter(|end| *end <= self.len())?;
+        let start = self.block.bytes(self.data.into(), off as usize);
+        self.data += len;
+        self.meta = self.data;
+        self.mac += len;
+        self.network += len;
+        self.block.write(self.data.into(), &start)?;
+        self.sync();
+        Some(())
+    }
+
+    /// Whether it was put into another packet.
+    pub(crate) fn is_encapsulated(&self) -> bool {
+        self.encapsulated
+    }
+
+    pub(crate) fn set_encapsulated(&mut self) {
+        self.encapsulated = true;
     }
 
     /// The protocol, in the machine's byte order.

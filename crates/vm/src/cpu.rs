@@ -70,6 +70,8 @@ pub struct Cpu {
     pub(crate) reserved: Vec<(u64, Arc<Map>)>,
     /// The lock that the running program holds.
     pub(crate) lock: Option<u64>,
+    /// The timer whose callback runs.
+    pub(crate) timer: Option<u64>,
 }
 
 /// An activation of a function.
@@ -160,6 +162,7 @@ impl Cpu {
             key_blocks: Vec::new(),
             reserved: Vec::new(),
             lock: None,
+            timer: None,
         })
     }
 
@@ -261,6 +264,21 @@ impl Cpu {
     ///
     /// What stopped it, where. Whatever it wrote by then stays written.
     pub fn run(&mut self, program: &Arc<Program>, args: [u64; 2]) -> Result<u64, Box<Trap>> {
+        self.run_at(program, None, &args)
+    }
+
+    /// As [`Cpu::run`], for one function of a program.
+    pub(crate) fn run_function(
+        &mut self,
+        program: &Arc<Program>,
+        function: usize,
+        args: &[u64],
+    ) -> Result<u64, Box<Trap>> {
+        self.run_at(program, Some(function), args)
+    }
+
+    #[inline(always)]
+    fn run_at(&mut self, program: &Arc<Program>, function: Option<usize>, args: &[u64]) -> Result<u64, Box<Trap>> {
         // The same one again is the usual case, and costs no counting.
         if !matches!(self.programs.as_slice(), [only] if Arc::ptr_eq(only, program)) {
             self.programs.clear();
@@ -271,7 +289,10 @@ impl Cpu {
         self.tail_calls = 0;
         self.tail = None;
         self.maps.refresh(self.machine.registry());
-        let result = interpreter::run(self, Some(program), 0, 0, &args);
+        let result = match function {
+            None => interpreter::run(self, Some(program), 0, 0, args),
+            Some(function) => interpreter::run(self, None, 0, function, args),
+        };
         // After a result all frames were left.
         if result.is_err() {
             self.depth = 0;

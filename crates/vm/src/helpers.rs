@@ -17,10 +17,12 @@ mod packet;
 mod print;
 mod records;
 mod refused;
+mod room;
 mod skb;
 mod stack;
 mod task;
 mod text;
+mod timer;
 mod world;
 mod xdp;
 
@@ -48,9 +50,11 @@ const FAMILIES: &[Family] = &[
     packet::FAMILY,
     xdp::FAMILY,
     skb::FAMILY,
+    room::FAMILY,
     stack::FAMILY,
     lock::FAMILY,
     task::FAMILY,
+    timer::FAMILY,
 ];
 
 impl Helpers {

@@ -25,6 +25,7 @@
 //! at which instruction and which line of the source ([`Trap`]). [`Machine::create_map`] makes a [`Map`], whose handle a
 //! wide load is bound to; [`Helpers::all`] are the helpers that mean something here, and what they know of the task
 //! and its memory ([`Task`], [`Memory`]) is set on the processor.
+//! Timers that programs start ([`Machine::timers`]) wait for somebody with a thread, who calls [`Cpu::run_timer`] when one is due.
 //! A function of the kernel is called by its name ([`Image::kfuncs`]); those that mean something here are there whatever the kernel
 //! of the target has.
 //!
@@ -81,6 +82,7 @@ mod op;
 mod options;
 mod packet;
 mod program;
+mod timers;
 
 pub use buffer::{MAX_PACKET_BYTES, PacketBuffer, PacketKind, Redirect, SK_BUFF_BYTES, SentClone, XDP_MD_BYTES};
 pub use cpu::{Cpu, DEFAULT_FUEL, MAX_FRAMES, MAX_MAY_GOTO, MAX_TAIL_CALLS, Packet, STACK_BYTES};
@@ -92,6 +94,7 @@ pub use map::{Bell, Entry, F_NO_PREALLOC, F_RDONLY_PROG, Listener, Map, MapError
 pub use memory::{Access, Block, Fault, FaultReason, SPACE_BYTES, Space, SpaceError};
 pub use options::CompileOptions;
 pub use program::{Image, Line, Program};
+pub use timers::{Expired, Timers};
 
 /// The longest program, in slots (`BPF_COMPLEXITY_LIMIT_INSNS`).
 pub const MAX_INSNS: usize = 1_000_000;

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU32;
 
 use crate::environment::Printed;
 use crate::map::{Bell, Map, MapError, MapSpec, Registry, Surroundings};
+use crate::timers::Timers;
 use crate::{Helpers, Image, LoadError, Program, Space, SpaceError, load};
 
 /// A machine for the programs of one object. Its memory is theirs together: they may pass addresses to each other, through maps
@@ -18,6 +19,7 @@ pub struct Machine {
     pub(crate) processors: AtomicU32,
     maps: Arc<Registry>,
     bell: Arc<Bell>,
+    timers: Arc<Timers>,
     printed: Printed,
 }
 
@@ -44,6 +46,7 @@ impl Machine {
             processors: AtomicU32::new(0),
             maps: Arc::default(),
             bell: Arc::default(),
+            timers: Arc::default(),
             printed: Printed::default(),
         }))
     }
@@ -59,7 +62,13 @@ impl Machine {
     ///
     /// When there is no such map, or no memory for it.
     pub fn create_map(&self, spec: &MapSpec) -> Result<Arc<Map>, MapError> {
-        let around = Surroundings { space: &self.space, registry: &self.maps, bell: &self.bell, cpus: self.cpus };
+        let around = Surroundings {
+            space: &self.space,
+            registry: &self.maps,
+            bell: &self.bell,
+            timers: &self.timers,
+            cpus: self.cpus,
+        };
         self.maps.add(|id| Map::new(id, spec, around))
     }
 
@@ -72,6 +81,9 @@ impl Machine {
     /// program that still has its handle is stopped when it uses it in a later run.
     pub fn remove_map(&self, map: &Map) {
         self.maps.remove(map.id());
+        if map.spec().timer_off.is_some() {
+            self.timers.forget_map(map.id());
+        }
     }
 
     /// A task has ended: what is stored for it is given back.
@@ -91,6 +103,11 @@ impl Machine {
     /// What is rung when a buffer has records, or a program printed.
     pub fn bell(&self) -> &Arc<Bell> {
         &self.bell
+    }
+
+    /// Timers of programs. They wait for somebody who runs them.
+    pub fn timers(&self) -> &Timers {
+        &self.timers
     }
 
     /// What programs print.

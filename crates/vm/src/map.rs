@@ -59,6 +59,7 @@ pub(crate) use user_ring::UserRing;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use values::Values;
 
+use crate::timers::{TIMER_BYTES, Timers};
 use crate::{Access, Program, Space, Stop};
 
 /// No memory for elements ahead of time (`BPF_F_NO_PREALLOC`); tries must say so.
@@ -159,6 +160,8 @@ pub struct MapSpec {
     pub extra: u64,
     /// Where the `struct bpf_spin_lock` of a value is, in bytes; only arrays, hash maps and storage of tasks have one.
     pub lock_off: Option<u32>,
+    /// Where the `struct bpf_timer` of a value is, in bytes; only arrays, hash maps and LRU hash maps have one.
+    pub timer_off: Option<u32>,
     /// What the maps inside of a map of maps are like.
     pub inner: Option<Box<MapSpec>>,
 }
@@ -296,6 +299,7 @@ pub struct Map {
     user_value_len: usize,
     values_per_key: u32,
     space: Arc<Space>,
+    timers: Arc<Timers>,
     content: Content,
     frozen: AtomicBool,
 }
@@ -306,13 +310,14 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) space: &'a Arc<Space>,
     pub(crate) registry: &'a Arc<Registry>,
     pub(crate) bell: &'a Arc<Bell>,
+    pub(crate) timers: &'a Arc<Timers>,
     pub(crate) cpus: u32,
 }
 
 impl Map {
     /// See [`Machine::create_map`](crate::Machine::create_map).
     pub(crate) fn new(id: u32, spec: &MapSpec, around: Surroundings<'_>) -> Result<Map, MapError> {
-        let Surroundings { space, registry, bell, cpus } = around;
+        let Surroundings { space, registry, bell, timers, cpus } = around;
         let content = match spec.kind {
             MapKind::Array | MapKind::PerCpuArray => Content::Array(array::Array::new(spec, space, cpus)?),
             MapKind::Hash | MapKind::PerCpuHash | MapKind::LruHash | MapKind::LruPerCpuHash => {
@@ -347,12 +352,22 @@ impl Map {
                 "a lock is in the values of an array, a hash map or a task_storage, at a multiple of 4 bytes",
             ));
         }
+        let timer_fits = spec.timer_off.is_none_or(|off| {
+            let known = matches!(spec.kind, MapKind::Array | MapKind::Hash | MapKind::LruHash);
+            known && off.is_multiple_of(8) && off.checked_add(TIMER_BYTES).is_some_and(|end| end <= spec.value_size)
+        });
+        if !timer_fits {
+            return Err(MapError::Invalid(
+                "a timer is in the values of an array or a hash map (an LRU one, too), at a multiple of 8 bytes",
+            ));
+        }
         Ok(Map {
             id,
             spec: spec.clone(),
             user_value_len,
             values_per_key,
             space: space.clone(),
+            timers: timers.clone(),
             content,
             frozen: AtomicBool::new(false),
         })
@@ -526,8 +541,56 @@ impl Map {
         }
     }
 
-    /// Sets a value. The lock in it stays what it is, and is held meanwhile if the flags say so.
+    /// Sets a value, with which the timer of the old one ends.
     pub(crate) fn set(&self, key: &[u8], value: &[u8], flags: u64, who: Who) -> Result<(), MapError> {
+        if self.spec.timer_off.is_none() {
+            return self.put(key, value, flags, who);
+        }
+        let mut value = value.to_vec();
+        self.hide_timer(&mut value);
+        let old = self.timer_of(key);
+        self.put(key, &value, flags, who)?;
+        // One of an element that an LRU map dropped may have been where the new one is.
+        for timer in old.into_iter().chain(self.timer_of(key)) {
+            self.timers.forget(timer);
+        }
+        Ok(())
+    }
+
+    /// Deletes a key, with whose value its timer ends.
+    pub(crate) fn remove(&self, key: &[u8]) -> Result<(), MapError> {
+        let timer = self.timer_of(key);
+        self.store().delete(key)?;
+        if let Some(timer) = timer {
+            self.timers.forget(timer);
+        }
+        Ok(())
+    }
+
+    /// Where the timer of a key is.
+    fn timer_of(&self, key: &[u8]) -> Option<u64> {
+        let off = self.spec.timer_off?;
+        self.store().find(key, 0).map(|value| value.wrapping_add(off.into()))
+    }
+
+    fn hide_timer(&self, value: &mut [u8]) {
+        let timer = self.spec.timer_off.map(|off| off as usize);
+        if let Some(timer) = timer.and_then(|off| value.get_mut(off..off + TIMER_BYTES as usize)) {
+            timer.fill(0);
+        }
+    }
+
+    /// The key of the element whose value is at an address; `None` when there is none.
+    pub(crate) fn key_at(&self, value: u64) -> Option<Vec<u8>> {
+        match &self.content {
+            Content::Array(array) => array.key_at(value),
+            Content::Hash(hash) => hash.key_at(value),
+            _ => None,
+        }
+    }
+
+    /// Sets a value. The lock in it stays what it is, and is held meanwhile if the flags say so.
+    fn put(&self, key: &[u8], value: &[u8], flags: u64, who: Who) -> Result<(), MapError> {
         let mode = Mode::from_flags(flags & !F_LOCK)?;
         let Some(off) = self.spec.lock_off else {
             return match flags & F_LOCK {
@@ -569,8 +632,9 @@ impl Map {
         }
     }
 
-    /// A value as user space sees it: without the state of its lock.
+    /// A value as user space sees it: without the state of its lock and its timer.
     fn shown(&self, mut value: Vec<u8>) -> Vec<u8> {
+        self.hide_timer(&mut value);
         if let Some(lock) = self.spec.lock_off.and_then(|off| value.get_mut(off as usize..off as usize + 4)) {
             lock.fill(0);
         }
@@ -581,7 +645,7 @@ impl Map {
     pub fn delete(&self, key: &[u8]) -> Result<(), MapError> {
         self.check_not_frozen()?;
         self.check_key(key)?;
-        self.store().delete(key)
+        self.remove(key)
     }
 
     /// The value of a key, which is deleted in the same step; of a queue or stack the next one out. `None` when there is none.
@@ -590,7 +654,14 @@ impl Map {
         self.check_key(key)?;
         match &self.content {
             Content::Queue(queue) => found(queue.pop()),
-            _ => Ok(found(self.store().take(key))?.map(|value| self.shown(value))),
+            _ => {
+                let timer = self.timer_of(key);
+                let taken = found(self.store().take(key))?;
+                if let (Some(timer), Some(_)) = (timer, &taken) {
+                    self.timers.forget(timer);
+                }
+                Ok(taken.map(|value| self.shown(value)))
+            }
         }
     }
 

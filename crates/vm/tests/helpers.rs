@@ -243,14 +243,14 @@ const HERE: &str = "\
     map_lookup_elem map_update_elem map_delete_elem probe_read ktime_get_ns trace_printk get_prandom_u32 \
     get_smp_processor_id skb_store_bytes l3_csum_replace l4_csum_replace tail_call clone_redirect \
     get_current_pid_tgid get_current_uid_gid get_current_comm skb_vlan_push skb_vlan_pop redirect \
-    perf_event_output skb_load_bytes get_stackid csum_diff skb_change_type get_hash_recalc get_current_task \
+    perf_event_output skb_load_bytes get_stackid csum_diff skb_change_proto skb_change_type get_hash_recalc get_current_task \
     probe_write_user skb_change_tail skb_pull_data csum_update set_hash_invalid get_numa_node_id skb_change_head \
-    xdp_adjust_head probe_read_str set_hash redirect_map xdp_adjust_meta xdp_adjust_tail get_stack \
+    xdp_adjust_head probe_read_str set_hash skb_adjust_room redirect_map xdp_adjust_meta xdp_adjust_tail get_stack \
     skb_load_bytes_relative map_push_elem map_pop_elem map_peek_elem spin_lock spin_unlock strtol strtoul \
     send_signal probe_read_user probe_read_kernel probe_read_user_str probe_read_kernel_str jiffies64 \
     get_ns_current_pid_tgid ktime_get_boot_ns ringbuf_output ringbuf_reserve ringbuf_submit ringbuf_discard \
     ringbuf_query csum_level get_task_stack copy_from_user redirect_neigh redirect_peer task_storage_get \
-    task_storage_delete get_current_task_btf ktime_get_coarse_ns for_each_map_elem snprintf get_func_ip \
+    task_storage_delete get_current_task_btf ktime_get_coarse_ns for_each_map_elem snprintf timer_init timer_set_callback timer_start timer_cancel get_func_ip \
     get_attach_cookie trace_vprintk loop strncmp xdp_get_buff_len xdp_load_bytes xdp_store_bytes \
     copy_from_user_task map_lookup_percpu_elem dynptr_from_mem ringbuf_reserve_dynptr ringbuf_submit_dynptr \
     ringbuf_discard_dynptr dynptr_read dynptr_write dynptr_data ktime_get_tai_ns user_ringbuf_drain ";
@@ -258,8 +258,8 @@ const HERE: &str = "\
 /// Every helper that is refused by name when a program that calls it is loaded.
 const NOT_HERE: &str = "\
     get_cgroup_classid skb_get_tunnel_key skb_set_tunnel_key perf_event_read get_route_realm skb_get_tunnel_opt \
-    skb_set_tunnel_opt skb_change_proto skb_under_cgroup current_task_under_cgroup get_socket_cookie \
-    get_socket_uid setsockopt skb_adjust_room sk_redirect_map sock_map_update perf_event_read_value \
+    skb_set_tunnel_opt skb_under_cgroup current_task_under_cgroup get_socket_cookie \
+    get_socket_uid setsockopt sk_redirect_map sock_map_update perf_event_read_value \
     perf_prog_read_value getsockopt override_return sock_ops_cb_flags_set msg_redirect_map msg_apply_bytes \
     msg_cork_bytes msg_pull_data bind skb_get_xfrm_state fib_lookup sock_hash_update msg_redirect_hash \
     sk_redirect_hash lwt_push_encap lwt_seg6_store_bytes lwt_seg6_adjust_srh lwt_seg6_action rc_repeat rc_keydown \
@@ -272,7 +272,7 @@ const NOT_HERE: &str = "\
     skc_to_tcp_timewait_sock skc_to_tcp_request_sock skc_to_udp6_sock load_hdr_opt store_hdr_opt reserve_hdr_opt \
     inode_storage_get inode_storage_delete d_path snprintf_btf seq_printf_btf skb_cgroup_classid per_cpu_ptr \
     this_cpu_ptr bprm_opts_set ima_inode_hash sock_from_file check_mtu sys_bpf btf_find_by_name_kind sys_close \
-    timer_init timer_set_callback timer_start timer_cancel task_pt_regs get_branch_snapshot skc_to_unix_sock \
+    task_pt_regs get_branch_snapshot skc_to_unix_sock \
     kallsyms_lookup_name find_vma get_func_arg get_func_ret get_func_arg_cnt get_retval set_retval skb_set_tstamp \
     ima_file_hash kptr_xchg skc_to_mptcp_sock tcp_raw_gen_syncookie_ipv4 tcp_raw_gen_syncookie_ipv6 \
     tcp_raw_check_syncookie_ipv4 tcp_raw_check_syncookie_ipv6 cgrp_storage_get cgrp_storage_delete ";
@@ -313,7 +313,12 @@ fn other_helpers_are_refused_with_what_they_need() {
         why(helpers::SKB_GET_TUNNEL_KEY)
     );
     for (id, needs) in [
-        (helpers::SKB_GET_TUNNEL_KEY, "a packet of the kernel"),
+        (helpers::SKB_GET_TUNNEL_KEY, "a tunnel of the kernel, which keeps its key beside the packet"),
+        (helpers::SKB_OUTPUT, "`bpf_perf_event_output` takes that of the program"),
+        (helpers::GET_FUNC_ARG, "whose arguments and result `fentry`"),
+        (helpers::THIS_CPU_PTR, "a per-CPU variable of the kernel"),
+        (helpers::PER_CPU_PTR, "a per-CPU variable of the kernel"),
+        (helpers::SNPRINTF_BTF, "`bpf_snprintf` shows numbers and texts"),
         (helpers::SK_LOOKUP_TCP, "a socket of the kernel"),
         (helpers::GET_CURRENT_CGROUP_ID, "control groups"),
         (helpers::D_PATH, "a file that the kernel has open"),

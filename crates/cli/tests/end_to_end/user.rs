@@ -625,6 +625,176 @@ char LICENSE[] SEC("license") = "GPL";
     }
 }
 
+/// The rows of a run with `--json` that have a member.
+fn rows<'o>(outcome: &'o Outcome, member: &str) -> Vec<&'o str> {
+    let has = format!("\"{member}\":");
+    outcome.stdout.lines().filter_map(|line| line.find(&has).map(|at| &line[at..])).collect()
+}
+
+/// The kernel gives timers to no tracepoint but those of its types, which user space has not; all but the section is the same.
+#[test]
+fn timers_of_programs_tick_the_same_on_both_engines() {
+    if !needs(&[Clang]) {
+        return;
+    }
+    let open = Open::new("timers");
+    let source = r#"#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+struct element { int count; struct bpf_timer timer; };
+struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 4); __type(key, int); __type(value, struct element); } elements SEC(".maps");
+struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } events SEC(".maps");
+struct tick { int count, key, own, first, second; };
+int started;
+
+static int on_tick(void *map, int *key, struct element *element)
+{
+	struct tick tick = { .count = ++element->count, .key = *key, .own = bpf_timer_cancel(&element->timer) };
+
+	if (element->count < 5)
+		tick.first = bpf_timer_start(&element->timer, 10000000, 0);
+	else
+		tick.second = bpf_map_delete_elem(map, key);
+	bpf_ringbuf_output(&events, &tick, sizeof(tick), 0);
+	return 0;
+}
+
+SEC("SECTION")
+int on_exec(void *ctx)
+{
+	struct element zero = {}, *element;
+	struct tick tick = { .count = 0 };
+	int key = 7;
+
+	/* The kernel sees other processes, too. */
+	if (__sync_fetch_and_add(&started, 1))
+		return 0;
+	if (bpf_map_update_elem(&elements, &key, &zero, BPF_NOEXIST))
+		return 0;
+	element = bpf_map_lookup_elem(&elements, &key);
+	if (!element)
+		return 0;
+	tick.key = bpf_timer_start(&element->timer, 0, 0);
+	tick.own = bpf_timer_init(&element->timer, &elements, 1);
+	tick.first = bpf_timer_init(&element->timer, &elements, 1);
+	bpf_timer_set_callback(&element->timer, on_tick);
+	bpf_timer_start(&element->timer, 3600000000000, 0);
+	tick.second = bpf_timer_cancel(&element->timer);
+	bpf_ringbuf_output(&events, &tick, sizeof(tick), 0);
+	bpf_timer_set_callback(&element->timer, on_tick);
+	bpf_timer_start(&element->timer, 1000000, 0);
+	return 0;
+}
+char LICENSE[] SEC("license") = "GPL";
+"#;
+    let write = |name: &str, section: &str| open.write(name, source.replace("SECTION", section).as_bytes());
+    let user = write("user.bpf.c", "tp/sched/sched_process_exec");
+    let options = |engine: &'static str, program: &Path| -> Vec<std::ffi::OsString> {
+        [
+            program.as_os_str(),
+            "--engine".as_ref(),
+            engine.as_ref(),
+            "--json".as_ref(),
+            "-c".as_ref(),
+            "/bin/sleep 0.5".as_ref(),
+        ]
+        .map(OsStr::to_owned)
+        .to_vec()
+    };
+    let outcome = open.run(&options("user", &user));
+    assert!(outcome.status.success(), "{}", outcome.stderr);
+    let user = rows(&outcome, "count");
+    assert_eq!(user.len(), 6, "{}", outcome.stdout);
+    let first = "\"count\":0,\"key\":-22,\"own\":0,\"first\":-16,\"second\":1";
+    assert!(user[0].contains(first), "{}", outcome.stdout);
+    for (count, row) in (1..).zip(&user[1..]) {
+        let tick = format!("\"count\":{count},\"key\":7,\"own\":-35,\"first\":0,\"second\":0");
+        assert!(row.contains(&tick), "{}", outcome.stdout);
+    }
+    if needs(&[Root, Symbol("bpf_timer_cancel_and_free")]) {
+        let kernel = write("kernel.bpf.c", "tp_btf/sched_process_exec");
+        let Some(outcome) = open.run_as_root(&options("kernel", &kernel)) else { return };
+        assert!(outcome.status.success(), "{}", outcome.stderr);
+        assert_eq!(user, rows(&outcome, "count"), "{}", outcome.stdout);
+    }
+}
+
+#[test]
+fn a_callback_of_a_timer_that_does_wrong_ends_the_run_with_its_line() {
+    if !needs(&[Clang]) {
+        return;
+    }
+    let open = Open::new("wild-timer");
+    let source = r#"#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+struct element { struct bpf_timer timer; };
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, int); __type(value, struct element); } elements SEC(".maps");
+static int on_tick(void *map, int *key, struct element *element)
+{
+	return *(volatile int *)0x1234567890;
+}
+SEC("tp/sched/sched_process_exec")
+int on_exec(void *ctx)
+{
+	int key = 0;
+	struct element *element = bpf_map_lookup_elem(&elements, &key);
+	if (!element)
+		return 0;
+	bpf_timer_init(&element->timer, &elements, 1);
+	bpf_timer_set_callback(&element->timer, on_tick);
+	return bpf_timer_start(&element->timer, 1000000, 0);
+}
+char LICENSE[] SEC("license") = "GPL";
+"#;
+    let program = open.write("wild.bpf.c", source.as_bytes());
+    let outcome = open.run(&[program.as_os_str(), "--engine=user".as_ref(), "-c".as_ref(), "/bin/sleep 5".as_ref()]);
+    assert_eq!(outcome.status.code(), Some(1), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("program `on_exec`, instruction "), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("(wild.bpf.c:7"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_program_sends_a_signal_to_the_command_that_it_sees_on_both_engines() {
+    if !needs(&[Clang]) {
+        return;
+    }
+    let open = Open::new("signal");
+    let source = r#"#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+SEC("tp/syscalls/sys_enter_chdir")
+int on_chdir(void *ctx)
+{
+	char to[sizeof(OURS)] = {};
+
+	/* The kernel sees other processes, too. */
+	bpf_probe_read_user_str(to, sizeof(to), *(void **)(ctx + 16));
+	if (bpf_strncmp(to, sizeof(to), OURS))
+		return 0;
+	bpf_printk("none: %d, too large: %d, sent: %d", bpf_send_signal(0), bpf_send_signal(65), bpf_send_signal(10));
+	return 0;
+}
+char LICENSE[] SEC("license") = "GPL";
+"#;
+    let ours = open.dir.display();
+    let program = open.write("signal.bpf.c", format!("#define OURS \"{ours}\"\n{source}").as_bytes());
+    let command = format!("/bin/sh -c 'trap \"echo caught\" USR1; cd {ours}; /bin/true; echo alive'");
+    let args = |engine: &'static str| {
+        [program.as_os_str(), "--engine".as_ref(), engine.as_ref(), "-c".as_ref(), command.as_ref()]
+    };
+    let check = |outcome: &Outcome| {
+        assert!(outcome.status.success(), "{}", outcome.stderr);
+        for line in ["caught", "alive", "none: 0, too large: -22, sent: 0"] {
+            assert!(outcome.stdout.contains(line), "`{line}`: {}{}", outcome.stdout, outcome.stderr);
+        }
+        assert!(outcome.stdout.find("caught") < outcome.stdout.find("alive"), "{}", outcome.stdout);
+    };
+    check(&open.run(&args("user")));
+    if needs(&[Root, Tracepoint("syscalls/sys_enter_chdir")])
+        && let Some(outcome) = open.run_as_root(&args("kernel"))
+    {
+        check(&outcome);
+    }
+}
+
 #[test]
 fn scripts_see_a_command_without_rights() {
     let open = Open::new("script");

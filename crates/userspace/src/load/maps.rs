@@ -65,7 +65,8 @@ fn shape(machine: &Machine, btf: Option<&Btf>, map: &Declared) -> Result<MapSpec
         max_entries: map.max_entries,
         flags: map.flags,
         extra: map.map_extra,
-        lock_off: btf.zip(map.value_type).and_then(|(btf, value)| lock_off(btf, value)),
+        lock_off: btf.zip(map.value_type).and_then(|(btf, value)| field_off(btf, value, "bpf_spin_lock")),
+        timer_off: btf.zip(map.value_type).and_then(|(btf, value)| field_off(btf, value, "bpf_timer")),
         inner: match &map.inner {
             Some(inner) => Some(Box::new(shape(machine, btf, inner)?)),
             None => None,
@@ -92,11 +93,11 @@ fn shape(machine: &Machine, btf: Option<&Btf>, map: &Declared) -> Result<MapSpec
     Ok(spec)
 }
 
-/// Where a value has its lock.
-fn lock_off(btf: &Btf, value: TypeId) -> Option<u32> {
+/// Where a value has a structure of which the kernel knows the meaning.
+fn field_off(btf: &Btf, value: TypeId, name: &str) -> Option<u32> {
     let (_, Type::Struct(value)) = btf.resolve(value).ok()? else { return None };
-    let is_lock = |id| matches!(btf.resolve(id), Ok((_, Type::Struct(it))) if it.name() == "bpf_spin_lock");
-    value.members().find(|member| is_lock(member.type_id())).map(|member| member.bit_offset() / 8)
+    let is_it = |id| matches!(btf.resolve(id), Ok((_, Type::Struct(it))) if it.name() == name);
+    value.members().find(|member| is_it(member.type_id())).map(|member| member.bit_offset() / 8)
 }
 
 fn needs(of: MapType) -> &'static str {

@@ -85,7 +85,7 @@ fn delete(cpu: &mut Cpu, [handle, key, ..]: [u64; 5]) -> Result<u64, Stop> {
         return Err(misuse(helpers::MAP_DELETE_ELEM, "programs cannot delete from a map of maps or programs"));
     }
     let key = bytes(cpu, key, map.spec().key_size.into())?;
-    returned(map.store().delete(&key))
+    returned(map.remove(&key))
 }
 
 fn push(cpu: &mut Cpu, [handle, value, flags, ..]: [u64; 5]) -> Result<u64, Stop> {

@@ -32,7 +32,7 @@ pub(super) const FAMILY: Family = &[
 ];
 
 /// `ENOTSUPP`, which user space has no name for.
-const NOTSUPP: Errno = Errno::from_raw_os_error(524);
+pub(super) const NOTSUPP: Errno = Errno::from_raw_os_error(524);
 
 fn packet(cpu: &mut Cpu, id: u32, ctx: u64) -> Result<&mut PacketBuffer, Stop> {
     buffer(cpu, id, ctx, |kind| kind != PacketKind::Xdp)

@@ -27,6 +27,11 @@ impl Array {
         Ok(Array { values, len: spec.max_entries, percpu })
     }
 
+    /// The key of the value at an address.
+    pub(crate) fn key_at(&self, value: u64) -> Option<Vec<u8>> {
+        self.values.index_at(value).map(|index| index.to_ne_bytes().to_vec())
+    }
+
     #[inline]
     fn index(&self, key: &[u8]) -> Option<u32> {
         index_of(key).filter(|index| *index < self.len)

@@ -40,6 +40,15 @@ impl Hash {
     }
 }
 
+impl Hash {
+    /// The key of the element whose value is at an address.
+    pub(crate) fn key_at(&self, value: u64) -> Option<Vec<u8>> {
+        let index = self.values.index_at(value)?;
+        let key = self.table.key_bytes(index);
+        (self.table.find(&self.table.key(&key)) == Some(index)).then_some(key)
+    }
+}
+
 /// For compiled code.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 impl Hash {

@@ -71,6 +71,13 @@ impl Values {
         (index < self.count && cpu < self.cpus).then(|| self.block.addr() + self.at(index, cpu))
     }
 
+    /// The number of the value that starts at an address, of those that are not for each CPU.
+    pub(crate) fn index_at(&self, addr: u64) -> Option<u32> {
+        let at = addr.checked_sub(self.block.addr())?;
+        let index = u32::try_from(at / self.stride).ok()?;
+        (at.is_multiple_of(self.stride) && index < self.count).then_some(index)
+    }
+
     /// A value for user space: those of all CPUs behind each other, each of a stride, for per-CPU maps (`percpu`).
     pub(crate) fn read(&self, index: u32, percpu: bool) -> Vec<u8> {
         if !percpu {
