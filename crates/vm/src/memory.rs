@@ -593,6 +593,17 @@ impl Block {
         self.has(at, len).then(|| self.space.clear(self.off() + at as u32, len as u64))
     }
 
+    /// Sets the last words to zero, in a block of whole words that has so many.
+    #[inline]
+    pub(crate) fn zero_last(&self, words: usize) {
+        debug_assert!(self.len.is_multiple_of(8) && words as u64 <= self.len / 8, "words of the block");
+        let end = self.ptr().wrapping_add(self.len as usize).cast::<u64>();
+        for word in 1..=words {
+            // SAFETY: the block has these bytes; it starts at a page, so that the words are aligned.
+            unsafe { end.wrapping_sub(word).write_volatile(0) };
+        }
+    }
+
     /// All bytes from `at`, at most `len`.
     pub fn bytes(&self, at: u64, len: usize) -> Vec<u8> {
         let len = len.min(self.len.saturating_sub(at) as usize);

@@ -294,3 +294,70 @@ fn code_without_a_meter_ends_with_as_much_fuel_as_it_began() {
     cpu.set_fuel(4);
     assert_eq!(cpu.run(&program, [0, 0]), Ok(0));
 }
+
+#[test]
+fn a_run_begins_as_the_first_whatever_the_one_before_it_left() {
+    let machine = Machine::new(Helpers::all()).expect("4 GiB of addresses");
+    let block = machine.space().allocate(16, true).expect("a block");
+    let programs = [
+        // Registers and the frame are clear.
+        "r0 |= r3\nr0 |= r4\nr0 |= r6\nr0 |= r9\nr3 = *(u64 *)(r10 - 8)\nr0 |= r3\nr9 = 7\nr6 = 7\n*(u64 *)(r10 - 8) = 3\nexit",
+        "r3 = r10\nr3 += -512\nr0 = *(u64 *)(r3 + 0)\nr4 = *(u64 *)(r3 + 504)\nr0 |= r4\n*(u64 *)(r3 + 0) = 1\n\
+         *(u64 *)(r3 + 504) = 1\nexit",
+        // Stopped halfway, or not.
+        "*(u64 *)(r10 - 16) = 5\nr0 = *(u64 *)(r1 + 8)\nr1 = *(u64 *)(r10 - 16)\nr0 += r1\nexit",
+        "r6 = r2\nr6 &= 3\nr6 += 1\nr0 = 9\nr0 += 1\nr6 -= 1\nif r6 != 0 goto -3\nexit",
+        // As often as it may.
+        "r0 = 0\nr0 += 1\nmay_goto +1\ngoto -3\nexit",
+        // Of functions inside of each other the outer frame is there, and the inner one is no longer.
+        "r6 = r1\ncall f\nr0 = *(u64 *)(r10 - 520)\nexit\nf:\n*(u64 *)(r10 - 8) = 7\nr0 = 0\nexit",
+        // The address of its frame, which is no secret.
+        "r0 = r10\nexit",
+    ];
+    let loaded = ENGINES.map(|engine| {
+        programs.map(|asm| {
+            let insns = code("again", asm);
+            engine.load(&machine, &Image { insns: &insns, ..Image::default() }).expect("a good program")
+        })
+    });
+    let (mut ended, mut stopped) = (0, 0);
+    let mut cpus = [(); 3].map(|()| Cpu::new(&machine).expect("a stack"));
+    for round in 0..40u64 {
+        for (index, asm) in programs.iter().enumerate() {
+            // May_goto takes long.
+            if asm.contains("may_goto") && round > 2 {
+                continue;
+            }
+            for again in 0..4u64 {
+                let good = !(round + again).is_multiple_of(3);
+                let args = [if good { block.addr() } else { 8 }, again];
+                let fuel = if round % 5 == 4 { round + again } else { 1 << 30 };
+                let mut results = Vec::new();
+                for (cpu, programs) in cpus.iter_mut().zip(&loaded) {
+                    cpu.set_fuel(fuel);
+                    let result = cpu.run(&programs[index], args);
+                    // Every processor has a stack of its own.
+                    let result = result.map(|value| if index == 6 { value & 0xffff } else { value });
+                    let kind = result.map_err(|trap| match trap.kind {
+                        TrapKind::Memory(fault) if index == 5 => format!("{} {:?}", fault.addr & 0xffff, fault.reason),
+                        _ => trap.to_string(),
+                    });
+                    results.push((kind, cpu.fuel_left()));
+                }
+                assert_eq!(results[0], results[1], "{asm}, round {round}, {args:x?}");
+                // A masked access reaches what lies in the same page.
+                if index != 5 {
+                    assert_eq!(results[0], results[2], "{asm}, round {round}, {args:x?}");
+                }
+                match results[0].0 {
+                    Ok(_) => ended += 1,
+                    Err(_) => stopped += 1,
+                }
+                if index < 2 && fuel == 1 << 30 {
+                    assert_eq!(results[0].0, Ok(0), "{asm}");
+                }
+            }
+        }
+    }
+    assert!(ended > 100 && stopped > 100, "{ended} ended, {stopped} were stopped");
+}

@@ -22,7 +22,7 @@ use super::shape::Shape;
 #[cfg(target_arch = "x86_64")]
 use super::x86_64::Guarded;
 use crate::cpu::{Caller, Cpu};
-use crate::interpreter::{Event, State};
+use crate::interpreter::{Event, Left, State};
 use crate::map::Registry;
 use crate::memory::Word;
 use crate::op::Code;
@@ -159,6 +159,38 @@ impl Native {
         self.enter(cpu, &mut context, state.pc, state)
     }
 
+    /// Runs the processor's first program, whose entry function is in its frame, from its start. Gives what that returned.
+    #[inline(always)]
+    pub(crate) fn begin(&self, cpu: &mut Cpu, program: &Arc<Program>, args: [u64; 2]) -> Result<u64, Box<Left>> {
+        let place = self.place(0);
+        let mut context = Context {
+            regs: [0; 11],
+            fuel: cpu.fuel_left,
+            base: program.space.base(),
+            table: program.space.table(),
+            may_goto: cpu.first_may_goto(),
+            window: cpu.window(),
+            cpu: std::ptr::null_mut(),
+            pc: 0,
+            floor: 0,
+            places: self.places.as_ptr(),
+            program: Arc::as_ptr(program),
+            native: self,
+            outcome: None,
+        };
+        context.regs[1] = args[0];
+        context.regs[2] = args[1];
+        context.regs[10] = cpu.first_frame_pointer();
+        let left = self.go(cpu, &mut context, place);
+        if left == RETURNED {
+            cpu.drop_first_frame();
+            return Ok(context.regs[0]);
+        }
+        let mut state = State { regs: [0; 16], pc: 0 };
+        let event = Self::left(cpu, &mut context, &mut state);
+        Err(Box::new(Left { event, state }))
+    }
+
     #[inline(always)]
     fn context(&self, cpu: &mut Cpu, program: &Arc<Program>, floor: usize) -> Context {
         Context {
@@ -180,6 +212,16 @@ impl Native {
 
     #[inline(always)]
     fn enter(&self, cpu: &mut Cpu, context: &mut Context, pc: usize, state: &mut State) -> Result<Event, Stop> {
+        let left = self.go(cpu, context, self.place(pc));
+        if left == RETURNED {
+            cpu.drop_frame();
+            return Ok(Event::Exit(context.regs[0]));
+        }
+        Self::left(cpu, context, state)
+    }
+
+    #[inline(always)]
+    fn go(&self, cpu: &mut Cpu, context: &mut Context, place: *const u8) -> u64 {
         #[cfg(target_arch = "x86_64")]
         let _guard = self.fault.map(|fault| Guarded::new(self.code.range(), self.code.at(fault).addr()));
         // The place for a reference to it that code and what it calls make.
@@ -187,12 +229,14 @@ impl Native {
         // SAFETY: the back end put the code of this signature there.
         let enter = unsafe { std::mem::transmute::<*const u8, Enter>(self.code.at(self.enter)) };
         // SAFETY: the context is whole, and outlives the call; the place is one of this code. See the module's text.
-        let left = unsafe { enter(context, self.place(pc)) };
+        let left = unsafe { enter(context, place) };
         cpu.fuel_left = context.fuel;
-        if left == RETURNED {
-            cpu.drop_frame();
-            return Ok(Event::Exit(context.regs[0]));
-        }
+        left
+    }
+
+    /// What the code was left with, when the first function did not return.
+    #[cold]
+    fn left(cpu: &Cpu, context: &mut Context, state: &mut State) -> Result<Event, Stop> {
         state.regs[..11].copy_from_slice(&context.regs);
         state.pc = context.pc as usize;
         context.outcome.take().unwrap_or_else(|| Err(cpu.exhausted().into()))
