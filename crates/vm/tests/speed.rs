@@ -114,6 +114,78 @@ fn lookups_in_known_maps_find_what_others_find() {
 }
 
 #[test]
+fn lookups_in_full_hash_maps_find_each_key_and_no_other() {
+    let machine = Machine::with_cpus(Helpers::all(), 2).expect("4 GiB of addresses");
+    for kind in [MapKind::Hash, MapKind::LruHash, MapKind::PerCpuHash] {
+        for key_size in [4u32, 8, 16, 24, 32] {
+            // Lists of some length, and one longer than the code looks.
+            for max_entries in [1, 255, 1023] {
+                let spec = MapSpec { kind, key_size, value_size: 24, max_entries, ..MapSpec::default() };
+                let map = machine.create_map(&spec).expect("a map");
+                let key = |number: u32| {
+                    let mut key = vec![0xaa; key_size as usize];
+                    key[key_size as usize - 4..].copy_from_slice(&number.to_ne_bytes());
+                    key
+                };
+                for number in 0..max_entries {
+                    let one = number.to_ne_bytes().repeat(6);
+                    map.update(&key(number), &one.repeat(map.values_per_key() as usize), 0).expect("room");
+                }
+                // What the helper does not spoil, the code does not either.
+                let fill: String = (0..key_size).map(|at| format!("*(u8 *)(r10 - {}) = 0xaa\n", 41 - at)).collect();
+                let asm = format!(
+                    "{fill}*(u32 *)(r10 - {}) = r2\nr6 = r2\nr3 = 33\nr4 = 44\nr5 = 55\nr2 = r10\nr2 += -41\ncall 1\n\
+                     if r0 == 0 goto +8\nr0 = *(u64 *)(r0 + 16)\nr3 *= r4\nr0 ^= r3\nr0 ^= r5\nr2 -= r10\nr0 ^= r2\nr0 ^= r6\n\
+                     exit\nr0 = r3\nr0 -= r2\nr0 += r10\nexit",
+                    45 - key_size
+                );
+                let programs = ENGINES.map(|engine| on_map(&machine, engine, &asm, &map));
+                let mut cpu = Cpu::new(&machine).expect("a stack");
+                for number in 0..max_entries + 300 {
+                    let results = programs.each_ref().map(|program| cpu.run(program, [0, number.into()]));
+                    assert!(results.iter().all(|it| *it == results[0]), "{kind:?} {key_size} {number}: {results:?}");
+                    let twice = u64::from(number) << 32 | u64::from(number);
+                    let known = twice ^ (33 * 44) ^ 55 ^ 41u64.wrapping_neg() ^ u64::from(number);
+                    assert_eq!(results[0], Ok(if number < max_entries { known } else { 33 + 41 }));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_key_that_stays_is_found_while_others_come_and_go() {
+    let machine = Machine::with_cpus(Helpers::all(), 2).expect("4 GiB of addresses");
+    let spec = MapSpec { kind: MapKind::Hash, key_size: 8, value_size: 8, max_entries: 6, ..MapSpec::default() };
+    let map = machine.create_map(&spec).expect("a map");
+    let asm = "*(u64 *)(r10 - 8) = r2\nr2 = r10\nr2 += -8\ncall 1\nif r0 == 0 goto +1\nr0 = *(u64 *)(r0 + 0)\nexit";
+    let program = on_map(&machine, Engine::Compiler, asm, &map);
+    map.update(&7u64.to_ne_bytes(), &1007u64.to_ne_bytes(), 0).expect("room");
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut cpu = Cpu::new(&machine).expect("a stack");
+            let mut reads = 0u64;
+            while reads < 300_000 || !done.load(std::sync::atomic::Ordering::Relaxed) {
+                assert_eq!(cpu.run(&program, [0, 7]), Ok(1007));
+                // Never there.
+                assert_eq!(cpu.run(&program, [0, 500]), Ok(0));
+                reads += 1;
+            }
+        });
+        for round in 0..60_000u64 {
+            let key = (100 + round % 40).to_ne_bytes();
+            map.update(&key, &(2000 + round).to_ne_bytes(), 0).expect("room");
+            map.delete(&key).expect("it is there");
+            if reader.is_finished() {
+                break;
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
 fn values_are_reached_to_their_end_and_not_further() {
     let machine = Machine::new(Helpers::all()).expect("4 GiB of addresses");
     let array = map(&machine, MapKind::Array, 4, 12, 0);

@@ -93,6 +93,7 @@ pub(super) enum Shift {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Unary {
     Neg = 3,
+    Mul = 4,
     Div = 6,
     Idiv = 7,
 }
@@ -365,7 +366,7 @@ impl Asm {
         self.bytes(&imm.to_le_bytes());
     }
 
-    /// `neg`, or a division of rdx:rax.
+    /// `neg`, a multiplication of rax into rdx:rax, or a division of these.
     pub(super) fn unary(&mut self, op: Unary, bits: Bits, reg: Reg) {
         self.insn(bits, &[0xf7], op as u8, reg);
     }

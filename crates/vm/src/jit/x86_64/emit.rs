@@ -45,8 +45,10 @@ pub(super) const BASE: i32 = 8;
 pub(super) const TABLE: i32 = 16;
 /// The processor.
 pub(super) const CPU: i32 = 24;
-/// All of that.
-pub(super) const STACK: i32 = 32;
+/// Where one operation may keep a register meanwhile.
+pub(super) const SPARE: i32 = 32;
+/// All of that, a multiple of 16.
+pub(super) const STACK: i32 = 48;
 
 /// The program's register.
 pub(super) fn reg(number: u8) -> Reg {

@@ -10,6 +10,7 @@ use super::asm::{
     at,
 };
 use super::emit::{BASE, CPU, Emitter, HERE, REGS, STACK, TABLE, field, reg};
+use super::lookup::Find;
 use crate::jit::native::{Context, Entries, RETURNED, reach};
 use crate::jit::{Jump, Place};
 
@@ -33,6 +34,8 @@ pub(super) enum Rare {
     Misaligned { place: Place },
     /// A lookup that found nothing.
     Nothing { back: Label },
+    /// A lookup in a hash map that the code does not finish.
+    Find { back: Label, find: Find },
     /// A call or a return that native code does not do. Of a call, what was paid too much is given back.
     Control { at: u32, cost: u32 },
     /// The fuel was less than the jump's price.
@@ -73,6 +76,10 @@ impl Emitter {
                 Rare::Nothing { back } => {
                     asm.mov_imm(RAX, 0);
                     asm.jmp(back);
+                }
+                Rare::Find { back, find } => {
+                    self.ask_for_value(find);
+                    self.asm.jmp(back);
                 }
                 Rare::Control { at, cost } => {
                     if cost != 0 {
