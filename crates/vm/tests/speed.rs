@@ -433,3 +433,92 @@ fn a_run_begins_as_the_first_whatever_the_one_before_it_left() {
     }
     assert!(ended > 100 && stopped > 100, "{ended} ended, {stopped} were stopped");
 }
+
+#[test]
+fn accesses_around_the_edges_of_many_blocks_are_what_the_interpreter_finds() {
+    let machine = Machine::new(Helpers::all()).expect("4 GiB of addresses");
+    let blocks = [(5, true), (8, true), (40, true), (24, false), (70_000, true)]
+        .map(|(len, writable)| machine.space().allocate(len, writable).expect("a block"));
+    let mut state = 0x2545_f491_4f6c_dd1du64;
+    let mut next = |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 16) % below
+    };
+    let (mut ended, mut stopped) = (0, 0);
+    for round in 0..3000 {
+        let mut asm = String::from("r0 = 0\nr6 = 77\n");
+        for (index, block) in blocks.iter().enumerate() {
+            // One of them may be said shortly.
+            let short = next(8) == 0;
+            asm += &format!("r{} = {} ll\n", index + 1, if short { block.addr() & 0xffff_ffff } else { block.addr() });
+        }
+        // One that is wrong is enough to be stopped, so most are right.
+        let wrong = next(3) == 0;
+        for _ in 0..2 + next(9) {
+            let index = next(5) as usize;
+            let (size, bytes) = [("u8", 1), ("u16", 2), ("u32", 4), ("u64", 8)][next(4) as usize];
+            let len = if index == 4 { 20_000 } else { blocks[index].len() };
+            let start = if next(4) == 0 { len.saturating_sub(bytes) } else { next(len + 1) };
+            let off = start as i64 + if wrong { next(3) as i64 - 1 } else { 0 };
+            let fits = off >= 0 && off as u64 + bytes <= blocks[index].len();
+            if !fits && !wrong {
+                continue;
+            }
+            let (writes, atomic) = (next(3) == 0 && (index != 3 || wrong), next(6) == 0 && bytes >= 4);
+            if atomic && !wrong && !(off as u64).is_multiple_of(bytes) {
+                continue;
+            }
+            let place = if off < 0 { format!("r{} - {}", index + 1, -off) } else { format!("r{} + {off}", index + 1) };
+            asm += &match (writes, atomic && index != 3) {
+                (_, true) => format!("lock *({size} *)({place}) += r6\n"),
+                (true, _) => format!("*({size} *)({place}) = r6\n"),
+                (false, _) => format!("r7 = *({size} *)({place})\nr0 *= 31\nr0 += r7\n"),
+            };
+            match next(12) {
+                // What may change windows, and what does.
+                0 => asm += "r8 = r1\nr9 = r2\ncall 5\nr0 = 1\nr1 = r8\nr2 = r9\n",
+                1 => asm += "if r0 == 9 goto out\n",
+                _ => {}
+            }
+        }
+        asm += "out:\nexit";
+        let insns = code("edges", &asm);
+        let results = [Engine::Interpreter, Engine::Compiler].map(|engine| {
+            for block in &blocks {
+                block.write(0, &[round as u8; 5]).expect("inside");
+            }
+            let program = engine.load(&machine, &Image { insns: &insns, ..Image::default() }).expect("a good program");
+            let mut cpu = Cpu::new(&machine).expect("a stack");
+            let result = cpu.run(&program, [0, 0]);
+            (result, cpu.fuel_left(), blocks.each_ref().map(|block| block.bytes(0, 100_000)))
+        });
+        assert!(results[0] == results[1], "{asm}\n{:?}\n{:?}", results[0].0, results[1].0);
+        if results[0].0.is_ok() { ended += 1 } else { stopped += 1 }
+    }
+    assert!(ended > 500 && stopped > 500, "{ended} ended, {stopped} were stopped");
+}
+
+#[test]
+fn a_frame_that_was_left_is_out_of_reach_at_once() {
+    let machine = Machine::new(Helpers::none()).expect("4 GiB of addresses");
+    // The inner function reads its own frame by an address that nobody knows to be in it, and gives that.
+    for off in [-8, -512, 504, 512] {
+        let asm = format!(
+            "r1 = r10\nr1 &= -1\nr0 = *(u64 *)(r1 - 8)\nr6 = 0\ncall f\nr2 = r0\nr0 = *(u64 *)(r2 {} {})\nexit\n\
+             f:\nr0 = r10\nr0 &= -1\nr3 = *(u64 *)(r0 - 8)\n*(u64 *)(r0 - 512) = r3\nexit",
+            if off < 0 { '-' } else { '+' },
+            i32::from(off as i16).abs()
+        );
+        let insns = code("frames", &asm);
+        let mut cpu = Cpu::new(&machine).expect("a stack");
+        let results = [Engine::Interpreter, Engine::Compiler].map(|engine| {
+            let program = engine.load(&machine, &Image { insns: &insns, ..Image::default() }).expect("good");
+            cpu.run(&program, [0, 0])
+        });
+        assert_eq!(results[0], results[1], "{asm}");
+        // r10 of the inner function is 512 bytes below that of the outer one.
+        assert_eq!(results[0].is_ok(), off == 504, "{off}: {results:?}");
+    }
+}
