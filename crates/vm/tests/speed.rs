@@ -487,7 +487,7 @@ fn accesses_around_the_edges_of_many_blocks_are_what_the_interpreter_finds() {
         let insns = code("edges", &asm);
         let results = [Engine::Interpreter, Engine::Compiler].map(|engine| {
             for block in &blocks {
-                block.write(0, &[round as u8; 5]).expect("inside");
+                block.write(0, &vec![round as u8; block.len() as usize]).expect("inside");
             }
             let program = engine.load(&machine, &Image { insns: &insns, ..Image::default() }).expect("a good program");
             let mut cpu = Cpu::new(&machine).expect("a stack");
