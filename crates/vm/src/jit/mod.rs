@@ -72,6 +72,8 @@ pub(crate) struct Native {
     /// Where the code is entered, and where it is left.
     enter: u32,
     leave: u32,
+    /// Where the first function is entered with its arguments as those of a function of C, if there is such a place.
+    begin: Option<u32>,
     /// Where it goes on after an access that found no memory, when it makes such ones.
     fault: Option<u32>,
     /// The maps whose values the code knows. They are there as long as the code.
@@ -87,6 +89,7 @@ struct Assembled {
     places: Vec<u32>,
     enter: u32,
     leave: u32,
+    begin: Option<u32>,
 }
 
 /// The second operand.
@@ -235,10 +238,10 @@ struct Made {
 
 impl Native {
     fn new(made: Made) -> std::io::Result<Native> {
-        let Made { assembled: Assembled { code, places, enter, leave }, fault, maps, removals } = made;
+        let Made { assembled: Assembled { code, places, enter, leave, begin }, fault, maps, removals } = made;
         let code = CodeBlock::new(&code)?;
         let places = places.into_iter().map(|place| code.at(place).expose_provenance()).collect();
-        Ok(Native { code, places, enter, leave, fault, maps, removals: AtomicU64::new(removals) })
+        Ok(Native { code, places, enter, leave, begin, fault, maps, removals: AtomicU64::new(removals) })
     }
 }
 

@@ -61,6 +61,9 @@ pub(super) struct Context {
 /// What code is entered by: it takes all registers from the context and goes to a place in the code. It comes back with 0, or with [`RETURNED`].
 type Enter = unsafe extern "C" fn(*mut Context, *const u8) -> u64;
 
+/// What the first function is entered by, at its place: r1 and r2 are given, r10 is in the context, the others are 0.
+type Begin = unsafe extern "C" fn(*mut Context, *const u8, u64, u64) -> u64;
+
 /// The code was left because the function that was called first returned what is in r0 of the context. Its frame is still there.
 pub(super) const RETURNED: u64 = 1;
 
@@ -178,13 +181,26 @@ impl Native {
             native: self,
             outcome: None,
         };
-        context.regs[1] = args[0];
-        context.regs[2] = args[1];
         context.regs[10] = cpu.first_frame_pointer();
-        let left = self.go(cpu, &mut context, place);
+        let left = match self.begin {
+            Some(begin) => self.go(cpu, &mut context, |context| {
+                // SAFETY: the back end put the code of this signature there.
+                let begin = unsafe { std::mem::transmute::<*const u8, Begin>(self.code.at(begin)) };
+                // SAFETY: the context is whole, and outlives the call; the place is that of the first function.
+                unsafe { begin(context, place, args[0], args[1]) }
+            }),
+            None => {
+                context.regs[1] = args[0];
+                context.regs[2] = args[1];
+                self.go_to(cpu, &mut context, place)
+            }
+        };
         if left == RETURNED {
             cpu.drop_first_frame();
-            return Ok(context.regs[0]);
+            let value = context.regs[0];
+            // Nothing was put into it that has to be dropped.
+            std::mem::forget(context);
+            return Ok(value);
         }
         let mut state = State { regs: [0; 16], pc: 0 };
         let event = Self::left(cpu, &mut context, &mut state);
@@ -212,7 +228,7 @@ impl Native {
 
     #[inline(always)]
     fn enter(&self, cpu: &mut Cpu, context: &mut Context, pc: usize, state: &mut State) -> Result<Event, Stop> {
-        let left = self.go(cpu, context, self.place(pc));
+        let left = self.go_to(cpu, context, self.place(pc));
         if left == RETURNED {
             cpu.drop_frame();
             return Ok(Event::Exit(context.regs[0]));
@@ -221,15 +237,22 @@ impl Native {
     }
 
     #[inline(always)]
-    fn go(&self, cpu: &mut Cpu, context: &mut Context, place: *const u8) -> u64 {
+    fn go_to(&self, cpu: &mut Cpu, context: &mut Context, place: *const u8) -> u64 {
+        self.go(cpu, context, |context| {
+            // SAFETY: the back end put the code of this signature there.
+            let enter = unsafe { std::mem::transmute::<*const u8, Enter>(self.code.at(self.enter)) };
+            // SAFETY: the context is whole, and outlives the call; the place is one of this code. See the module's text.
+            unsafe { enter(context, place) }
+        })
+    }
+
+    #[inline(always)]
+    fn go(&self, cpu: &mut Cpu, context: &mut Context, enter: impl FnOnce(&mut Context) -> u64) -> u64 {
         #[cfg(target_arch = "x86_64")]
         let _guard = self.fault.map(|fault| Guarded::new(self.code.range(), self.code.at(fault).addr()));
         // The place for a reference to it that code and what it calls make.
         context.cpu = cpu;
-        // SAFETY: the back end put the code of this signature there.
-        let enter = unsafe { std::mem::transmute::<*const u8, Enter>(self.code.at(self.enter)) };
-        // SAFETY: the context is whole, and outlives the call; the place is one of this code. See the module's text.
-        let left = unsafe { enter(context, place) };
+        let left = enter(context);
         cpu.fuel_left = context.fuel;
         left
     }

@@ -613,11 +613,13 @@ impl Backend for Emitter {
 
     fn finish_with_fault(mut self) -> (Assembled, Option<u32>) {
         self.rare_cases();
-        let enter = self.asm.label();
+        let (enter, begin) = (self.asm.label(), self.asm.label());
+        self.begin(begin);
         self.shared(enter);
+        let begin = Some(self.asm.place(begin));
         let (enter, leave) = (self.asm.place(enter), self.asm.place(self.leave));
         let fault = self.fault.map(|fault| self.asm.place(fault));
         let places = self.slots.iter().map(|slot| self.asm.place(*slot)).collect();
-        (Assembled { code: self.asm.finish(), places, enter, leave }, fault)
+        (Assembled { code: self.asm.finish(), places, enter, leave, begin }, fault)
     }
 }

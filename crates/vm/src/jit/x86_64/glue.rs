@@ -116,6 +116,40 @@ impl Emitter {
         self.asm.load(Bits::B64, R11, at(RSP, below + HERE));
     }
 
+    /// Makes the stack ready, with the context from rdi.
+    fn open(&mut self) {
+        for reg in KEPT {
+            self.asm.push(reg);
+        }
+        // With the return address that is a multiple of 16.
+        self.asm.arith_imm(Arith::Sub, Bits::B64, RSP, STACK + 8);
+        self.asm.store(Bits::B64, at(RSP, HERE), RDI);
+        let copied =
+            [(BASE, offset_of!(Context, base)), (TABLE, offset_of!(Context, table)), (CPU, offset_of!(Context, cpu))];
+        for (to, from) in copied {
+            self.asm.load(Bits::B64, R9, field(RDI, from));
+            self.asm.store(Bits::B64, at(RSP, to), R9);
+        }
+    }
+
+    /// How the first function is entered: `(context, place, r1, r2)`. All registers but r10 are known, and so not in the context.
+    pub(super) fn begin(&mut self, begin: Label) {
+        self.asm.bind(begin);
+        self.open();
+        self.forget_window(0);
+        self.asm.mov(Bits::B64, R9, RSI);
+        self.asm.load(Bits::B64, R12, field(RDI, FUEL));
+        self.asm.load(Bits::B64, RBP, field(RDI, offset_of!(Context, regs) + 8 * 10));
+        self.asm.mov(Bits::B64, RDI, RDX);
+        self.asm.mov(Bits::B64, RSI, RCX);
+        for reg in REGS {
+            if ![RDI, RSI, RBP].contains(&reg) {
+                self.asm.mov_imm(reg, 0);
+            }
+        }
+        self.asm.jmp_reg(R9);
+    }
+
     /// The shared pieces: how the code is entered and left, and how it calls Rust.
     pub(super) fn shared(&mut self, enter: Label) {
         let entries = Entries::new();
@@ -124,19 +158,8 @@ impl Emitter {
 
         // A function of C: the context, and where to start.
         self.asm.bind(enter);
-        for reg in KEPT {
-            self.asm.push(reg);
-        }
-        // With the return address that is a multiple of 16.
-        self.asm.arith_imm(Arith::Sub, Bits::B64, RSP, STACK + 8);
+        self.open();
         self.asm.mov(Bits::B64, RAX, RSI);
-        self.asm.store(Bits::B64, at(RSP, HERE), RDI);
-        let copied =
-            [(BASE, offset_of!(Context, base)), (TABLE, offset_of!(Context, table)), (CPU, offset_of!(Context, cpu))];
-        for (to, from) in copied {
-            self.asm.load(Bits::B64, R9, field(RDI, from));
-            self.asm.store(Bits::B64, at(RSP, to), R9);
-        }
         // In rax is where to go on.
         self.asm.bind(resume);
         self.asm.mov(Bits::B64, R9, RAX);
