@@ -142,6 +142,8 @@ struct Plan {
     options: CompileOptions,
     /// Which operations something else than the one before them leads to.
     leaders: Vec<bool>,
+    /// To which operations jumps lead back.
+    loops: Vec<bool>,
 }
 
 /// A lookup whose map is known, with its key in the frame.
@@ -246,7 +248,7 @@ impl Native {
 }
 
 fn assemble(program: &Program, options: CompileOptions, mut backend: impl Backend) -> Made {
-    let plan = Plan { options, leaders: facts::leaders(program) };
+    let plan = Plan { options, leaders: facts::leaders(program), loops: facts::loops(&program.ops) };
     backend.prepare(&plan);
     let live = if backend.rotates() { live::behind(&program.ops) } else { Vec::new() };
     // Before the maps are looked up: what is removed meanwhile is noticed.

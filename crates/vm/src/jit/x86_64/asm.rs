@@ -146,6 +146,26 @@ impl Asm {
         self.labels[label.0] = self.code.len() as u32;
     }
 
+    /// Does nothing up to a multiple of 32 bytes.
+    pub(super) fn align(&mut self) {
+        let mut wanted = self.code.len().next_multiple_of(32) - self.code.len();
+        while wanted != 0 {
+            // `nop` with an operand of so many bytes.
+            let nop: &[u8] = match wanted {
+                1 => &[0x90],
+                2 => &[0x66, 0x90],
+                3 => &[0x0f, 0x1f, 0x00],
+                4 => &[0x0f, 0x1f, 0x40, 0],
+                5 => &[0x0f, 0x1f, 0x44, 0, 0],
+                6 => &[0x66, 0x0f, 0x1f, 0x44, 0, 0],
+                7 => &[0x0f, 0x1f, 0x80, 0, 0, 0, 0],
+                _ => &[0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0],
+            };
+            self.bytes(nop);
+            wanted -= nop.len();
+        }
+    }
+
     /// Where a label is.
     pub(super) fn place(&self, label: Label) -> u32 {
         self.labels[label.0]

@@ -104,6 +104,7 @@ pub(in crate::jit) struct Emitter {
     reach: Reach,
     metered: bool,
     leaders: Vec<bool>,
+    loops: Vec<bool>,
     /// While a function is copied: the labels of its own code, from its first slot, and the end of the copy.
     copied: Option<(u32, Vec<Label>, Label)>,
     /// The program's register whose true address r10 has, in code that masks.
@@ -133,6 +134,7 @@ impl Emitter {
             reach: Reach::Checked,
             metered: true,
             leaders: Vec::new(),
+            loops: Vec::new(),
             copied: None,
             masked: None,
         }
@@ -380,12 +382,17 @@ impl Backend for Emitter {
         self.reach = plan.options.reach;
         self.metered = plan.options.metered;
         self.leaders.clone_from(&plan.leaders);
+        self.loops.clone_from(&plan.loops);
         self.fault = (self.reach == Reach::Masked).then(|| self.asm.label());
     }
 
     fn slot(&mut self, at: u32) {
         if self.leaders.get(at as usize) != Some(&false) {
             self.masked = None;
+        }
+        // So that short loops are read in as few pieces as can be.
+        if self.loops.get(at as usize) == Some(&true) {
+            self.asm.align();
         }
         self.asm.bind(self.slots[at as usize]);
     }
