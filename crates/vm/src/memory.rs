@@ -17,7 +17,8 @@
 //!   compiled code that asks the same table in the same way (the module `jit`).
 //! - Bytes that a block ever had stay mapped, readable and writable until the space is dropped: a block that goes away only
 //!   loses its entries in the table and its contents. So a check cannot be outdated by the time of the access; at worst a thread
-//!   that lost the race touches zeros, or a block that came later, of the same space.
+//!   that lost the race touches zeros, or a block that came later, of the same space. Compiled code remembers the last window that it was
+//!   allowed, until its program calls a helper or ends.
 //! - No Rust reference to plain memory is ever made, only to atomics; every other access is a volatile one through a raw pointer.
 //!   The programs of several threads may race, as they may in the kernel: the language leaves such a volatile access
 //!   undefined; what is relied on is what compilers promise for memory shared with other processes and devices, one machine

@@ -11,12 +11,15 @@
 //! So each operation becomes code on its own, in order; the registers of the program live in registers of the processor
 //! throughout, and a jump is a jump. What is left:
 //!
-//! - *Memory.* Of the three kinds of access that the [crate](crate#memory) knows the checked one is the default, in line: the table says for the
-//!   slot of the address from where to where it is accessible, and two compares decide. A short address is made long
-//!   out of line, and checked again. Whatever else does not pass (an access over a border of slots, a wrong one) asks [`native`], which
-//!   gives the true address or stops the program. It is the default although it costs three tenths of the speed of
-//!   masked access with a fault handler (`cargo xtask bench vm`), because it finds what the interpreter finds, to the byte, where pages without memory
-//!   find it to the page only; because it takes no signal away from the process that the machine is part of; and because blocks of
+//! - *Memory.* Of the three kinds of access that the [crate](crate#memory) knows the checked one is the default, in line: what lies in the window
+//!   of the access before it, which the code remembers, is right, which one compare decides. Otherwise the table says for the
+//!   slot of the address from where to where it is accessible, and that is remembered next. A short address is made long
+//!   there, and checked again. Whatever else does not pass (an access over a border of slots, a wrong one) asks [`native`], which
+//!   gives the true address or stops the program. The window is forgotten when a helper ran and when the frame changes, so a program sees
+//!   what its own helpers did at once; what another thread takes away from it, which stays mapped, it may reach until then. Checks are
+//!   the default although they cost more than masked access with a fault handler (`cargo xtask bench vm`), because they find what the
+//!   interpreter finds, to the byte, where pages without memory
+//!   find it to the page only; because that takes no signal away from the process that the machine is part of; and because blocks of
 //!   read-only memory need no second mapping. Who wants the speed asks for it ([`CompileOptions`]).
 //! - *What is known* ([`facts`]). Accesses of the frame, of values that a lookup in a known map gave, and of global data need no check; lookups in known
 //!   maps are in line. The code keeps these maps, and is left to the interpreter once one of them was removed from the machine.

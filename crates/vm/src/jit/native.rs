@@ -6,8 +6,9 @@
 //!   program, its code and the processor are borrowed by the caller for as long.
 //! - Code gets at memory of programs only at addresses inside of a block, which stay mapped as long as the space that the program holds
 //!   (see the module `memory`): those of the frame that it runs in, those that the table of the space allows, and those
-//!   that [`place`] gave. It gets at nothing else but its context, the frames of the processor and how many there are, and the window of
-//!   its stacks, which it changes as [`Cpu::enter`] and [`Cpu::leave`] do.
+//!   that [`place`] gave. It gets at nothing else but its context, the frames of the processor and how many there are, the window of
+//!   its stacks, which it changes as [`Cpu::enter`] and [`Cpu::leave`] do, and the atomics of the tables of hash maps that its [`Native`]
+//!   keeps, which it reads as [`find`] does.
 //! - While code runs, nobody else uses the processor; each function here makes a reference to it that ends when it returns.
 //! - Nothing unwinds through compiled code: a panic in a function that it called ends the process, as a panic in an `extern "C"` function does.
 #![expect(unsafe_code, reason = "jumps into code that was made here")]
