@@ -26,8 +26,9 @@ use std::sync::atomic::Ordering;
 use skep_insn::InsnIdx;
 
 use crate::environment::{Event, Memory, Task};
+use crate::jit::Native;
 use crate::map::{Known, Map};
-use crate::program::Program;
+use crate::program::{Function, Program};
 use crate::{Access, Block, Machine, PacketBuffer, Space, SpaceError, Stop, Trap, TrapKind, interpreter};
 
 /// Functions inside of each other, the entry included (`MAX_CALL_FRAMES`).
@@ -264,7 +265,15 @@ impl Cpu {
     ///
     /// What stopped it, where. Whatever it wrote by then stays written.
     pub fn run(&mut self, program: &Arc<Program>, args: [u64; 2]) -> Result<u64, Box<Trap>> {
-        self.run_at(program, None, &args)
+        self.begin();
+        let result = match self.begin_again(program) {
+            Some(native) => interpreter::run_begun(self, program, native, args),
+            None => {
+                self.begin_anew(program);
+                interpreter::run(self, Some(program), 0, 0, &args)
+            }
+        };
+        self.end(result)
     }
 
     /// As [`Cpu::run`], for one function of a program.
@@ -274,25 +283,32 @@ impl Cpu {
         function: usize,
         args: &[u64],
     ) -> Result<u64, Box<Trap>> {
-        self.run_at(program, Some(function), args)
+        self.begin();
+        self.begin_anew(program);
+        let result = interpreter::run(self, None, 0, function, args);
+        self.end(result)
     }
 
     #[inline(always)]
-    fn run_at(&mut self, program: &Arc<Program>, function: Option<usize>, args: &[u64]) -> Result<u64, Box<Trap>> {
-        // The same one again is the usual case, and costs no counting.
+    fn begin(&mut self) {
+        self.tail_calls = 0;
+        self.maps.refresh(self.machine.registry());
+    }
+
+    /// Whatever ran before.
+    fn begin_anew(&mut self, program: &Arc<Program>) {
+        // The same one again costs no counting.
         if !matches!(self.programs.as_slice(), [only] if Arc::ptr_eq(only, program)) {
             self.programs.clear();
             self.programs.push(program.clone());
         }
         self.fuel_left = self.fuel;
         self.depth = 0;
-        self.tail_calls = 0;
         self.tail = None;
-        self.maps.refresh(self.machine.registry());
-        let result = match function {
-            None => interpreter::run(self, Some(program), 0, 0, args),
-            Some(function) => interpreter::run(self, None, 0, function, args),
-        };
+    }
+
+    #[inline(always)]
+    fn end(&mut self, result: Result<u64, Box<Trap>>) -> Result<u64, Box<Trap>> {
         // After a result all frames were left.
         if result.is_err() {
             self.depth = 0;
@@ -305,6 +321,27 @@ impl Cpu {
             self.end_reserved();
         }
         result
+    }
+
+    /// The usual case, which costs little: the program of the last run once more, compiled, with enough fuel to begin. Its entry function is
+    /// in its frame afterwards, as after [`Cpu::enter`]; otherwise nothing has changed.
+    #[inline(always)]
+    fn begin_again<'a>(&mut self, program: &'a Arc<Program>) -> Option<&'a Native> {
+        let native = program.native.get()?;
+        let [only] = self.programs.as_slice() else { return None };
+        let Function { start, end, stack_bytes } = *program.functions.first()?;
+        let left = self.fuel.checked_sub(u64::from(end - start))?;
+        if !Arc::ptr_eq(only, program) || self.tail.is_some() || !native.holds(self.machine.registry()) {
+            return None;
+        }
+        self.fuel_left = left;
+        self.depth = 1;
+        // Nobody asks what the caller of the first function wants back.
+        self.frames[0].program = 0;
+        self.frames[0].may_goto = MAX_MAY_GOTO;
+        self.open_window();
+        self.stack.zero_last(stack_bytes as usize / 8);
+        Some(native)
     }
 
     #[cold]
@@ -470,7 +507,27 @@ impl Cpu {
         frame.map_or(std::ptr::null_mut(), |frame| &raw mut frame.may_goto)
     }
 
+    /// As [`Cpu::drop_frame`], for the first frame.
+    #[inline]
+    pub(crate) fn drop_first_frame(&mut self) {
+        self.depth = 0;
+        self.open_window();
+    }
+
+    /// r10 of the entry function.
+    #[inline]
+    pub(crate) fn first_frame_pointer(&self) -> u64 {
+        self.stack.addr() + self.stack.len()
+    }
+
+    /// The counter of the first frame.
+    #[inline]
+    pub(crate) fn first_may_goto(&mut self) -> *mut u32 {
+        &raw mut self.frames[0].may_goto
+    }
+
     /// The entry in the space's table that holds the window of the stacks: the block has one slot.
+    #[inline]
     pub(crate) fn window(&self) -> *const std::sync::atomic::AtomicU64 {
         self.stack.entry()
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::cpu::{Caller, Cpu};
+use crate::jit::Native;
 use crate::op::{Code, Op};
 use crate::program::Program;
 use crate::{Access, Space, Stop, Trap, TrapKind, alu, packet};
@@ -18,6 +19,12 @@ pub(crate) struct State {
     pub(crate) regs: [u64; 16],
     /// The next operation; when a program stops, the one that did it.
     pub(crate) pc: usize,
+}
+
+/// How a run of compiled code ended that did not just return.
+pub(crate) struct Left {
+    pub(crate) event: Result<Event, Stop>,
+    pub(crate) state: State,
 }
 
 /// Why the loop ended.
@@ -56,6 +63,32 @@ pub(crate) fn run(
         }
         state.regs[10] = cpu.frame_pointer();
     }
+    go_on(cpu, first, &mut state, floor)
+}
+
+/// Runs the compiled program whose entry function is in its frame.
+#[inline(always)]
+pub(crate) fn run_begun(
+    cpu: &mut Cpu,
+    program: &Arc<Program>,
+    native: &Native,
+    args: [u64; 2],
+) -> Result<u64, Box<Trap>> {
+    native.begin(cpu, program, args).or_else(|left| go_on_behind(cpu, program, *left))
+}
+
+#[cold]
+fn go_on_behind(cpu: &mut Cpu, program: &Arc<Program>, left: Left) -> Result<u64, Box<Trap>> {
+    let Left { event, mut state } = left;
+    match event {
+        Ok(Event::Exit(value)) => Ok(value),
+        Ok(Event::Switch) => go_on(cpu, Some(program), &mut state, 0),
+        Err(stop) => Err(cpu.trap(0, state.pc, stop)),
+    }
+}
+
+/// Runs until the frame at `floor` returns.
+fn go_on(cpu: &mut Cpu, first: Option<&Arc<Program>>, state: &mut State, floor: usize) -> Result<u64, Box<Trap>> {
     loop {
         let current = cpu.current();
         let kept;
@@ -67,8 +100,8 @@ pub(crate) fn run(
             }
         };
         let event = match program.native.get() {
-            Some(native) if native.holds(cpu.machine().registry()) => native.steps(cpu, program, &mut state, floor),
-            _ => steps(cpu, program, &mut state, floor),
+            Some(native) if native.holds(cpu.machine().registry()) => native.steps(cpu, program, state, floor),
+            _ => steps(cpu, program, state, floor),
         };
         match event {
             Ok(Event::Exit(value)) => return Ok(value),

@@ -54,6 +54,8 @@ pub(crate) use programs::Programs;
 pub(crate) use registry::{Known, Registry};
 pub(crate) use ring::Ring;
 pub(crate) use stack_trace::{MAX_DEPTH, StackTraces};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use table::{MULTIPLIER, Places};
 pub(crate) use task_storage::TaskStorage;
 pub(crate) use user_ring::UserRing;
 #[cfg(target_arch = "x86_64")]

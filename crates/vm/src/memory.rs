@@ -17,7 +17,8 @@
 //!   compiled code that asks the same table in the same way (the module `jit`).
 //! - Bytes that a block ever had stay mapped, readable and writable until the space is dropped: a block that goes away only
 //!   loses its entries in the table and its contents. So a check cannot be outdated by the time of the access; at worst a thread
-//!   that lost the race touches zeros, or a block that came later, of the same space.
+//!   that lost the race touches zeros, or a block that came later, of the same space. Compiled code remembers the last window that it was
+//!   allowed, until its program calls a helper or ends.
 //! - No Rust reference to plain memory is ever made, only to atomics; every other access is a volatile one through a raw pointer.
 //!   The programs of several threads may race, as they may in the kernel: the language leaves such a volatile access
 //!   undefined; what is relied on is what compilers promise for memory shared with other processes and devices, one machine
@@ -591,6 +592,17 @@ impl Block {
     #[must_use]
     pub fn zero(&self, at: u64, len: usize) -> Option<()> {
         self.has(at, len).then(|| self.space.clear(self.off() + at as u32, len as u64))
+    }
+
+    /// Sets the last words to zero, in a block of whole words that has so many.
+    #[inline]
+    pub(crate) fn zero_last(&self, words: usize) {
+        debug_assert!(self.len.is_multiple_of(8) && words as u64 <= self.len / 8, "words of the block");
+        let end = self.ptr().wrapping_add(self.len as usize).cast::<u64>();
+        for word in 1..=words {
+            // SAFETY: the block has these bytes; it starts at a page, so that the words are aligned.
+            unsafe { end.wrapping_sub(word).write_volatile(0) };
+        }
     }
 
     /// All bytes from `at`, at most `len`.

@@ -114,6 +114,78 @@ fn lookups_in_known_maps_find_what_others_find() {
 }
 
 #[test]
+fn lookups_in_full_hash_maps_find_each_key_and_no_other() {
+    let machine = Machine::with_cpus(Helpers::all(), 2).expect("4 GiB of addresses");
+    for kind in [MapKind::Hash, MapKind::LruHash, MapKind::PerCpuHash] {
+        for key_size in [4u32, 8, 16, 24, 32] {
+            // Lists of some length, and one longer than the code looks.
+            for max_entries in [1, 255, 1023] {
+                let spec = MapSpec { kind, key_size, value_size: 24, max_entries, ..MapSpec::default() };
+                let map = machine.create_map(&spec).expect("a map");
+                let key = |number: u32| {
+                    let mut key = vec![0xaa; key_size as usize];
+                    key[key_size as usize - 4..].copy_from_slice(&number.to_ne_bytes());
+                    key
+                };
+                for number in 0..max_entries {
+                    let one = number.to_ne_bytes().repeat(6);
+                    map.update(&key(number), &one.repeat(map.values_per_key() as usize), 0).expect("room");
+                }
+                // What the helper does not spoil, the code does not either.
+                let fill: String = (0..key_size).map(|at| format!("*(u8 *)(r10 - {}) = 0xaa\n", 41 - at)).collect();
+                let asm = format!(
+                    "{fill}*(u32 *)(r10 - {}) = r2\nr6 = r2\nr3 = 33\nr4 = 44\nr5 = 55\nr2 = r10\nr2 += -41\ncall 1\n\
+                     if r0 == 0 goto +8\nr0 = *(u64 *)(r0 + 16)\nr3 *= r4\nr0 ^= r3\nr0 ^= r5\nr2 -= r10\nr0 ^= r2\nr0 ^= r6\n\
+                     exit\nr0 = r3\nr0 -= r2\nr0 += r10\nexit",
+                    45 - key_size
+                );
+                let programs = ENGINES.map(|engine| on_map(&machine, engine, &asm, &map));
+                let mut cpu = Cpu::new(&machine).expect("a stack");
+                for number in 0..max_entries + 300 {
+                    let results = programs.each_ref().map(|program| cpu.run(program, [0, number.into()]));
+                    assert!(results.iter().all(|it| *it == results[0]), "{kind:?} {key_size} {number}: {results:?}");
+                    let twice = u64::from(number) << 32 | u64::from(number);
+                    let known = twice ^ (33 * 44) ^ 55 ^ 41u64.wrapping_neg() ^ u64::from(number);
+                    assert_eq!(results[0], Ok(if number < max_entries { known } else { 33 + 41 }));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_key_that_stays_is_found_while_others_come_and_go() {
+    let machine = Machine::with_cpus(Helpers::all(), 2).expect("4 GiB of addresses");
+    let spec = MapSpec { kind: MapKind::Hash, key_size: 8, value_size: 8, max_entries: 6, ..MapSpec::default() };
+    let map = machine.create_map(&spec).expect("a map");
+    let asm = "*(u64 *)(r10 - 8) = r2\nr2 = r10\nr2 += -8\ncall 1\nif r0 == 0 goto +1\nr0 = *(u64 *)(r0 + 0)\nexit";
+    let program = on_map(&machine, Engine::Compiler, asm, &map);
+    map.update(&7u64.to_ne_bytes(), &1007u64.to_ne_bytes(), 0).expect("room");
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut cpu = Cpu::new(&machine).expect("a stack");
+            let mut reads = 0u64;
+            while reads < 300_000 || !done.load(std::sync::atomic::Ordering::Relaxed) {
+                assert_eq!(cpu.run(&program, [0, 7]), Ok(1007));
+                // Never there.
+                assert_eq!(cpu.run(&program, [0, 500]), Ok(0));
+                reads += 1;
+            }
+        });
+        for round in 0..60_000u64 {
+            let key = (100 + round % 40).to_ne_bytes();
+            map.update(&key, &(2000 + round).to_ne_bytes(), 0).expect("room");
+            map.delete(&key).expect("it is there");
+            if reader.is_finished() {
+                break;
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
 fn values_are_reached_to_their_end_and_not_further() {
     let machine = Machine::new(Helpers::all()).expect("4 GiB of addresses");
     let array = map(&machine, MapKind::Array, 4, 12, 0);
@@ -293,4 +365,160 @@ fn code_without_a_meter_ends_with_as_much_fuel_as_it_began() {
     // Enough to enter it.
     cpu.set_fuel(4);
     assert_eq!(cpu.run(&program, [0, 0]), Ok(0));
+}
+
+#[test]
+fn a_run_begins_as_the_first_whatever_the_one_before_it_left() {
+    let machine = Machine::new(Helpers::all()).expect("4 GiB of addresses");
+    let block = machine.space().allocate(16, true).expect("a block");
+    let programs = [
+        // Registers and the frame are clear.
+        "r0 |= r3\nr0 |= r4\nr0 |= r6\nr0 |= r9\nr3 = *(u64 *)(r10 - 8)\nr0 |= r3\nr9 = 7\nr6 = 7\n*(u64 *)(r10 - 8) = 3\nexit",
+        "r3 = r10\nr3 += -512\nr0 = *(u64 *)(r3 + 0)\nr4 = *(u64 *)(r3 + 504)\nr0 |= r4\n*(u64 *)(r3 + 0) = 1\n\
+         *(u64 *)(r3 + 504) = 1\nexit",
+        // Stopped halfway, or not.
+        "*(u64 *)(r10 - 16) = 5\nr0 = *(u64 *)(r1 + 8)\nr1 = *(u64 *)(r10 - 16)\nr0 += r1\nexit",
+        "r6 = r2\nr6 &= 3\nr6 += 1\nr0 = 9\nr0 += 1\nr6 -= 1\nif r6 != 0 goto -3\nexit",
+        // As often as it may.
+        "r0 = 0\nr0 += 1\nmay_goto +1\ngoto -3\nexit",
+        // Of functions inside of each other the outer frame is there, and the inner one is no longer.
+        "r6 = r1\ncall f\nr0 = *(u64 *)(r10 - 520)\nexit\nf:\n*(u64 *)(r10 - 8) = 7\nr0 = 0\nexit",
+        // The address of its frame, which is no secret.
+        "r0 = r10\nexit",
+    ];
+    let loaded = ENGINES.map(|engine| {
+        programs.map(|asm| {
+            let insns = code("again", asm);
+            engine.load(&machine, &Image { insns: &insns, ..Image::default() }).expect("a good program")
+        })
+    });
+    let (mut ended, mut stopped) = (0, 0);
+    let mut cpus = [(); 3].map(|()| Cpu::new(&machine).expect("a stack"));
+    for round in 0..40u64 {
+        for (index, asm) in programs.iter().enumerate() {
+            // May_goto takes long.
+            if asm.contains("may_goto") && round > 2 {
+                continue;
+            }
+            for again in 0..4u64 {
+                let good = !(round + again).is_multiple_of(3);
+                let args = [if good { block.addr() } else { 8 }, again];
+                let fuel = if round % 5 == 4 { round + again } else { 1 << 30 };
+                let mut results = Vec::new();
+                for (cpu, programs) in cpus.iter_mut().zip(&loaded) {
+                    cpu.set_fuel(fuel);
+                    let result = cpu.run(&programs[index], args);
+                    // Every processor has a stack of its own.
+                    let result = result.map(|value| if index == 6 { value & 0xffff } else { value });
+                    let kind = result.map_err(|trap| match trap.kind {
+                        TrapKind::Memory(fault) if index == 5 => format!("{} {:?}", fault.addr & 0xffff, fault.reason),
+                        _ => trap.to_string(),
+                    });
+                    results.push((kind, cpu.fuel_left()));
+                }
+                assert_eq!(results[0], results[1], "{asm}, round {round}, {args:x?}");
+                // A masked access reaches what lies in the same page.
+                if index != 5 {
+                    assert_eq!(results[0], results[2], "{asm}, round {round}, {args:x?}");
+                }
+                match results[0].0 {
+                    Ok(_) => ended += 1,
+                    Err(_) => stopped += 1,
+                }
+                if index < 2 && fuel == 1 << 30 {
+                    assert_eq!(results[0].0, Ok(0), "{asm}");
+                }
+            }
+        }
+    }
+    assert!(ended > 100 && stopped > 100, "{ended} ended, {stopped} were stopped");
+}
+
+#[test]
+fn accesses_around_the_edges_of_many_blocks_are_what_the_interpreter_finds() {
+    let machine = Machine::new(Helpers::all()).expect("4 GiB of addresses");
+    let blocks = [(5, true), (8, true), (40, true), (24, false), (70_000, true)]
+        .map(|(len, writable)| machine.space().allocate(len, writable).expect("a block"));
+    let mut state = 0x2545_f491_4f6c_dd1du64;
+    let mut next = |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 16) % below
+    };
+    let (mut ended, mut stopped) = (0, 0);
+    for round in 0..3000 {
+        let mut asm = String::from("r0 = 0\nr6 = 77\n");
+        for (index, block) in blocks.iter().enumerate() {
+            // One of them may be said shortly.
+            let short = next(8) == 0;
+            asm += &format!("r{} = {} ll\n", index + 1, if short { block.addr() & 0xffff_ffff } else { block.addr() });
+        }
+        // One that is wrong is enough to be stopped, so most are right.
+        let wrong = next(3) == 0;
+        for _ in 0..2 + next(9) {
+            let index = next(5) as usize;
+            let (size, bytes) = [("u8", 1), ("u16", 2), ("u32", 4), ("u64", 8)][next(4) as usize];
+            let len = if index == 4 { 20_000 } else { blocks[index].len() };
+            let start = if next(4) == 0 { len.saturating_sub(bytes) } else { next(len + 1) };
+            let off = start as i64 + if wrong { next(3) as i64 - 1 } else { 0 };
+            let fits = off >= 0 && off as u64 + bytes <= blocks[index].len();
+            if !fits && !wrong {
+                continue;
+            }
+            let (writes, atomic) = (next(3) == 0 && (index != 3 || wrong), next(6) == 0 && bytes >= 4);
+            if atomic && !wrong && !(off as u64).is_multiple_of(bytes) {
+                continue;
+            }
+            let place = if off < 0 { format!("r{} - {}", index + 1, -off) } else { format!("r{} + {off}", index + 1) };
+            asm += &match (writes, atomic && index != 3) {
+                (_, true) => format!("lock *({size} *)({place}) += r6\n"),
+                (true, _) => format!("*({size} *)({place}) = r6\n"),
+                (false, _) => format!("r7 = *({size} *)({place})\nr0 *= 31\nr0 += r7\n"),
+            };
+            match next(12) {
+                // What may change windows, and what does.
+                0 => asm += "r8 = r1\nr9 = r2\ncall 5\nr0 = 1\nr1 = r8\nr2 = r9\n",
+                1 => asm += "if r0 == 9 goto out\n",
+                _ => {}
+            }
+        }
+        asm += "out:\nexit";
+        let insns = code("edges", &asm);
+        let results = [Engine::Interpreter, Engine::Compiler].map(|engine| {
+            for block in &blocks {
+                block.write(0, &vec![round as u8; block.len() as usize]).expect("inside");
+            }
+            let program = engine.load(&machine, &Image { insns: &insns, ..Image::default() }).expect("a good program");
+            let mut cpu = Cpu::new(&machine).expect("a stack");
+            let result = cpu.run(&program, [0, 0]);
+            (result, cpu.fuel_left(), blocks.each_ref().map(|block| block.bytes(0, 100_000)))
+        });
+        assert!(results[0] == results[1], "{asm}\n{:?}\n{:?}", results[0].0, results[1].0);
+        if results[0].0.is_ok() { ended += 1 } else { stopped += 1 }
+    }
+    assert!(ended > 500 && stopped > 500, "{ended} ended, {stopped} were stopped");
+}
+
+#[test]
+fn a_frame_that_was_left_is_out_of_reach_at_once() {
+    let machine = Machine::new(Helpers::none()).expect("4 GiB of addresses");
+    // The inner function reads its own frame by an address that nobody knows to be in it, and gives that.
+    for off in [-8, -512, 504, 512] {
+        let asm = format!(
+            "r1 = r10\nr1 &= -1\nr0 = *(u64 *)(r1 - 8)\nr6 = 0\ncall f\nr2 = r0\nr0 = *(u64 *)(r2 {} {})\nexit\n\
+             f:\nr0 = r10\nr0 &= -1\nr3 = *(u64 *)(r0 - 8)\n*(u64 *)(r0 - 512) = r3\nexit",
+            if off < 0 { '-' } else { '+' },
+            i32::from(off as i16).abs()
+        );
+        let insns = code("frames", &asm);
+        let mut cpu = Cpu::new(&machine).expect("a stack");
+        let results = [Engine::Interpreter, Engine::Compiler].map(|engine| {
+            let program = engine.load(&machine, &Image { insns: &insns, ..Image::default() }).expect("good");
+            cpu.run(&program, [0, 0])
+        });
+        assert_eq!(results[0], results[1], "{asm}");
+        // r10 of the inner function is 512 bytes below that of the outer one.
+        assert_eq!(results[0].is_ok(), off == 504, "{off}: {results:?}");
+    }
 }

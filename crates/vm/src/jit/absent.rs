@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::cpu::Cpu;
-use crate::interpreter::{Event, State};
+use crate::interpreter::{Event, Left, State};
 use crate::map::Registry;
 use crate::program::Program;
 use crate::{CompileError, CompileOptions, Stop};
@@ -34,6 +34,10 @@ impl Native {
     }
 
     pub(crate) fn steps(&self, _: &mut Cpu, _: &Arc<Program>, _: &mut State, _: usize) -> Result<Event, Stop> {
+        match *self {}
+    }
+
+    pub(crate) fn begin(&self, _: &mut Cpu, _: &Arc<Program>, _: [u64; 2]) -> Result<u64, Box<Left>> {
         match *self {}
     }
 }

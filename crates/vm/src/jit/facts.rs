@@ -69,6 +69,19 @@ pub(super) fn leaders(program: &Program) -> Vec<bool> {
     leaders
 }
 
+/// To which operations jumps lead back.
+pub(super) fn loops(ops: &[Op]) -> Vec<bool> {
+    let mut loops = vec![false; ops.len()];
+    for (at, op) in ops.iter().enumerate().filter(|(_, op)| op.off < 0) {
+        if matches!(Shape::of(op.code), Shape::Branch { .. } | Shape::Jump | Shape::MayGoto)
+            && let Some(target) = loops.get_mut((at + 1).wrapping_add_signed(op.off as isize))
+        {
+            *target = true;
+        }
+    }
+    loops
+}
+
 impl Facts {
     pub(super) fn new() -> Facts {
         let mut facts = Facts { regs: [Fact::Unknown; 11] };

@@ -11,12 +11,15 @@
 //! So each operation becomes code on its own, in order; the registers of the program live in registers of the processor
 //! throughout, and a jump is a jump. What is left:
 //!
-//! - *Memory.* Of the three kinds of access that the [crate](crate#memory) knows the checked one is the default, in line: the table says for the
-//!   slot of the address from where to where it is accessible, and two compares decide. A short address is made long
-//!   out of line, and checked again. Whatever else does not pass (an access over a border of slots, a wrong one) asks [`native`], which
-//!   gives the true address or stops the program. It is the default although it costs three tenths of the speed of
-//!   masked access with a fault handler (`cargo xtask bench vm`), because it finds what the interpreter finds, to the byte, where pages without memory
-//!   find it to the page only; because it takes no signal away from the process that the machine is part of; and because blocks of
+//! - *Memory.* Of the three kinds of access that the [crate](crate#memory) knows the checked one is the default, in line: what lies in the window
+//!   of the access before it, which the code remembers, is right, which one compare decides. Otherwise the table says for the
+//!   slot of the address from where to where it is accessible, and that is remembered next. A short address is made long
+//!   there, and checked again. Whatever else does not pass (an access over a border of slots, a wrong one) asks [`native`], which
+//!   gives the true address or stops the program. The window is forgotten when a helper ran and when the frame changes, so a program sees
+//!   what its own helpers did at once; what another thread takes away from it, which stays mapped, it may reach until then. Checks are
+//!   the default although they cost more than masked access with a fault handler (`cargo xtask bench vm`), because they find what the
+//!   interpreter finds, to the byte, where pages without memory
+//!   find it to the page only; because that takes no signal away from the process that the machine is part of; and because blocks of
 //!   read-only memory need no second mapping. Who wants the speed asks for it ([`CompileOptions`]).
 //! - *What is known* ([`facts`]). Accesses of the frame, of values that a lookup in a known map gave, and of global data need no check; lookups in known
 //!   maps are in line. The code keeps these maps, and is left to the interpreter once one of them was removed from the machine.
@@ -72,6 +75,8 @@ pub(crate) struct Native {
     /// Where the code is entered, and where it is left.
     enter: u32,
     leave: u32,
+    /// Where the first function is entered with its arguments as those of a function of C, if there is such a place.
+    begin: Option<u32>,
     /// Where it goes on after an access that found no memory, when it makes such ones.
     fault: Option<u32>,
     /// The maps whose values the code knows. They are there as long as the code.
@@ -87,6 +92,7 @@ struct Assembled {
     places: Vec<u32>,
     enter: u32,
     leave: u32,
+    begin: Option<u32>,
 }
 
 /// The second operand.
@@ -139,6 +145,8 @@ struct Plan {
     options: CompileOptions,
     /// Which operations something else than the one before them leads to.
     leaders: Vec<bool>,
+    /// To which operations jumps lead back.
+    loops: Vec<bool>,
 }
 
 /// A lookup whose map is known, with its key in the frame.
@@ -235,15 +243,15 @@ struct Made {
 
 impl Native {
     fn new(made: Made) -> std::io::Result<Native> {
-        let Made { assembled: Assembled { code, places, enter, leave }, fault, maps, removals } = made;
+        let Made { assembled: Assembled { code, places, enter, leave, begin }, fault, maps, removals } = made;
         let code = CodeBlock::new(&code)?;
         let places = places.into_iter().map(|place| code.at(place).expose_provenance()).collect();
-        Ok(Native { code, places, enter, leave, fault, maps, removals: AtomicU64::new(removals) })
+        Ok(Native { code, places, enter, leave, begin, fault, maps, removals: AtomicU64::new(removals) })
     }
 }
 
 fn assemble(program: &Program, options: CompileOptions, mut backend: impl Backend) -> Made {
-    let plan = Plan { options, leaders: facts::leaders(program) };
+    let plan = Plan { options, leaders: facts::leaders(program), loops: facts::loops(&program.ops) };
     backend.prepare(&plan);
     let live = if backend.rotates() { live::behind(&program.ops) } else { Vec::new() };
     // Before the maps are looked up: what is removed meanwhile is noticed.

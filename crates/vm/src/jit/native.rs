@@ -6,8 +6,9 @@
 //!   program, its code and the processor are borrowed by the caller for as long.
 //! - Code gets at memory of programs only at addresses inside of a block, which stay mapped as long as the space that the program holds
 //!   (see the module `memory`): those of the frame that it runs in, those that the table of the space allows, and those
-//!   that [`place`] gave. It gets at nothing else but its context, the frames of the processor and how many there are, and the window of
-//!   its stacks, which it changes as [`Cpu::enter`] and [`Cpu::leave`] do.
+//!   that [`place`] gave. It gets at nothing else but its context, the frames of the processor and how many there are, the window of
+//!   its stacks, which it changes as [`Cpu::enter`] and [`Cpu::leave`] do, and the atomics of the tables of hash maps that its [`Native`]
+//!   keeps, which it reads as [`find`] does.
 //! - While code runs, nobody else uses the processor; each function here makes a reference to it that ends when it returns.
 //! - Nothing unwinds through compiled code: a panic in a function that it called ends the process, as a panic in an `extern "C"` function does.
 #![expect(unsafe_code, reason = "jumps into code that was made here")]
@@ -22,7 +23,7 @@ use super::shape::Shape;
 #[cfg(target_arch = "x86_64")]
 use super::x86_64::Guarded;
 use crate::cpu::{Caller, Cpu};
-use crate::interpreter::{Event, State};
+use crate::interpreter::{Event, Left, State};
 use crate::map::Registry;
 use crate::memory::Word;
 use crate::op::Code;
@@ -60,6 +61,9 @@ pub(super) struct Context {
 
 /// What code is entered by: it takes all registers from the context and goes to a place in the code. It comes back with 0, or with [`RETURNED`].
 type Enter = unsafe extern "C" fn(*mut Context, *const u8) -> u64;
+
+/// What the first function is entered by, at its place: r1 and r2 are given, r10 is in the context, the others are 0.
+type Begin = unsafe extern "C" fn(*mut Context, *const u8, u64, u64) -> u64;
 
 /// The code was left because the function that was called first returned what is in r0 of the context. Its frame is still there.
 pub(super) const RETURNED: u64 = 1;
@@ -159,6 +163,51 @@ impl Native {
         self.enter(cpu, &mut context, state.pc, state)
     }
 
+    /// Runs the processor's first program, whose entry function is in its frame, from its start. Gives what that returned.
+    #[inline(always)]
+    pub(crate) fn begin(&self, cpu: &mut Cpu, program: &Arc<Program>, args: [u64; 2]) -> Result<u64, Box<Left>> {
+        let place = self.place(0);
+        let mut context = Context {
+            regs: [0; 11],
+            fuel: cpu.fuel_left,
+            base: program.space.base(),
+            table: program.space.table(),
+            may_goto: cpu.first_may_goto(),
+            window: cpu.window(),
+            cpu: std::ptr::null_mut(),
+            pc: 0,
+            floor: 0,
+            places: self.places.as_ptr(),
+            program: Arc::as_ptr(program),
+            native: self,
+            outcome: None,
+        };
+        context.regs[10] = cpu.first_frame_pointer();
+        let left = match self.begin {
+            Some(begin) => self.go(cpu, &mut context, |context| {
+                // SAFETY: the back end put the code of this signature there.
+                let begin = unsafe { std::mem::transmute::<*const u8, Begin>(self.code.at(begin)) };
+                // SAFETY: the context is whole, and outlives the call; the place is that of the first function.
+                unsafe { begin(context, place, args[0], args[1]) }
+            }),
+            None => {
+                context.regs[1] = args[0];
+                context.regs[2] = args[1];
+                self.go_to(cpu, &mut context, place)
+            }
+        };
+        if left == RETURNED {
+            cpu.drop_first_frame();
+            let value = context.regs[0];
+            // Nothing was put into it that has to be dropped.
+            std::mem::forget(context);
+            return Ok(value);
+        }
+        let mut state = State { regs: [0; 16], pc: 0 };
+        let event = Self::left(cpu, &mut context, &mut state);
+        Err(Box::new(Left { event, state }))
+    }
+
     #[inline(always)]
     fn context(&self, cpu: &mut Cpu, program: &Arc<Program>, floor: usize) -> Context {
         Context {
@@ -180,19 +229,38 @@ impl Native {
 
     #[inline(always)]
     fn enter(&self, cpu: &mut Cpu, context: &mut Context, pc: usize, state: &mut State) -> Result<Event, Stop> {
-        #[cfg(target_arch = "x86_64")]
-        let _guard = self.fault.map(|fault| Guarded::new(self.code.range(), self.code.at(fault).addr()));
-        // The place for a reference to it that code and what it calls make.
-        context.cpu = cpu;
-        // SAFETY: the back end put the code of this signature there.
-        let enter = unsafe { std::mem::transmute::<*const u8, Enter>(self.code.at(self.enter)) };
-        // SAFETY: the context is whole, and outlives the call; the place is one of this code. See the module's text.
-        let left = unsafe { enter(context, self.place(pc)) };
-        cpu.fuel_left = context.fuel;
+        let left = self.go_to(cpu, context, self.place(pc));
         if left == RETURNED {
             cpu.drop_frame();
             return Ok(Event::Exit(context.regs[0]));
         }
+        Self::left(cpu, context, state)
+    }
+
+    #[inline(always)]
+    fn go_to(&self, cpu: &mut Cpu, context: &mut Context, place: *const u8) -> u64 {
+        self.go(cpu, context, |context| {
+            // SAFETY: the back end put the code of this signature there.
+            let enter = unsafe { std::mem::transmute::<*const u8, Enter>(self.code.at(self.enter)) };
+            // SAFETY: the context is whole, and outlives the call; the place is one of this code. See the module's text.
+            unsafe { enter(context, place) }
+        })
+    }
+
+    #[inline(always)]
+    fn go(&self, cpu: &mut Cpu, context: &mut Context, enter: impl FnOnce(&mut Context) -> u64) -> u64 {
+        #[cfg(target_arch = "x86_64")]
+        let _guard = self.fault.map(|fault| Guarded::new(self.code.range(), self.code.at(fault).addr()));
+        // The place for a reference to it that code and what it calls make.
+        context.cpu = cpu;
+        let left = enter(context);
+        cpu.fuel_left = context.fuel;
+        left
+    }
+
+    /// What the code was left with, when the first function did not return.
+    #[cold]
+    fn left(cpu: &Cpu, context: &mut Context, state: &mut State) -> Result<Event, Stop> {
         state.regs[..11].copy_from_slice(&context.regs);
         state.pc = context.pc as usize;
         context.outcome.take().unwrap_or_else(|| Err(cpu.exhausted().into()))

@@ -11,6 +11,8 @@
 
 use std::sync::Arc;
 
+#[cfg(target_arch = "x86_64")]
+use super::table::Places;
 use super::table::Table;
 use super::values::Values;
 use super::{MapError, MapSpec, Mode, Store, Who};
@@ -52,6 +54,12 @@ impl Hash {
 /// For compiled code.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 impl Hash {
+    /// Where the table is, and whether an element that is found has to be marked.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn places(&self) -> (Places, bool) {
+        (self.table.places(), self.lru)
+    }
+
     /// As [`Store::find`], for a key of some whole words; 0 when there is none.
     #[inline]
     pub(crate) fn find_words<const WORDS: usize>(&self, words: [u64; WORDS], cpu: u32) -> u64 {

@@ -66,6 +66,7 @@ impl Registry {
     }
 
     /// How many maps were removed.
+    #[inline]
     pub(crate) fn removals(&self) -> u64 {
         self.removals.load(Ordering::Relaxed)
     }
@@ -85,6 +86,7 @@ pub(crate) struct Known {
 
 impl Known {
     /// Before a run.
+    #[inline]
     pub(crate) fn refresh(&mut self, registry: &Registry) {
         let removals = registry.removals.load(Ordering::Relaxed);
         if removals != self.removals {

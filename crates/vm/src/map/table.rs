@@ -16,6 +16,8 @@
 //! Hence a lookup finds a key that was there all the time, and never one with another key. What it found may be taken out by the
 //! time that it is used: then its value is that of the old element or, later, of the next one that gets the number; the kernel
 //! makes the same promise for maps whose elements are allocated beforehand (kernel/bpf/hashtab.c, Linux 6.18).
+//!
+//! Compiled code reads in the same way ([`Places`]), as far as the first elements of a list; for the others it asks [`Table::find_words`].
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
@@ -31,11 +33,13 @@ pub(crate) struct Table {
     heads: Box<[AtomicU32]>,
     nodes: Box<[Node]>,
     keys: Box<[AtomicU64]>,
-    seed: u64,
+    /// What nobody else knows, for two words of a key.
+    seeds: [u64; 2],
     writer: Mutex<Writer>,
 }
 
 #[derive(Debug, Default)]
+#[repr(C)]
 struct Node {
     next: AtomicU32,
     hash: AtomicU32,
@@ -43,6 +47,32 @@ struct Node {
     live: AtomicBool,
     /// Found by a program since the hand of an LRU map came by.
     used: AtomicBool,
+}
+
+/// What the last word of a key with an odd number of them is multiplied by.
+pub(crate) const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Where compiled code finds what a table has. The boxes stay where they are as long as the table.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Places {
+    pub(crate) seeds: [u64; 2],
+    /// Addresses of the first head (numbers of 4 bytes), of the first element, and of its key.
+    pub(crate) heads: u64,
+    pub(crate) nodes: u64,
+    pub(crate) keys: u64,
+    /// The bits of a hash that say which head is meant.
+    pub(crate) mask: u32,
+}
+
+/// Where the fields of an element are.
+#[cfg(target_arch = "x86_64")]
+impl Places {
+    pub(crate) const NODE_BYTES: usize = size_of::<Node>();
+    pub(crate) const NEXT: usize = std::mem::offset_of!(Node, next);
+    pub(crate) const HASH: usize = std::mem::offset_of!(Node, hash);
+    pub(crate) const VERSION: usize = std::mem::offset_of!(Node, version);
+    pub(crate) const USED: usize = std::mem::offset_of!(Node, used);
 }
 
 /// What only writers use.
@@ -89,7 +119,7 @@ impl Table {
             heads: (0..buckets).map(|_| AtomicU32::new(0)).collect(),
             nodes: (0..count).map(|_| Node::default()).collect(),
             keys: (0..words * count as usize).map(|_| AtomicU64::new(0)).collect(),
-            seed: RandomState::new().hash_one(0),
+            seeds: [0, 1].map(|which| RandomState::new().hash_one(which)),
             writer: Mutex::new(Writer { free: Vec::new(), fresh: 0, live: 0, hand: 0 }),
         }
     }
@@ -112,13 +142,31 @@ impl Table {
         key
     }
 
-    /// Multiply and fold; the seed keeps others from choosing keys that collide.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn places(&self) -> Places {
+        Places {
+            seeds: self.seeds,
+            heads: self.heads.as_ptr().expose_provenance() as u64,
+            nodes: self.nodes.as_ptr().expose_provenance() as u64,
+            keys: self.keys.as_ptr().expose_provenance() as u64,
+            mask: (self.heads.len() - 1) as u32,
+        }
+    }
+
+    /// Multiply and fold, two words at once; the seeds keep others from choosing keys that collide.
     #[inline(always)]
     fn hash(&self, words: &[u64]) -> u32 {
-        let mut hash = self.seed;
-        for word in words {
-            let product = u128::from(hash ^ word) * 0x9e37_79b9_7f4a_7c15;
-            hash = (product as u64) ^ (product >> 64) as u64;
+        let fold = |a: u64, b: u64| {
+            let product = u128::from(a) * u128::from(b);
+            (product as u64) ^ (product >> 64) as u64
+        };
+        let [mut hash, other] = self.seeds;
+        let (pairs, rest) = words.as_chunks::<2>();
+        for [first, second] in pairs {
+            hash = fold(hash ^ first, other ^ second);
+        }
+        for word in rest {
+            hash = fold(hash ^ word, MULTIPLIER);
         }
         (hash >> 32) as u32
     }

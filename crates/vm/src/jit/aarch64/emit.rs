@@ -499,6 +499,6 @@ impl Backend for Emitter {
         let written: Written = asm.finish();
         let places = slots.iter().map(|slot| written.place(*slot)).collect();
         let (enter, leave) = (written.place(enter), written.place(leave));
-        Assembled { code: written.code, places, enter, leave }
+        Assembled { code: written.code, places, enter, leave, begin: None }
     }
 }

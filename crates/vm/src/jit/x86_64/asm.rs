@@ -93,6 +93,7 @@ pub(super) enum Shift {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Unary {
     Neg = 3,
+    Mul = 4,
     Div = 6,
     Idiv = 7,
 }
@@ -143,6 +144,26 @@ impl Asm {
     /// The label is here.
     pub(super) fn bind(&mut self, label: Label) {
         self.labels[label.0] = self.code.len() as u32;
+    }
+
+    /// Does nothing up to a multiple of 32 bytes.
+    pub(super) fn align(&mut self) {
+        let mut wanted = self.code.len().next_multiple_of(32) - self.code.len();
+        while wanted != 0 {
+            // `nop` with an operand of so many bytes.
+            let nop: &[u8] = match wanted {
+                1 => &[0x90],
+                2 => &[0x66, 0x90],
+                3 => &[0x0f, 0x1f, 0x00],
+                4 => &[0x0f, 0x1f, 0x40, 0],
+                5 => &[0x0f, 0x1f, 0x44, 0, 0],
+                6 => &[0x66, 0x0f, 0x1f, 0x44, 0, 0],
+                7 => &[0x0f, 0x1f, 0x80, 0, 0, 0, 0],
+                _ => &[0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0],
+            };
+            self.bytes(nop);
+            wanted -= nop.len();
+        }
     }
 
     /// Where a label is.
@@ -365,7 +386,7 @@ impl Asm {
         self.bytes(&imm.to_le_bytes());
     }
 
-    /// `neg`, or a division of rdx:rax.
+    /// `neg`, a multiplication of rax into rdx:rax, or a division of these.
     pub(super) fn unary(&mut self, op: Unary, bits: Bits, reg: Reg) {
         self.insn(bits, &[0xf7], op as u8, reg);
     }

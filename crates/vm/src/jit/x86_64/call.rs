@@ -148,6 +148,7 @@ impl Emitter {
         self.asm.zero_extend16(R10, RBP);
         self.asm.arith_imm(Arith::Sub, Bits::B32, R10, STACK_BYTES as i32);
         self.asm.store(Bits::B32, at(R9, 4), R10);
+        self.forget_window(0);
     }
 }
 

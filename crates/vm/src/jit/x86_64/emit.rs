@@ -45,8 +45,15 @@ pub(super) const BASE: i32 = 8;
 pub(super) const TABLE: i32 = 16;
 /// The processor.
 pub(super) const CPU: i32 = 24;
-/// All of that.
-pub(super) const STACK: i32 = 32;
+/// Where one operation may keep a register meanwhile.
+pub(super) const SPARE: i32 = 32;
+/// The window of the last access: its start, and how many first bytes an access of 8 bytes that reads or writes may have in it; 0 when
+/// none may.
+pub(super) const WINDOW_START: i32 = 40;
+pub(super) const MAY_READ: i32 = 48;
+pub(super) const MAY_WRITE: i32 = 56;
+/// All of that, a multiple of 16.
+pub(super) const STACK: i32 = 64;
 
 /// The program's register.
 pub(super) fn reg(number: u8) -> Reg {
@@ -70,6 +77,10 @@ fn size_bits(size: Size) -> Bits {
     }
 }
 
+pub(super) fn writes(access: Access) -> bool {
+    matches!(access, Access::Write | Access::Atomic)
+}
+
 /// A field of the context, whose address is in a register.
 pub(super) fn field(context: Reg, off: usize) -> Mem {
     at(context, off as i32)
@@ -83,6 +94,8 @@ pub(in crate::jit) struct Emitter {
     pub(super) helper: Label,
     pub(super) control: Label,
     pub(super) place: Label,
+    /// Where accesses outside of the last window are checked: those that read, and those that write.
+    pub(super) outside: [Label; 2],
     pub(super) leave: Label,
     pub(super) returned: Label,
     pub(super) fault: Option<Label>,
@@ -91,6 +104,7 @@ pub(in crate::jit) struct Emitter {
     reach: Reach,
     metered: bool,
     leaders: Vec<bool>,
+    loops: Vec<bool>,
     /// While a function is copied: the labels of its own code, from its first slot, and the end of the copy.
     copied: Option<(u32, Vec<Label>, Label)>,
     /// The program's register whose true address r10 has, in code that masks.
@@ -111,6 +125,7 @@ impl Emitter {
             helper: asm.label(),
             control: asm.label(),
             place: asm.label(),
+            outside: [asm.label(), asm.label()],
             leave: asm.label(),
             returned: asm.label(),
             fault: None,
@@ -119,6 +134,7 @@ impl Emitter {
             reach: Reach::Checked,
             metered: true,
             leaders: Vec::new(),
+            loops: Vec::new(),
             copied: None,
             masked: None,
         }
@@ -128,6 +144,11 @@ impl Emitter {
         let label = self.asm.label();
         self.rare.push((label, what));
         label
+    }
+
+    /// Whether accesses are checked.
+    pub(super) fn checks(&self) -> bool {
+        self.reach == Reach::Checked
     }
 
     /// `op dst, src`.
@@ -253,9 +274,8 @@ impl Emitter {
 
     /// Checks an access; what is accessed is given.
     ///
-    /// The slot of the address is the distance from the base in units of 64 KiB; with more than 65,535 of them it is another
-    /// place, or short. In the entry, the lower half is the end; the upper one is the start in its 16 bits, and more than any place in a
-    /// slot in its 32 bits where programs may only read.
+    /// What lies in the window of the last access is right. The window is forgotten whenever Rust ran that may have changed windows, and when the
+    /// frame changes.
     fn checked(&mut self, place: Place) -> Mem {
         let base = reg(place.base);
         match self.reach {
@@ -266,37 +286,24 @@ impl Emitter {
         }
         let len = place.size.len_bytes() as i32;
         let back = self.asm.label();
-        let again = self.asm.label();
-        let ask = self.rare(Rare::Place { back, again, place });
+        let ask = self.rare(Rare::Place { back, place });
         let asm = &mut self.asm;
         if place.off == 0 {
             asm.mov(Bits::B64, R10, base);
         } else {
             asm.lea(Bits::B64, R10, at(base, place.off));
         }
-        asm.bind(again);
         asm.mov(Bits::B64, R11, R10);
-        asm.arith_from(Arith::Sub, Bits::B64, R11, at(RSP, BASE));
-        asm.shift_imm(Shift::Shr, Bits::B64, R11, 16);
-        asm.load(Bits::B64, R9, at(RSP, TABLE));
-        asm.arith_imm(Arith::Cmp, Bits::B64, R11, 0xffff);
-        asm.jcc(Cc::ABOVE, ask);
-        asm.lea(Bits::B64, R11, Mem { base: R9, index: Some(R11), disp: 0 });
-        asm.zero_extend16(R9, R10);
-        let start = match place.access {
-            Access::Read | Access::AtomicRead => Bits::B16,
-            Access::Write | Access::Atomic => Bits::B32,
-        };
-        asm.arith_from(Arith::Cmp, start, R9, at(R11, 4));
-        asm.jcc(Cc::BELOW, ask);
-        asm.arith_imm(Arith::Add, Bits::B32, R9, len);
-        asm.arith_from(Arith::Cmp, Bits::B32, R9, at(R11, 0));
-        asm.jcc(Cc::ABOVE, ask);
+        asm.arith_from(Arith::Sub, Bits::B64, R11, at(RSP, WINDOW_START));
+        let limit = if writes(place.access) { MAY_WRITE } else { MAY_READ };
+        asm.arith_from(Arith::Cmp, Bits::B64, R11, at(RSP, limit));
+        asm.jcc(Cc::ABOVE_EQUAL, ask);
         if matches!(place.access, Access::Atomic | Access::AtomicRead) && len > 1 {
-            asm.test_imm(Bits::B32, R10, len - 1);
-            asm.jcc(Cc::NOT_EQUAL, ask);
+            let misaligned = self.rare(Rare::Misaligned { place });
+            self.asm.test_imm(Bits::B32, R10, len - 1);
+            self.asm.jcc(Cc::NOT_EQUAL, misaligned);
         }
-        asm.bind(back);
+        self.asm.bind(back);
         at(R10, 0)
     }
 
@@ -375,12 +382,17 @@ impl Backend for Emitter {
         self.reach = plan.options.reach;
         self.metered = plan.options.metered;
         self.leaders.clone_from(&plan.leaders);
+        self.loops.clone_from(&plan.loops);
         self.fault = (self.reach == Reach::Masked).then(|| self.asm.label());
     }
 
     fn slot(&mut self, at: u32) {
         if self.leaders.get(at as usize) != Some(&false) {
             self.masked = None;
+        }
+        // So that short loops are read in as few pieces as can be.
+        if self.loops.get(at as usize) == Some(&true) {
+            self.asm.align();
         }
         self.asm.bind(self.slots[at as usize]);
     }
@@ -608,11 +620,13 @@ impl Backend for Emitter {
 
     fn finish_with_fault(mut self) -> (Assembled, Option<u32>) {
         self.rare_cases();
-        let enter = self.asm.label();
+        let (enter, begin) = (self.asm.label(), self.asm.label());
+        self.begin(begin);
         self.shared(enter);
+        let begin = Some(self.asm.place(begin));
         let (enter, leave) = (self.asm.place(enter), self.asm.place(self.leave));
         let fault = self.fault.map(|fault| self.asm.place(fault));
         let places = self.slots.iter().map(|slot| self.asm.place(*slot)).collect();
-        (Assembled { code: self.asm.finish(), places, enter, leave }, fault)
+        (Assembled { code: self.asm.finish(), places, enter, leave, begin }, fault)
     }
 }

@@ -9,7 +9,10 @@ use super::asm::{
     Arith, Bits, Cc, Label, Mem, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, Reg, Shift,
     at,
 };
-use super::emit::{BASE, CPU, Emitter, HERE, REGS, STACK, TABLE, field, reg};
+use super::emit::{
+    BASE, CPU, Emitter, HERE, MAY_READ, MAY_WRITE, REGS, STACK, TABLE, WINDOW_START, field, reg, writes,
+};
+use super::lookup::Find;
 use crate::jit::native::{Context, Entries, RETURNED, reach};
 use crate::jit::{Jump, Place};
 
@@ -27,12 +30,14 @@ fn saved(number: usize) -> Mem {
 
 /// What is jumped to in rare cases, and stands behind the code.
 pub(super) enum Rare {
-    /// Makes a short address long and checks again; else asks for the address of an access and goes back.
-    Place { back: Label, again: Label, place: Place },
+    /// An access outside of the last window.
+    Place { back: Label, place: Place },
     /// An atomic access at an address that is no multiple of its size: stops the program.
     Misaligned { place: Place },
     /// A lookup that found nothing.
     Nothing { back: Label },
+    /// A lookup in a hash map that the code does not finish.
+    Find { back: Label, find: Find },
     /// A call or a return that native code does not do. Of a call, what was paid too much is given back.
     Control { at: u32, cost: u32 },
     /// The fuel was less than the jump's price.
@@ -46,20 +51,10 @@ impl Emitter {
             let asm = &mut self.asm;
             asm.bind(label);
             match rare {
-                Rare::Place { back, again, place } => {
-                    // With an upper half, which is that of the space, it does not come here a second time for being short.
-                    let long = asm.label();
-                    asm.mov(Bits::B64, R11, R10);
-                    asm.shift_imm(Shift::Shr, Bits::B64, R11, 32);
-                    asm.jcc(Cc::NOT_EQUAL, long);
-                    asm.arith_from(Arith::Or, Bits::B64, R10, at(RSP, BASE));
-                    asm.jmp(again);
-                    asm.bind(long);
-                    // As the program has it: that is what an error names.
-                    asm.lea(Bits::B64, R10, at(reg(place.base), place.off));
+                Rare::Place { back, place } => {
                     asm.mov_imm(R9, reach(place.size.len_bytes(), place.access).into());
                     asm.mov_imm(R11, place.at.into());
-                    asm.call(self.place);
+                    asm.call(self.outside[usize::from(writes(place.access))]);
                     asm.jmp(back);
                 }
                 Rare::Misaligned { place } => {
@@ -73,6 +68,10 @@ impl Emitter {
                 Rare::Nothing { back } => {
                     asm.mov_imm(RAX, 0);
                     asm.jmp(back);
+                }
+                Rare::Find { back, find } => {
+                    self.ask_for_value(find);
+                    self.asm.jmp(back);
                 }
                 Rare::Control { at, cost } => {
                     if cost != 0 {
@@ -117,6 +116,40 @@ impl Emitter {
         self.asm.load(Bits::B64, R11, at(RSP, below + HERE));
     }
 
+    /// Makes the stack ready, with the context from rdi.
+    fn open(&mut self) {
+        for reg in KEPT {
+            self.asm.push(reg);
+        }
+        // With the return address that is a multiple of 16.
+        self.asm.arith_imm(Arith::Sub, Bits::B64, RSP, STACK + 8);
+        self.asm.store(Bits::B64, at(RSP, HERE), RDI);
+        let copied =
+            [(BASE, offset_of!(Context, base)), (TABLE, offset_of!(Context, table)), (CPU, offset_of!(Context, cpu))];
+        for (to, from) in copied {
+            self.asm.load(Bits::B64, R9, field(RDI, from));
+            self.asm.store(Bits::B64, at(RSP, to), R9);
+        }
+    }
+
+    /// How the first function is entered: `(context, place, r1, r2)`. All registers but r10 are known, and so not in the context.
+    pub(super) fn begin(&mut self, begin: Label) {
+        self.asm.bind(begin);
+        self.open();
+        self.forget_window(0);
+        self.asm.mov(Bits::B64, R9, RSI);
+        self.asm.load(Bits::B64, R12, field(RDI, FUEL));
+        self.asm.load(Bits::B64, RBP, field(RDI, offset_of!(Context, regs) + 8 * 10));
+        self.asm.mov(Bits::B64, RDI, RDX);
+        self.asm.mov(Bits::B64, RSI, RCX);
+        for reg in REGS {
+            if ![RDI, RSI, RBP].contains(&reg) {
+                self.asm.mov_imm(reg, 0);
+            }
+        }
+        self.asm.jmp_reg(R9);
+    }
+
     /// The shared pieces: how the code is entered and left, and how it calls Rust.
     pub(super) fn shared(&mut self, enter: Label) {
         let entries = Entries::new();
@@ -125,23 +158,13 @@ impl Emitter {
 
         // A function of C: the context, and where to start.
         self.asm.bind(enter);
-        for reg in KEPT {
-            self.asm.push(reg);
-        }
-        // With the return address that is a multiple of 16.
-        self.asm.arith_imm(Arith::Sub, Bits::B64, RSP, STACK + 8);
+        self.open();
         self.asm.mov(Bits::B64, RAX, RSI);
-        self.asm.store(Bits::B64, at(RSP, HERE), RDI);
-        let copied =
-            [(BASE, offset_of!(Context, base)), (TABLE, offset_of!(Context, table)), (CPU, offset_of!(Context, cpu))];
-        for (to, from) in copied {
-            self.asm.load(Bits::B64, R9, field(RDI, from));
-            self.asm.store(Bits::B64, at(RSP, to), R9);
-        }
         // In rax is where to go on.
         self.asm.bind(resume);
         self.asm.mov(Bits::B64, R9, RAX);
         self.context(0);
+        self.forget_window(0);
         self.asm.load(Bits::B64, R12, fuel);
         self.restore(0..REGS.len());
         self.asm.jmp_reg(R9);
@@ -168,6 +191,7 @@ impl Emitter {
         self.context(16);
         self.asm.load(Bits::B64, R12, fuel);
         self.restore(0..6);
+        self.forget_window(16);
         self.asm.arith_imm(Arith::Add, Bits::B64, RSP, 8);
         self.asm.ret();
 
@@ -188,6 +212,11 @@ impl Emitter {
         self.restore(0..6);
         self.asm.arith_imm(Arith::Add, Bits::B64, RSP, 8);
         self.asm.ret();
+
+        if self.checks() {
+            self.outside(false);
+            self.outside(true);
+        }
 
         // Where an access that found no memory goes on, with its place in r11.
         if let Some(fault) = self.fault {
@@ -220,5 +249,91 @@ impl Emitter {
             self.asm.pop(reg);
         }
         self.asm.ret();
+    }
+
+    /// Windows may have changed; `below` is as for [`Emitter::context`].
+    pub(super) fn forget_window(&mut self, below: i32) {
+        if self.checks() {
+            self.asm.store_imm(Bits::B64, at(RSP, below + MAY_READ), 0);
+            self.asm.store_imm(Bits::B64, at(RSP, below + MAY_WRITE), 0);
+        }
+    }
+
+    /// Checks an access outside of the last window, and makes its window the last one. Called with the address in r10, the reach in r9 and the slot in
+    /// r11; gives the true address in r10, or stops the program.
+    ///
+    /// The slot of the address is the distance from the base in units of 64 KiB; with more than 65,535 of them it is another
+    /// place, or short. In the entry, the lower half is the end; the upper one is the start in its 16 bits, and more than any place in a
+    /// slot in its 32 bits where programs may only read.
+    fn outside(&mut self, writes: bool) {
+        // The return address, and four registers.
+        const BELOW: i32 = 40;
+        let asm = &mut self.asm;
+        let (again, other, long) = (asm.label(), asm.label(), asm.label());
+        let (done, read_only) = (asm.label(), asm.label());
+        asm.bind(self.outside[usize::from(writes)]);
+        for reg in [R10, R11, R9, RAX] {
+            asm.push(reg);
+        }
+        asm.bind(again);
+        asm.mov(Bits::B64, R11, R10);
+        asm.arith_from(Arith::Sub, Bits::B64, R11, at(RSP, BELOW + BASE));
+        asm.shift_imm(Shift::Shr, Bits::B64, R11, 16);
+        asm.arith_imm(Arith::Cmp, Bits::B64, R11, 0xffff);
+        asm.jcc(Cc::ABOVE, other);
+        asm.load(Bits::B64, R9, at(RSP, BELOW + TABLE));
+        asm.lea(Bits::B64, R11, Mem { base: R9, index: Some(R11), disp: 0 });
+        asm.zero_extend16(R9, R10);
+        asm.arith_from(Arith::Cmp, if writes { Bits::B32 } else { Bits::B16 }, R9, at(R11, 4));
+        asm.jcc(Cc::BELOW, other);
+        // The length is the lowest byte of the reach; none is aligned yet, if it has to be.
+        asm.load(Bits::B8, RAX, at(RSP, 8));
+        asm.arith(Arith::Add, Bits::B32, R9, RAX);
+        asm.arith_from(Arith::Cmp, Bits::B32, R9, at(R11, 0));
+        asm.jcc(Cc::ABOVE, other);
+        asm.test_imm(Bits::B32, R10, 7);
+        let aligned = asm.label();
+        asm.jcc(Cc::EQUAL, aligned);
+        // Atomic, as the second bit of the kind of access says: Rust looks.
+        asm.load(Bits::B8, R9, at(RSP, 9));
+        asm.test_imm(Bits::B32, R9, 2);
+        asm.jcc(Cc::NOT_EQUAL, other);
+        asm.bind(aligned);
+        asm.load(Bits::B32, R9, at(R11, 0));
+        asm.load(Bits::B16, RAX, at(R11, 4));
+        // While the entry changes it may seem to end before it starts.
+        asm.arith(Arith::Sub, Bits::B32, R9, RAX);
+        asm.jcc(Cc::BELOW, done);
+        asm.arith_imm(Arith::Sub, Bits::B32, R9, 7);
+        asm.jcc(Cc::BELOW_EQUAL, done);
+        asm.store(Bits::B64, at(RSP, BELOW + MAY_READ), R9);
+        asm.arith_imm(Arith::Cmp, Bits::B32, at(R11, 4), 0);
+        asm.jcc(Cc::GREATER_EQUAL, read_only);
+        asm.mov_imm(R9, 0);
+        asm.bind(read_only);
+        asm.store(Bits::B64, at(RSP, BELOW + MAY_WRITE), R9);
+        asm.mov(Bits::B64, R9, R10);
+        asm.shift_imm(Shift::Shr, Bits::B64, R9, 16);
+        asm.shift_imm(Shift::Shl, Bits::B64, R9, 16);
+        asm.arith(Arith::Add, Bits::B64, R9, RAX);
+        asm.store(Bits::B64, at(RSP, BELOW + WINDOW_START), R9);
+        asm.bind(done);
+        asm.pop(RAX);
+        asm.arith_imm(Arith::Add, Bits::B64, RSP, 24);
+        asm.ret();
+
+        asm.bind(other);
+        // With an upper half, which is that of the space, it does not come here a second time for being short.
+        asm.mov(Bits::B64, R11, R10);
+        asm.shift_imm(Shift::Shr, Bits::B64, R11, 32);
+        asm.jcc(Cc::NOT_EQUAL, long);
+        asm.arith_from(Arith::Or, Bits::B64, R10, at(RSP, BELOW + BASE));
+        asm.jmp(again);
+        asm.bind(long);
+        // The address as the program has it: that is what an error names.
+        for reg in [RAX, R9, R11, R10] {
+            asm.pop(reg);
+        }
+        asm.jmp(self.place);
     }
 }

@@ -1,21 +1,35 @@
-//! Lookups in known maps, in line: of an array a compare and a multiplication; of a hash map a call of the function for the size of its
-//! keys. The key is in the frame, so nothing is checked.
+//! Lookups in known maps, in line: of an array a compare and a multiplication; of a hash map the way of a reader over the first elements of a
+//! list, and a call of the function for the size of its keys when it is longer or somebody writes. The key is in the frame, so nothing
+//! is checked. Loads are not reordered by this processor, so a reader's fences need no instructions.
 
 use std::sync::Arc;
 
-use super::asm::{Arith, Bits, Cc, R9, R11, RAX, RBP, RDX, RSI, RSP, Shift, at};
-use super::emit::{CPU, Emitter, HERE};
+use super::asm::{Arith, Asm, Bits, Cc, R9, R10, R11, RAX, RBP, RDX, RSI, RSP, Reg, Shift, Unary, at};
+use super::emit::{CPU, Emitter, HERE, SPARE};
 use super::glue::Rare;
 use crate::cpu::layout;
 use crate::jit::native::finder;
 use crate::jit::{Backend, Lookup};
-use crate::map::Values;
+use crate::map::{Hash, MULTIPLIER, Places, Values};
+
+/// How many elements of a list the code looks at itself.
+const STEPS: usize = 3;
+
+/// A lookup in a hash map by a call.
+#[derive(Clone, Copy)]
+pub(super) struct Find {
+    /// Where the key is, from r10.
+    key_off: i32,
+    /// Addresses of the map and of the function.
+    map: u64,
+    find: u64,
+}
 
 impl Emitter {
     pub(super) fn look_up_known(&mut self, lookup: &Lookup<'_>) {
         let map = lookup.map;
         match (map.values(), map.hash().and_then(|_| finder(map.spec().key_size))) {
-            (Some(_), Some(find)) => self.look_up_in_hash(lookup, find),
+            (Some(values), Some(find)) => self.look_up_in_hash(lookup, values, find),
             (Some(values), None) if map.hash().is_none() && map.spec().key_size == 4 => {
                 self.look_up_in_array(lookup, values);
             }
@@ -40,10 +54,7 @@ impl Emitter {
             asm.load(Bits::B32, R9, at(R9, layout::NUMBER as i32));
             asm.imul_imm(Bits::B64, R9, per_cpu);
         }
-        match stride & (stride - 1) == 0 {
-            true => asm.shift_imm(Shift::Shl, Bits::B64, RAX, stride.trailing_zeros() as u8),
-            false => asm.imul_imm(Bits::B64, RAX, stride),
-        }
+        scale(asm, RAX, stride);
         asm.mov_imm(R11, values.block().addr());
         asm.arith(Arith::Add, Bits::B64, RAX, R11);
         if values.cpus() != 1 {
@@ -52,13 +63,130 @@ impl Emitter {
         asm.bind(back);
     }
 
-    fn look_up_in_hash(&mut self, lookup: &Lookup<'_>, find: u64) {
+    /// As [`Table::find_words`](crate::map::Table::find_words) does it, in the registers that no operation keeps, and rdx.
+    fn look_up_in_hash(&mut self, lookup: &Lookup<'_>, values: &Values, find: u64) {
+        let key_bytes = lookup.map.spec().key_size as i32;
+        let map = Arc::as_ptr(lookup.map).expose_provenance() as u64;
+        let (Some((table, marks)), Ok(stride), Ok(per_cpu)) = (
+            lookup.map.hash().map(Hash::places),
+            i32::try_from(values.stride()),
+            i32::try_from(u64::from(values.count()) * values.stride()),
+        ) else {
+            return self.helper(lookup.at);
+        };
+        let (back, matched) = (self.asm.label(), self.asm.label());
+        let nothing = self.rare(Rare::Nothing { back });
+        let ask = self.rare(Rare::Find { back, find: Find { key_off: lookup.key_off, map, find } });
+        let words = (key_bytes + 7) / 8;
+        let key = |word: i32| at(RBP, lookup.key_off + 8 * word);
+        let node = |off: usize| at(R10, off as i32);
+        let asm = &mut self.asm;
+
+        // The hash, into eax.
+        asm.store(Bits::B64, at(RSP, SPARE), RDX);
+        asm.mov_imm(RAX, table.seeds[0]);
+        for word in (0..words).step_by(2) {
+            if key_bytes == 4 {
+                asm.load(Bits::B32, RDX, key(word));
+                asm.arith(Arith::Xor, Bits::B64, RAX, RDX);
+            } else {
+                asm.arith_from(Arith::Xor, Bits::B64, RAX, key(word));
+            }
+            if word + 1 < words {
+                asm.mov_imm(RDX, table.seeds[1]);
+                asm.arith_from(Arith::Xor, Bits::B64, RDX, key(word + 1));
+            } else {
+                asm.mov_imm(RDX, MULTIPLIER);
+            }
+            asm.unary(Unary::Mul, Bits::B64, RDX);
+            asm.arith(Arith::Xor, Bits::B64, RAX, RDX);
+        }
+        asm.shift_imm(Shift::Shr, Bits::B64, RAX, 32);
+        // The number of the first element and one, into r9.
+        asm.mov(Bits::B32, R9, RAX);
+        asm.arith_imm(Arith::And, Bits::B32, R9, table.mask as i32);
+        asm.shift_imm(Shift::Shl, Bits::B64, R9, 2);
+        asm.mov_imm(R10, table.heads);
+        asm.arith(Arith::Add, Bits::B64, R10, R9);
+        asm.load(Bits::B32, R9, at(R10, 0));
+        for _ in 0..STEPS {
+            asm.test(Bits::B32, R9, R9);
+            asm.jcc(Cc::EQUAL, nothing);
+            // The element is at r10; its version, before all else, goes into r11.
+            asm.mov(Bits::B32, R11, R9);
+            asm.shift_imm(Shift::Shl, Bits::B64, R11, Places::NODE_BYTES.trailing_zeros() as u8);
+            asm.mov_imm(R10, table.nodes.wrapping_sub(Places::NODE_BYTES as u64));
+            asm.arith(Arith::Add, Bits::B64, R10, R11);
+            asm.load(Bits::B32, R11, node(Places::VERSION));
+            asm.test_imm(Bits::B32, R11, 1);
+            asm.jcc(Cc::NOT_EQUAL, ask);
+            asm.load(Bits::B32, RDX, node(Places::HASH));
+            asm.arith(Arith::Xor, Bits::B32, RDX, RAX);
+            asm.jcc(Cc::EQUAL, matched);
+            asm.test_imm(Bits::B32, RDX, table.mask as i32);
+            asm.jcc(Cc::NOT_EQUAL, ask);
+            asm.load(Bits::B32, R9, node(Places::NEXT));
+            asm.arith_from(Arith::Cmp, Bits::B32, R11, node(Places::VERSION));
+            asm.jcc(Cc::NOT_EQUAL, ask);
+        }
+        asm.test(Bits::B32, R9, R9);
+        asm.jcc(Cc::EQUAL, nothing);
+        asm.jmp(ask);
+
+        asm.bind(matched);
+        asm.mov(Bits::B32, RAX, R9);
+        scale(asm, RAX, 8 * words);
+        asm.mov_imm(RDX, table.keys.wrapping_sub(8 * words as u64));
+        asm.arith(Arith::Add, Bits::B64, RAX, RDX);
+        for word in 0..words {
+            asm.load(if key_bytes == 4 { Bits::B32 } else { Bits::B64 }, RDX, key(word));
+            asm.arith_from(Arith::Cmp, Bits::B64, RDX, at(RAX, 8 * word));
+            asm.jcc(Cc::NOT_EQUAL, ask);
+        }
+        asm.arith_from(Arith::Cmp, Bits::B32, R11, node(Places::VERSION));
+        asm.jcc(Cc::NOT_EQUAL, ask);
+        if marks {
+            let marked = asm.label();
+            asm.load(Bits::B8, RDX, node(Places::USED));
+            asm.test(Bits::B32, RDX, RDX);
+            asm.jcc(Cc::NOT_EQUAL, marked);
+            asm.store_imm(Bits::B8, node(Places::USED), 1);
+            asm.bind(marked);
+        }
+        asm.mov(Bits::B32, RAX, R9);
+        scale(asm, RAX, stride);
+        asm.mov_imm(R11, values.block().addr().wrapping_sub(values.stride()));
+        asm.arith(Arith::Add, Bits::B64, RAX, R11);
+        if values.cpus() != 1 {
+            asm.load(Bits::B64, R9, at(RSP, CPU));
+            asm.load(Bits::B32, R9, at(R9, layout::NUMBER as i32));
+            asm.imul_imm(Bits::B64, R9, per_cpu);
+            asm.arith(Arith::Add, Bits::B64, RAX, R9);
+        }
+        asm.bind(back);
+        asm.load(Bits::B64, RDX, at(RSP, SPARE));
+    }
+
+    /// Calls the function that does the same for every list, and however many write meanwhile.
+    pub(super) fn ask_for_value(&mut self, find: Find) {
+        let Find { key_off, map, find } = find;
+        self.asm.load(Bits::B64, RDX, at(RSP, SPARE));
         self.asm.load(Bits::B64, R11, at(RSP, HERE));
         self.save(1..6);
-        self.asm.lea(Bits::B64, RSI, at(RBP, lookup.key_off));
-        self.asm.mov_imm(RDX, Arc::as_ptr(lookup.map).expose_provenance() as u64);
+        self.asm.lea(Bits::B64, RSI, at(RBP, key_off));
+        self.asm.mov_imm(RDX, map);
         self.call_rust(find);
         self.asm.load(Bits::B64, R11, at(RSP, HERE));
         self.restore(1..6);
     }
 }
+
+/// `reg *= by`, of a positive number.
+fn scale(asm: &mut Asm, reg: Reg, by: i32) {
+    match by & (by - 1) == 0 {
+        true => asm.shift_imm(Shift::Shl, Bits::B64, reg, by.trailing_zeros() as u8),
+        false => asm.imul_imm(Bits::B64, reg, by),
+    }
+}
+
+const _: () = assert!(Places::NODE_BYTES.is_power_of_two());
