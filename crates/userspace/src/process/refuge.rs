@@ -4,7 +4,7 @@
 //! has one or ignores the signal: some instructions in its area that look the breakpoint up in a list and go on in the slot. A trampoline needs nothing
 //! but to go on. Any other SIGTRAP ends the process as it would have without us: the handler gives itself up and sends the signal again.
 //!
-//! While we trace, the handler never runs.
+//! While we trace, the handler does not run for breakpoints. A SIGTRAP of the process's own reaches it, and ends the process by a second one.
 
 use super::inject;
 

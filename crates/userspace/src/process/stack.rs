@@ -5,11 +5,11 @@
 //! (`perf_callchain_user`, arch/x86/events/core.c, Linux 6.18). So a stack here may be longer than the kernel's, and misses
 //! nothing that is in it.
 
-use std::fs;
 use std::sync::Arc;
 
 use skep_sys::ptrace;
 
+use super::mappings;
 use super::unwind::{self, FP, RA, REGISTERS, Registers, SP, Tables};
 
 /// Bytes of the stack that are read at once.
@@ -36,18 +36,10 @@ pub(super) struct Code {
 
 impl Code {
     fn read(pid: u32) -> Code {
-        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-        let mappings = maps.lines().filter_map(|line| {
-            let mut words = line.splitn(6, ' ');
-            let (start, end) = words.next()?.split_once('-')?;
-            let rights = words.next()?;
-            let offset = u64::from_str_radix(words.next()?, 16).ok()?;
-            let path = words.nth(2)?.trim_start();
-            let hex = |text| u64::from_str_radix(text, 16).ok();
-            let named = rights.contains('x') && path.starts_with('/');
+        let mappings = mappings::read(pid).into_iter().filter(|it| it.executes).map(|it| {
             // As the process sees it, which may have another root.
-            let path = if named { format!("/proc/{pid}/root{path}") } else { String::new() };
-            rights.contains('x').then_some(Mapping { start: hex(start)?, end: hex(end)?, offset, path, tables: None })
+            let path = if it.name.starts_with('/') { format!("/proc/{pid}/root{}", it.name) } else { String::new() };
+            Mapping { start: it.start, end: it.end, offset: it.off_bytes, path, tables: None }
         });
         Code { mappings: mappings.collect() }
     }
