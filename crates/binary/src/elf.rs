@@ -99,7 +99,7 @@ impl Binary {
         &self.path
     }
 
-    /// Its bytes, read as they are asked for; see [`with_elf`](crate::with_elf).
+    /// Its bytes, read as they are asked for; see [`with_elf`].
     pub fn cache(&self) -> &ReadCache<Part> {
         &self.cache
     }
