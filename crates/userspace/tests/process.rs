@@ -285,9 +285,11 @@ fn helper_that_traces_another() {
     let Ok(script) = std::env::var("SKEP_TEST_TRACE") else { return };
     let (tracer, seen) =
         start(Target::Command(sh(&script)), Wanted { enter: calls(&["mkdir"]), ..Wanted::default() }).unwrap();
-    if std::env::var_os("SKEP_TEST_STAY").is_some() {
+    if let Some(marker) = std::env::var_os("SKEP_TEST_STAY") {
         until("the first folder", || seen.lock().unwrap().iter().any(|s| matches!(s.what, What::Enter { .. })));
         assert!(tracer.is_needed());
+        // Only now may the command go on, and end.
+        std::fs::write(marker, "").unwrap();
         tracer.stay();
         return;
     }
@@ -310,13 +312,16 @@ fn orphan(name: &str, stay: bool, between: impl FnOnce(&mut Process, u32)) {
         command.args(["--exact", "helper_that_traces_another", "--nocapture"]).env("SKEP_TEST_TRACE", script);
         command.stdout(std::process::Stdio::null());
         if stay {
-            command.env("SKEP_TEST_STAY", "1");
+            command.env("SKEP_TEST_STAY", path("stays"));
         }
         command
     });
     until("the first folder", || path("one").exists());
     let pid = std::fs::read_to_string(path("pid")).unwrap().trim().parse().unwrap();
     between(&mut tracing, pid);
+    if stay {
+        until("nobody looks any more", || path("stays").exists());
+    }
     std::fs::write(path("go"), "").unwrap();
     until("it ends well", || path("end").exists());
     if stay {
