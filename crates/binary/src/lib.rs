@@ -19,3 +19,15 @@ pub mod search;
 pub mod usdt;
 pub mod usdt_args;
 pub mod usdt_specs;
+
+/// `function+0x10` as the function and the sum of both offsets; a name from a section has had its own taken off.
+pub fn with_offset(function: &str, off_bytes: u64) -> (&str, u64) {
+    let split = function.rsplit_once('+').and_then(|(name, offset)| {
+        let offset = match offset.strip_prefix("0x") {
+            Some(hex) => u64::from_str_radix(hex, 16),
+            None => offset.parse(),
+        };
+        Some((name, off_bytes.checked_add(offset.ok()?)?))
+    });
+    split.unwrap_or((function, off_bytes))
+}

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use skep_binary::elf::Binary;
 use skep_binary::usdt_args::SPEC_LEN_BYTES;
 use skep_binary::usdt_specs::{self, Described, Lease, UsdtIds};
-use skep_binary::{archive, search, usdt};
+use skep_binary::{archive, search, usdt, with_offset};
 use skep_engine::{AttachOptions, Error, ErrorKind, MapHandle};
 use skep_spec::program::MultiWhen;
 use skep_spec::{AttachPoint, Program, glob};
@@ -101,18 +101,6 @@ pub(crate) fn probe(
         }
         _ => return Ok(None),
     }))
-}
-
-/// `function+0x10` as the function and the sum of both offsets.
-fn with_offset(function: &str, off_bytes: u64) -> (&str, u64) {
-    let split = function.rsplit_once('+').and_then(|(name, offset)| {
-        let offset = match offset.strip_prefix("0x") {
-            Some(hex) => u64::from_str_radix(hex, 16),
-            None => offset.parse(),
-        };
-        Some((name, off_bytes.checked_add(offset.ok()?)?))
-    });
-    split.unwrap_or((function, off_bytes))
 }
 
 /// A program to attach.

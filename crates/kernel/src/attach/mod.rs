@@ -109,7 +109,7 @@ pub fn attach(program: &Program, fd: BorrowedFd<'_>, options: &Options<'_>) -> R
         AttachPoint::Iter { target } => iter::attach(&request, target),
         AttachPoint::Kprobe { function, off_bytes, ret } => {
             let function = request.named(function, "kernel function", "FUNCTION")?;
-            let (function, off_bytes) = with_offset(&function, *off_bytes);
+            let (function, off_bytes) = skep_binary::with_offset(&function, *off_bytes);
             kprobe::attach(&request, function, off_bytes, *ret)
         }
         AttachPoint::KprobeMulti { when, .. } if !options.places.is_empty() => kprobe_multi::at_places(&request, *when),
@@ -126,7 +126,7 @@ pub fn attach(program: &Program, fd: BorrowedFd<'_>, options: &Options<'_>) -> R
                 ("", 1.., _) => (String::new(), *off_bytes),
                 _ => (request.named(function, "function", "PATH:FUNCTION")?, *off_bytes),
             };
-            let (function, off_bytes) = with_offset(&function, off_bytes);
+            let (function, off_bytes) = skep_binary::with_offset(&function, off_bytes);
             uprobe::attach(&request, path, function, off_bytes, *ret)
         }
         AttachPoint::UprobeMulti { path, when, .. } if !options.places.is_empty() => {
@@ -167,16 +167,4 @@ pub fn attach(program: &Program, fd: BorrowedFd<'_>, options: &Options<'_>) -> R
 /// Two halves of a name, or nothing when there is no second one.
 fn join(first: &str, second: &str) -> String {
     if second.is_empty() { String::new() } else { format!("{first}:{second}") }
-}
-
-/// `function+0x10` as the function and the sum of both offsets; a name from a section has had its own taken off.
-fn with_offset(function: &str, off_bytes: u64) -> (&str, u64) {
-    let split = function.rsplit_once('+').and_then(|(name, offset)| {
-        let offset = match offset.strip_prefix("0x") {
-            Some(hex) => u64::from_str_radix(hex, 16),
-            None => offset.parse(),
-        };
-        Some((name, off_bytes.checked_add(offset.ok()?)?))
-    });
-    split.unwrap_or((function, off_bytes))
 }

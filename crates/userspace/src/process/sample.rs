@@ -28,10 +28,10 @@ use skep_sys::perf_event::{
 };
 use skep_sys::perf_ring::{PerfRing, RECORD_COMM, RECORD_FORK, RECORD_LOST, RECORD_SAMPLE};
 use skep_sys::wake::Wake;
-use skep_sys::{Errno, cpu, perf_event, ptrace};
+use skep_sys::{Errno, cpu, perf_event};
 use skep_vm::{Memory, Task};
 
-use super::task::Facts;
+use super::task::{self, Facts};
 
 /// Data pages of the buffer of a CPU: less than what everybody may lock (`/proc/sys/kernel/perf_event_mlock_kb`).
 const PAGES: usize = 32;
@@ -116,13 +116,11 @@ impl Task for SampledTask {
 
 impl Memory for SampledTask {
     fn read(&self, addr: u64, to: &mut [u8]) -> Option<()> {
-        let read = ptrace::read_memory(self.tid, addr, to).ok()?;
-        (read == to.len()).then_some(())
+        task::read(self.tid, addr, to)
     }
 
     fn write(&self, addr: u64, from: &[u8]) -> Option<()> {
-        let wrote = ptrace::write_memory(self.tid, addr, from).ok()?;
-        (wrote == from.len()).then_some(())
+        task::write(self.tid, addr, from)
     }
 }
 

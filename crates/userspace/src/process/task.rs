@@ -107,12 +107,22 @@ impl Task for TracedTask {
 
 impl Memory for TracedTask {
     fn read(&self, addr: u64, to: &mut [u8]) -> Option<()> {
-        let read = ptrace::read_memory(self.tid, addr, to).ok()?;
-        (read == to.len()).then_some(())
+        read(self.tid, addr, to)
     }
 
     fn write(&self, addr: u64, from: &[u8]) -> Option<()> {
-        let wrote = ptrace::write_memory(self.tid, addr, from).ok()?;
-        (wrote == from.len()).then_some(())
+        write(self.tid, addr, from)
     }
+}
+
+/// Reads all of some memory of a task, or nothing that counts.
+pub(super) fn read(tid: u32, addr: u64, to: &mut [u8]) -> Option<()> {
+    let read = ptrace::read_memory(tid, addr, to).ok()?;
+    (read == to.len()).then_some(())
+}
+
+/// Writes all of some memory of a task; `None` when a part of it is not to be had.
+pub(super) fn write(tid: u32, addr: u64, from: &[u8]) -> Option<()> {
+    let wrote = ptrace::write_memory(tid, addr, from).ok()?;
+    (wrote == from.len()).then_some(())
 }
