@@ -117,12 +117,14 @@ fn guest(name: &str, objects: &[PathBuf]) -> Result<Outcome> {
     let binaries = image::bare()?;
     let skep = image::skep()?;
     let mut plan = String::new();
+    // Below a folder of their own: the guest mounts its own `/tmp`, `/run` and so on over what the image has there.
+    let inside = |object: &Path| format!("/objects{}", object.display());
     for object in objects {
-        let path = object.display();
+        let path = inside(object);
         plan.push_str(&format!("program oracle {} --fix-sizes {path}\n", oracle.display()));
         plan.push_str(&format!("program skep {} load --each --fix-sizes --json {path}\n", skep.display()));
     }
-    let files = objects.iter().map(|path| (path.display().to_string(), path.clone())).collect();
+    let files = objects.iter().map(|path| (inside(path), path.clone())).collect();
     let extra = Extra { tests: false, programs: vec![oracle, skep], files, plan };
     let mut tally = Tally::default();
     let output = vm::boot(&kernel, &binaries, "", &extra, &mut tally)?;

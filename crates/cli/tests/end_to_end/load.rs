@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use crate::support::needs::Need::Root;
-use crate::support::programs::corpus;
-use crate::support::{Outcome, needs, skep};
+use crate::support::needs::Need::{Clang, Root};
+use crate::support::programs::{case, corpus};
+use crate::support::{Outcome, needs, scratch, skep};
 
 fn load(args: &[&str], names: &[&str]) -> Outcome {
     let objects: Vec<_> = names.iter().map(|name| corpus("clang19-el", name)).collect();
@@ -74,6 +74,27 @@ fn maps_without_a_size_get_one_when_asked() {
     let with = load(&["--json", "--each", "--fix-sizes"], &["maps_unsized", "map_in_map_bare"]);
     assert!(with.status.success(), "{}{}", with.stdout, with.stderr);
     assert_eq!(lines(&with).len(), 3);
+}
+
+/// What the kernel said of a map is why its program does not load.
+#[test]
+fn a_map_that_is_refused_gives_its_number() {
+    if !needs(&[Root, Clang]) {
+        return;
+    }
+    let folder = scratch("load-map-refused");
+    let object = folder.join("map_too_large.bpf.o");
+    let source = case("map_too_large");
+    let built = skep::call(&["build".as_ref(), source.as_os_str(), "-o".as_ref(), object.as_os_str()]);
+    assert!(built.status.success(), "{}", built.stderr);
+    let outcome = skep::call(&["load".as_ref(), "--json".as_ref(), object.as_os_str()]);
+    assert_eq!(outcome.status.code(), Some(1));
+    let verdict = &lines(&outcome)[0];
+    let reason = verdict["reason"].as_str().unwrap();
+    assert!(reason.contains("cannot create map `enormous`"), "{reason}");
+    let errno = verdict["errno"].as_str().unwrap();
+    assert!(["E2BIG", "ENOMEM"].contains(&errno) && reason.contains(&format!("({errno})")), "{verdict}");
+    let _ = std::fs::remove_dir_all(&folder);
 }
 
 #[test]

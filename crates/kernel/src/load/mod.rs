@@ -55,7 +55,7 @@ pub(crate) struct Objects {
 pub(crate) struct Prepared {
     pub(crate) objects: Objects,
     /// Why a map was not made.
-    missing: HashMap<MapId, String>,
+    missing: HashMap<MapId, Error>,
     token: Option<OwnedFd>,
 }
 
@@ -185,7 +185,7 @@ fn make_maps(
     options: &LoadOptions,
     token: Option<BorrowedFd<'_>>,
     objects: &mut Objects,
-) -> Result<HashMap<MapId, String>, Error> {
+) -> Result<HashMap<MapId, Error>, Error> {
     let maker = maps::Maker {
         spec,
         options,
@@ -212,7 +212,7 @@ fn make_maps(
             // Without the right to make one map there is none to make any, nor to load programs.
             Some(Err(error)) if errno_of(&error) == Some(Errno::EPERM) => return Err(error),
             Some(Err(error)) => {
-                missing.insert(id, one_line(&error));
+                missing.insert(id, error.clone());
                 objects.warnings.push(error);
                 None
             }

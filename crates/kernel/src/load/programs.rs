@@ -16,8 +16,8 @@ use skep_sys::Errno;
 use skep_sys::bpf::{BtfFd, Log, LogLevel, MapCreate, MapFd, ProgFd, ProgLoad};
 use skep_sys::memlock;
 
-use super::replace;
 use super::verdict;
+use super::{errno_of, one_line, replace};
 use crate::map::{KernelMap, failed};
 use crate::prepared::CloneOptions;
 use crate::target::LiveTarget;
@@ -37,7 +37,7 @@ pub(super) struct Loader<'a> {
     /// By the map's number; `None` was not made.
     pub(super) maps: &'a [Option<KernelMap>],
     /// Why a map was not made.
-    pub(super) missing: &'a HashMap<MapId, String>,
+    pub(super) missing: &'a HashMap<MapId, Error>,
     pub(super) keep_logs: bool,
     pub(super) log: VerifierLog,
     /// Whose functions the object's extensions replace.
@@ -317,7 +317,10 @@ impl Loader<'_> {
         }
         let name = &self.spec.map(id).name;
         Err(match self.missing.get(&id) {
-            Some(reason) => refer(program, reason),
+            Some(error) => {
+                let errno = errno_of(error).unwrap_or(Errno::EINVAL);
+                refer(program, &one_line(error)).with_source(errno)
+            }
             None => refer(program, &format!("it needs map `{name}`, which is switched off")),
         })
     }
