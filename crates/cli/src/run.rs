@@ -108,6 +108,7 @@ fn meant(args: RunArgs, mut globals: Vec<Global>) -> Options {
 pub(crate) fn tell(notice: Notice<'_>, verbose: bool) {
     match notice {
         Notice::Warning { message, hint } => report::warning(&message, hint.as_deref()),
+        Notice::Assumed { message } => report::line(&message),
         Notice::CompilerText { text } => report::line(text.trim_end()),
         Notice::Losing { lost } => report::line(&format!("{lost} events lost so far")),
         Notice::Compiled { took: Some(took) } if verbose => {

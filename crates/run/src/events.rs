@@ -6,7 +6,8 @@
 //! 1. the map's own value type (`__type(value, struct event)`);
 //! 2. what the compiler saw: the types of the pointers that go into the output calls, kept by our own compile as
 //!    [hints](EventTypes);
-//! 3. the constant sizes in the calls themselves, compared with the structs of the object's BTF, those called `*event*` first.
+//! 3. the map that the event lies in: a program may look its buffer up and send the value;
+//! 4. the constant sizes in the calls themselves, compared with the structs of the object's BTF, those called `*event*` first.
 //!
 //! A buffer may carry several types; a record's size tells them apart. Without any type a record prints as hex.
 
@@ -14,8 +15,10 @@ use std::collections::BTreeMap;
 
 use skep_btf::{Btf, Type, TypeId};
 use skep_clang::EventTypes;
-use skep_insn::consts::{BPF_ALU, BPF_ALU64, BPF_K, BPF_LD, BPF_LDX, BPF_MOV};
-use skep_insn::helpers;
+use skep_insn::consts::{
+    BPF_ALU, BPF_ALU64, BPF_CALL, BPF_DW, BPF_JMP, BPF_K, BPF_LD, BPF_LDX, BPF_MEM, BPF_MOV, BPF_STX, BPF_X,
+};
+use skep_insn::{RawInsn, helpers};
 use skep_spec::function::RefTarget;
 use skep_spec::{Function, Map, MapId, MapType, Spec};
 use skep_view::Layout;
@@ -66,6 +69,9 @@ pub(crate) fn shapes(spec: &Spec, hints: &[EventTypes]) -> BTreeMap<MapId, Shape
             let mut types: Vec<TypeId> = value_type(btf, map).into_iter().collect();
             types.extend(hints.iter().filter(|hint| hint.map == map.name).flat_map(|hint| &hint.types));
             if types.is_empty() {
+                types = by_origin(btf, spec, id);
+            }
+            if types.is_empty() {
                 types = by_size(btf, spec, id);
             }
             types.dedup();
@@ -82,6 +88,52 @@ fn value_type(btf: &Btf, map: &Map) -> Option<TypeId> {
     let type_id = map.value_type?;
     let is_struct = matches!(btf.resolve(type_id).ok()?.1, Type::Struct(_) | Type::Union(_));
     (is_struct || map.map_type == MapType::RINGBUF).then_some(type_id)
+}
+
+/// Value types of the maps that hold what is output to `map`.
+fn by_origin(btf: &Btf, spec: &Spec, map: MapId) -> Vec<TypeId> {
+    let mut found = Vec::new();
+    for function in &spec.functions {
+        for call in outputs(function, map) {
+            let holder = call.data.and_then(|register| looked_up(function, call.at, register));
+            let holder = holder.and_then(|at| map_of(function, at, 1));
+            let value = holder.and_then(|holder| spec.map(holder).value_type);
+            let is_struct = |id: &TypeId| matches!(btf.resolve(*id), Ok((_, Type::Struct(_) | Type::Union(_))));
+            found.extend(value.filter(is_struct).filter(|id| !found.contains(id)));
+        }
+    }
+    found
+}
+
+/// The lookup whose result is in `register` before instruction `at`, as far as a straight reading tells.
+fn looked_up(function: &Function, at: usize, mut register: u8) -> Option<usize> {
+    // A register kept on the stack, when that is where the value is.
+    let mut slot = None;
+    for (index, insn) in function.insns[..at].iter().enumerate().rev() {
+        if let Some(offset) = slot {
+            if insn.code == BPF_STX | BPF_MEM | BPF_DW && insn.dst_reg == STACK && insn.off == offset {
+                (register, slot) = (insn.src_reg, None);
+            }
+        } else if insn.code == BPF_JMP | BPF_CALL {
+            if register <= 5 {
+                return (register == 0 && insn.helper() == Some(helpers::MAP_LOOKUP_ELEM)).then_some(index);
+            }
+        } else if insn.dst_reg == register && writes_register(*insn) {
+            match insn.code {
+                code if code == BPF_ALU64 | BPF_MOV | BPF_X && insn.off == 0 => register = insn.src_reg,
+                code if code == BPF_LDX | BPF_MEM | BPF_DW && insn.src_reg == STACK => slot = Some(insn.off),
+                _ => return None,
+            }
+        }
+    }
+    None
+}
+
+/// The frame pointer.
+const STACK: u8 = 10;
+
+fn writes_register(insn: RawInsn) -> bool {
+    matches!(insn.class(), BPF_LD | BPF_LDX | BPF_ALU | BPF_ALU64)
 }
 
 /// Structs of the sizes that are constant in calls which output to `map`.
@@ -117,34 +169,46 @@ fn sounds_like_event(name: &str) -> bool {
 }
 
 fn output_sizes(function: &Function, map: MapId) -> Vec<u64> {
-    let mut sizes = Vec::new();
-    for (index, insn) in function.insns.iter().enumerate() {
-        // Registers of the map and of the size.
-        let (map_reg, size_reg) = match insn.helper() {
-            Some(helpers::RINGBUF_RESERVE) => (1, 2),
-            Some(helpers::RINGBUF_OUTPUT) => (1, 3),
-            Some(helpers::PERF_EVENT_OUTPUT) => (2, 5),
-            _ => continue,
+    let constant = |call: &Output| {
+        let insn = function.insns[last_set(function, call.at, call.size)?];
+        let is_number = insn.code == BPF_ALU64 | BPF_MOV | BPF_K || insn.code == BPF_ALU | BPF_MOV | BPF_K;
+        is_number.then_some(u64::from(insn.imm as u32))
+    };
+    outputs(function, map).iter().filter_map(constant).collect()
+}
+
+/// A call that outputs or reserves: where it stands, and the registers of the data, if it has any yet, and of the size.
+struct Output {
+    at: usize,
+    data: Option<u8>,
+    size: u8,
+}
+
+fn outputs(function: &Function, map: MapId) -> Vec<Output> {
+    let calls = function.insns.iter().enumerate().filter_map(|(at, insn)| {
+        let (of, data, size) = match insn.helper()? {
+            helpers::RINGBUF_RESERVE => (1, None, 2),
+            helpers::RINGBUF_OUTPUT => (1, Some(2), 3),
+            helpers::PERF_EVENT_OUTPUT => (2, Some(4), 5),
+            _ => return None,
         };
-        let before = &function.insns[..index];
-        let last_set = |register: u8| {
-            before.iter().rposition(|insn| {
-                let class = insn.class();
-                insn.dst_reg == register && matches!(class, BPF_LD | BPF_LDX | BPF_ALU | BPF_ALU64)
-            })
-        };
-        let is_map = last_set(map_reg).is_some_and(|at| {
-            // The second slot of a wide load names register 0.
-            function.references.iter().any(|r| r.insn.0 as usize == at && r.target == RefTarget::Map(map))
-        });
-        let constant = last_set(size_reg).map(|at| before[at]).filter(|insn| {
-            matches!(insn.code, code if code == BPF_ALU64 | BPF_MOV | BPF_K || code == BPF_ALU | BPF_MOV | BPF_K)
-        });
-        if let (true, Some(size)) = (is_map, constant) {
-            sizes.push(u64::from(size.imm as u32));
-        }
-    }
-    sizes
+        (map_of(function, at, of) == Some(map)).then_some(Output { at, data, size })
+    });
+    calls.collect()
+}
+
+/// The map whose address was last put into `register` before instruction `at`.
+fn map_of(function: &Function, at: usize, register: u8) -> Option<MapId> {
+    let set = last_set(function, at, register)?;
+    // The second slot of a wide load names register 0.
+    function.references.iter().find_map(|reference| match reference.target {
+        RefTarget::Map(map) if reference.insn.0 as usize == set => Some(map),
+        _ => None,
+    })
+}
+
+fn last_set(function: &Function, at: usize, register: u8) -> Option<usize> {
+    function.insns[..at].iter().rposition(|insn| insn.dst_reg == register && writes_register(*insn))
 }
 
 #[cfg(test)]

@@ -42,6 +42,7 @@ mod printk;
 mod process;
 mod pump;
 mod run;
+mod sizes;
 mod streams;
 mod unused;
 mod writer;

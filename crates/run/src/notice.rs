@@ -24,6 +24,11 @@ pub enum Notice<'a> {
         /// What to do about it.
         hint: Option<String>,
     },
+    /// Something that the object leaves open was decided.
+    Assumed {
+        /// What, and how.
+        message: String,
+    },
     /// A program is attached.
     Attached {
         /// Its name.

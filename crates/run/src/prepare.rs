@@ -12,6 +12,7 @@ use skep_spec::{Spec, Target};
 
 use crate::input::{Input, identify, identify_part, loader_of, object_name};
 use crate::options::Options;
+use crate::sizes::{self, Usual};
 use crate::{Error, Notice};
 
 /// An object, opened and edited as the options say.
@@ -58,6 +59,11 @@ pub fn prepare(options: &Options, target: &dyn Target, notice: &mut dyn FnMut(No
     if loader.is_some() && !options.programs.is_empty() {
         return Err(Error::new(format!("`{shown}` holds a loader program, which loads all or nothing"))
             .with_hint("leave out `--prog`, or run the object that it was built of"));
+    }
+    if loader.is_none() {
+        for message in sizes::fill(&mut spec, Usual::run()) {
+            notice(Notice::Assumed { message });
+        }
     }
     let hints = spec.btf.as_ref().map(event_types).unwrap_or_default();
     Ok(Prepared { spec, hints, loader })

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use skep_engine::{Engine, Error, LoadOptions};
 use skep_spec::resolved::ResolvedProgram;
-use skep_spec::{Map, MapType, ProgId, Spec, Target, resolve};
+use skep_spec::{ProgId, Spec, Target, resolve};
+
+use crate::sizes::{self, Usual};
 
 /// What became of one program.
 #[derive(Clone, Debug)]
@@ -28,7 +30,8 @@ pub struct Verdict {
 pub struct TrialOptions {
     /// Every program with only itself switched on, those that the object switches off too.
     pub each: bool,
-    /// Give maps without a size the one that an application would set, see [`fix_sizes`].
+    /// Give maps without a size the one that an application would set, as `skep load --fix-sizes` does: 1024 entries, a page for ring buffers, an array of one `u32` as an inner
+    /// map.
     pub fix_sizes: bool,
 }
 
@@ -62,7 +65,7 @@ pub fn trial(mut spec: Spec, options: TrialOptions, engine: &dyn Engine, target:
         map.pinning = skep_spec::map::Pinning::None;
     }
     if options.fix_sizes {
-        fix_sizes(&mut spec);
+        sizes::fill(&mut spec, Usual::yardstick());
     }
     if !options.each {
         return load(spec, engine, target);
@@ -102,26 +105,4 @@ fn load(spec: Spec, engine: &dyn Engine, target: &dyn Target) -> Vec<Verdict> {
             verdict(*id, result, program.as_ref().ok())
         })
         .collect()
-}
-
-/// Entries that an application's `main` would give a map that leaves it open.
-const USUAL_ENTRIES: u32 = 1024;
-
-/// Gives maps with 0 entries a size: one page for ring buffers, 1024 for the rest. Perf event arrays are sized by the
-/// loader, and storage maps have no entries. A map of maps without an inner map gets an array of one `u32`.
-pub fn fix_sizes(spec: &mut Spec) {
-    for map in &mut spec.maps {
-        let storage = matches!(
-            map.map_type,
-            MapType::SK_STORAGE | MapType::INODE_STORAGE | MapType::TASK_STORAGE | MapType::CGRP_STORAGE
-        );
-        if map.max_entries == 0 && !storage && map.map_type != MapType::PERF_EVENT_ARRAY {
-            let ring = matches!(map.map_type, MapType::RINGBUF | MapType::USER_RINGBUF);
-            map.max_entries = if ring { rustix::param::page_size() as u32 } else { USUAL_ENTRIES };
-        }
-        if matches!(map.map_type, MapType::ARRAY_OF_MAPS | MapType::HASH_OF_MAPS) && map.inner.is_none() {
-            let name = format!("{}.inner", map.name);
-            map.inner = Some(Box::new(Map::new(&name, MapType::ARRAY, 4, 4, 1)));
-        }
-    }
 }

@@ -122,9 +122,7 @@ impl<'a> Writer<'a> {
                 self.clock.write_time(wall_ns, &mut self.buffer);
                 self.buffer.extend_from_slice(b"  ");
                 write_source(&shapes.name, &mut self.buffer);
-                let _ = write!(self.buffer, "{} bytes ", data.len());
-                write_hex(data, b" ", &mut self.buffer);
-                self.buffer.push(b'\n');
+                write_unknown(data, &mut self.buffer);
             }
         }
     }
@@ -177,6 +175,20 @@ fn write_source(name: &str, out: &mut Vec<u8>) {
     let _ = write!(out, "{name:<12}  ");
 }
 
+/// Bytes of which nobody knows what they are: in hex, and as far as they are letters as those. Zeros at the end are counted.
+fn write_unknown(data: &[u8], out: &mut Vec<u8>) {
+    let used = data.len() - data.iter().rev().take_while(|byte| **byte == 0).count();
+    let zeros = data.len() - used;
+    let _ = write!(out, "{} bytes ", data.len());
+    write_hex(&data[..used], b" ", out);
+    if zeros > 0 {
+        let _ = write!(out, "{}{zeros} zeros", if used > 0 { ", " } else { "" });
+    }
+    out.extend_from_slice(b" |");
+    out.extend(data[..used].iter().map(|byte| if (b' '..=b'~').contains(byte) { *byte } else { b'.' }));
+    out.extend_from_slice(b"|\n");
+}
+
 fn write_hex(data: &[u8], between: &[u8], out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for (index, byte) in data.iter().enumerate() {
@@ -205,5 +217,18 @@ mod tests {
             format!("  {task}  a\tb\\x1b]0;title\\x07\\nfake\n")
         );
         assert_eq!(printed("sh", "plain \u{fc}"), format!("  {:<22}  plain \u{fc}\n", "sh-7"));
+    }
+
+    #[test]
+    fn bytes_without_a_type_show_their_letters_and_count_their_zeros() {
+        let shown = |data: &[u8]| {
+            let mut out = Vec::new();
+            write_unknown(data, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(shown(b"\x07\0sh\0\0\0"), "7 bytes 07 00 73 68, 3 zeros |..sh|\n");
+        assert_eq!(shown(b"\x1b[2"), "3 bytes 1b 5b 32 |.[2|\n");
+        assert_eq!(shown(&[0; 8]), "8 bytes 8 zeros ||\n");
+        assert_eq!(shown(b""), "0 bytes  ||\n");
     }
 }

@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use crate::support::needs::Need::{Cgroup, Clang, Program, Root};
-use crate::support::programs::both;
+use crate::support::programs::{both, corpus};
 use crate::support::{Skep, cgroup, document, example, needs, scratch, skep, writer};
 
 /// Runs a program to its end; its process id.
@@ -250,4 +250,23 @@ fn a_command_is_seen_from_its_start_to_its_end() {
     assert!(outcome.status.success(), "{}", outcome.stderr);
     assert!(outcome.stdout.contains(": /bin/sh"), "{}", outcome.stdout);
     assert!(outcome.summary().ends_with("the command ended with exit status: 3"), "{}", outcome.stderr);
+}
+
+/// An object from elsewhere: nothing names the type of its events, which lie in a map of their own, and a map's size is its
+/// application's business.
+#[test]
+fn an_object_without_hints_shows_its_events_and_gets_its_sizes() {
+    if !needs(&[Root]) {
+        return;
+    }
+    let object = corpus("clang19-el", "event_in_map");
+    let skep = Skep::run(&[object]);
+    let nobody = "/nonexistent/skep-event-in-map";
+    let _ = Command::new(nobody).status();
+    skep.line("with the path", |line| line.trim_end().ends_with(nobody));
+    let header = skep.line("with the names", |line| line.starts_with("TIME"));
+    assert_eq!(header.split_whitespace().collect::<Vec<_>>(), ["TIME", "PID", "UID", "LENGTH", "COMM", "PATH"]);
+    let outcome = skep.stop();
+    let note = "map `begun` has no size in the object: it gets 10240 entries";
+    assert!(outcome.stderr.lines().any(|line| line == note), "{}", outcome.stderr);
 }
