@@ -23,7 +23,8 @@ use crate::seccomp::{Filter, Room};
 /// A child that waits before its exec.
 #[derive(Debug)]
 pub struct HeldChild {
-    spawner: std::thread::JoinHandle<io::Result<Child>>,
+    /// `None` once it was joined.
+    spawner: Option<std::thread::JoinHandle<io::Result<Child>>>,
     go: OwnedFd,
     /// Says why the exec failed, and ends without a word when it did not.
     failure: OwnedFd,
@@ -71,9 +72,9 @@ impl HeldChild {
             // SAFETY: one byte into our own variable.
             match unsafe { libc::read(wait_fd, std::ptr::from_mut(&mut byte).cast(), 1) } {
                 1 => {}
-                // SAFETY: leaves at once, see below.
-                _ if room.is_some() => unsafe { libc::_exit(127) },
-                _ => return Err(io::Error::from_raw_os_error(libc::ECANCELED)),
+                // SAFETY: leaves at once, see below. With an error the standard library would tell the parent, which may be dead, and
+                // call that a bug of its own on the user's terminal.
+                _ => unsafe { libc::_exit(127) },
             }
             let mut read = |bytes: &mut [u8]| read_all(wait_fd, bytes);
             let failure = match room.as_mut().map_or(Ok(()), |room| room.install(&mut read)) {
@@ -104,7 +105,7 @@ impl HeldChild {
             };
             return Err(error);
         }
-        Ok(HeldChild { spawner, go, failure, is_traced, pid: u32::from_ne_bytes(pid) })
+        Ok(HeldChild { spawner: Some(spawner), go, failure, is_traced, pid: u32::from_ne_bytes(pid) })
     }
 
     /// Its process id.
@@ -132,13 +133,12 @@ impl HeldChild {
         self.go(&word)
     }
 
-    fn go(self, mut word: &[u8]) -> io::Result<Child> {
+    fn go(mut self, mut word: &[u8]) -> io::Result<Child> {
         while !word.is_empty() {
             let wrote = rustix::io::retry_on_intr(|| rustix::io::write(&self.go, word))?;
             word = &word[wrote..];
         }
-        let spawned = self.spawner.join();
-        let mut child = spawned.map_err(|_| io::Error::other("the thread that starts the command panicked"))??;
+        let mut child = self.join()?;
         let mut errno = [0; 4];
         if rustix::io::retry_on_intr(|| rustix::io::read(&self.failure, &mut errno))? == errno.len() {
             // A tracer hears of the end of its tracee, and there is one end only.
@@ -148,6 +148,28 @@ impl HeldChild {
             return Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)));
         }
         Ok(child)
+    }
+
+    /// The child, once it went its way.
+    fn join(&mut self) -> io::Result<Child> {
+        let spawned = self.spawner.take().map(std::thread::JoinHandle::join);
+        spawned.and_then(Result::ok).ok_or_else(|| io::Error::other("the thread that starts the command panicked"))?
+    }
+}
+
+/// A child that was not released ends, and leaves no zombie. That of a tracer is the tracer's to bury.
+impl Drop for HeldChild {
+    fn drop(&mut self) {
+        if self.is_traced || self.spawner.is_none() {
+            return;
+        }
+        // Not by the end of the pipe alone: another child that is held may have a copy of our end of it.
+        if let Some(pid) = rustix::process::Pid::from_raw(self.pid as i32) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        if let Ok(mut child) = self.join() {
+            let _ = child.wait();
+        }
     }
 }
 
@@ -297,5 +319,23 @@ mod tests {
     fn a_command_that_is_not_there_is_an_error_at_release() {
         let held = HeldChild::spawn(Command::new("/nonexistent/command")).unwrap();
         assert_eq!(held.release().unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_child_that_is_not_released_ends_without_having_run_and_leaves_no_zombie() {
+        let file = std::env::temp_dir().join(format!("skep-held-dropped-{}", std::process::id()));
+        let touch = || {
+            let mut command = Command::new("/bin/sh");
+            command.arg("-c").arg(format!(": > {}", file.display()));
+            HeldChild::spawn(command).unwrap()
+        };
+        // The second one holds a copy of the first one's pipe.
+        let held = [touch(), touch()];
+        let pids = held.each_ref().map(HeldChild::pid);
+        drop(held);
+        for pid in pids {
+            assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+        }
+        assert!(!file.exists());
     }
 }
