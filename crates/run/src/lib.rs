@@ -43,6 +43,7 @@ mod process;
 mod pump;
 mod run;
 mod sizes;
+mod stacks;
 mod streams;
 mod unused;
 mod writer;

@@ -16,6 +16,7 @@ use crate::options::{MapsAtEnd, Options};
 use crate::plan::Plan;
 use crate::process::Watched;
 use crate::pump::{Counts, Pump, Stop, Until};
+use crate::stacks::StackMaps;
 use crate::streams::Streams;
 use crate::writer::Writer;
 use crate::{Error, Notice, Prepared, Summary, events, leave_out, losses, plan, printk, unused};
@@ -66,8 +67,9 @@ pub fn run(
     }
     let links = attach_all(&*session, &plan, &attach_options, notice)?;
 
+    let stacks = StackMaps::of(&*session);
     let silent = shapes.is_empty() && formats.is_none();
-    let mut writer = Writer::new(out, options.format, shapes, formats.is_some(), clock());
+    let mut writer = Writer::new(out, options.format, shapes, formats.is_some(), &stacks, clock());
     writer.start();
     notice(Notice::Ready);
     let start = Instant::now();
@@ -86,7 +88,7 @@ pub fn run(
         signals: Some(signals),
     };
     let mut pump = Pump { source, writer: &mut writer, formats, counts: Counts::default() };
-    let stopped = pump.run(&mut until, &*session, watch(&*session, counters.as_ref(), &mut streams, notice));
+    let stopped = pump.run(&mut until, &*session, watch(&*session, counters.as_ref(), &stacks, &mut streams, notice));
     let took = start.elapsed();
     let finished = finish(&mut pump, stopped, links, options, silent, &*session);
     streams.finish(&*session, notice);
@@ -187,12 +189,14 @@ fn finish(
 fn watch<'s>(
     session: &'s dyn Session,
     counters: Option<&'s Counters>,
+    stacks: &'s StackMaps<'s>,
     streams: &'s mut Streams,
     notice: &'s mut dyn FnMut(Notice<'_>),
 ) -> impl FnMut(&Counts) + 's {
     let mut told = 0;
     move |counts| {
         streams.read(session, notice);
+        stacks.catch_up();
         let lost = counts.lost + total(&refused(session, counters));
         if lost > told {
             told = lost;

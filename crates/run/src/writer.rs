@@ -7,7 +7,9 @@ use skep_engine::{MapId, Record, Session};
 use skep_view::{Clock, json_string, write_header, write_json, write_row, write_text};
 
 use crate::events::Shapes;
+use crate::maps::Contents;
 use crate::options::Format;
+use crate::stacks::StackMaps;
 
 /// When the buffer is handed on in the middle of a burst, in bytes.
 const FLUSH_BYTES: usize = 64 << 10;
@@ -22,6 +24,7 @@ pub(crate) struct Writer<'a> {
     headed: Vec<(MapId, usize)>,
     /// More than one kind of row is possible, so that each says where it comes from.
     several: bool,
+    stacks: &'a StackMaps<'a>,
     clock: Clock,
     /// Failure to write, kept until someone asks.
     broken: Option<io::Error>,
@@ -33,6 +36,7 @@ impl<'a> Writer<'a> {
         format: Format,
         shapes: BTreeMap<MapId, Shapes>,
         printk: bool,
+        stacks: &'a StackMaps<'a>,
         clock: Clock,
     ) -> Writer<'a> {
         let kinds: usize = shapes.values().map(|shapes| shapes.layouts.len().max(1)).sum();
@@ -44,6 +48,7 @@ impl<'a> Writer<'a> {
             shapes,
             headed: vec![],
             several,
+            stacks,
             clock,
             broken: None,
         }
@@ -74,7 +79,15 @@ impl<'a> Writer<'a> {
 
     /// Writes what the maps hold.
     pub(crate) fn maps(&mut self, session: &dyn Session) {
-        crate::maps::write(session, self.format, crate::pump::wall_ns(), &mut self.clock, &mut self.buffer);
+        let contents = Contents {
+            session,
+            format: self.format,
+            wall_ns: crate::pump::wall_ns(),
+            clock: &mut self.clock,
+            stacks: self.stacks,
+            out: &mut self.buffer,
+        };
+        contents.write();
         self.flush();
     }
 
@@ -97,7 +110,7 @@ impl<'a> Writer<'a> {
         let layout = shapes.for_len(data.len()).map(|index| (index, &shapes.layouts[index]));
         match (self.format, layout) {
             (Format::Json, Some((_, layout))) => {
-                write_json(layout, &shapes.name, data, wall_ns, &mut self.clock, &mut self.buffer);
+                write_json(layout, &shapes.name, data, wall_ns, &mut self.clock, self.stacks, &mut self.buffer);
             }
             (Format::Json, None) => {
                 json_start(&shapes.name, wall_ns, &mut self.clock, &mut self.buffer);
@@ -116,7 +129,7 @@ impl<'a> Writer<'a> {
                 if self.several {
                     write_source(&shapes.name, &mut self.buffer);
                 }
-                write_row(layout, data, wall_ns, &mut self.clock, &mut self.buffer);
+                write_row(layout, data, wall_ns, &mut self.clock, self.stacks, &mut self.buffer);
             }
             (Format::Text, None) => {
                 self.clock.write_time(wall_ns, &mut self.buffer);

@@ -2,16 +2,26 @@
 
 use std::io::Write as _;
 
-use crate::{Clock, Layout};
+use crate::stack::write_member;
+use crate::{Clock, Layout, Stacks};
 
 /// Writes one event as one line of JSON: `time` (RFC 3339, UTC), `source` (the buffer's name), then the members by name.
-/// Structs within are objects. `wall_ns` is when the event arrived.
-pub fn write_record(layout: &Layout, source: &str, data: &[u8], wall_ns: i64, clock: &mut Clock, out: &mut Vec<u8>) {
+/// Structs within are objects; `stacks` are the frames of the stacks whose ids it holds. `wall_ns` is when the event arrived.
+pub fn write_record(
+    layout: &Layout,
+    source: &str,
+    data: &[u8],
+    wall_ns: i64,
+    clock: &mut Clock,
+    stacks: &dyn Stacks,
+    out: &mut Vec<u8>,
+) {
     out.extend_from_slice(b"{\"time\":\"");
     clock.write_rfc3339(wall_ns, out);
     out.extend_from_slice(b"\",\"source\":");
     write_string(source.as_bytes(), out);
     write_members(layout, data, false, out);
+    write_member(&[(layout, data)], stacks, out);
     out.extend_from_slice(b"}\n");
 }
 

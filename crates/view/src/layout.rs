@@ -5,6 +5,7 @@ use skep_insn::Endian;
 
 use crate::cell::{Cell, enum_names};
 use crate::json::keys;
+use crate::stack::{StackId, is_stack_id};
 
 /// The columns of an event type, found once.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub struct Layout {
     pub(crate) btf: Btf,
     /// It is one value and not a struct of members.
     pub(crate) scalar: bool,
+    /// Its members that are ids of stacks.
+    pub(crate) stacks: Vec<StackId>,
     size_bytes: u32,
     has_time: bool,
 }
@@ -97,7 +100,14 @@ impl Layout {
             column.json_key = key;
         }
         let has_time = columns.iter().any(|c| matches!(c.cell, Cell::Time));
-        Ok(Layout { columns, json_open, endian: btf.endian(), btf: btf.clone(), scalar, size_bytes, has_time })
+        let stacks = stack_ids(btf, &leaves, &columns);
+        Ok(Layout { columns, json_open, endian: btf.endian(), btf: btf.clone(), scalar, stacks, size_bytes, has_time })
+    }
+
+    /// Without the columns that begin in this range of bytes.
+    pub(crate) fn without(mut self, range: std::ops::Range<usize>) -> Layout {
+        self.columns.retain(|column| !range.contains(&column.off));
+        self
     }
 
     /// Size of the type, in bytes. Events may be longer (kernel padding) or shorter (a trimmed tail).
@@ -166,6 +176,21 @@ fn is_consumed(leaf: &Leaf<'_>, all: &[Leaf<'_>]) -> bool {
                 && all.iter().any(|l| l.name == format!("{prefix}{text}"))
         })
     })
+}
+
+fn stack_ids(btf: &Btf, leaves: &[Leaf<'_>], columns: &[Column]) -> Vec<StackId> {
+    let place = |leaf: &Leaf<'_>| -> Option<(usize, u32)> {
+        let (_, Type::Int(int)) = btf.resolve(leaf.type_id).ok()? else { return None };
+        (leaf.bits.is_none() && matches!(int.size(), 4 | 8)).then_some((leaf.off_bits as usize / 8, int.size()))
+    };
+    let ids = leaves.iter().filter(|leaf| is_stack_id(leaf.member)).filter_map(|leaf| {
+        let title = &columns.iter().find(|column| column.name == leaf.name)?.title;
+        let task = ["tgid", "pid"].iter().find_map(|name| {
+            sibling(leaf, leaves, &[name]).or_else(|| leaves.iter().find(|other| other.member == *name))
+        });
+        Some(StackId { name: leaf.name.clone(), title: title.clone(), place: place(leaf)?, task: task.and_then(place) })
+    });
+    ids.collect()
 }
 
 fn sibling<'l, 'a>(leaf: &Leaf<'_>, all: &'l [Leaf<'a>], names: &[&str]) -> Option<&'l Leaf<'a>> {

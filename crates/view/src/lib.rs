@@ -16,6 +16,7 @@
 //! | `ts`, `ts_ns`, `timestamp`, `ktime`, `time_ns` | wall clock | number |
 //! | `delta`/`latency`/`duration` in `_ns`, `_us`, `_ms` (`_ns` without a unit) | `1.204ms` | number |
 //! | pointers | hex | number |
+//! | integers called `*stack_id`, `*stackid`, `*stack` | the frames below the row | number, and `stacks` beside the members |
 //! | a struct within | its members as columns | object |
 //!
 //! Maps become tables, one row for each entry (of those that a program wrote); an array called `slots` in a value is a log2 histogram, by the custom of BPF
@@ -32,6 +33,7 @@ mod histogram;
 mod json;
 mod layout;
 mod map;
+mod stack;
 mod text;
 
 pub mod script;
@@ -41,4 +43,5 @@ pub use clock::Clock;
 pub use json::{json_string, write_record as write_json};
 pub use layout::Layout;
 pub use map::{MapEntries, MapView};
+pub use stack::Stacks;
 pub use text::{write_header, write_row};

@@ -8,8 +8,9 @@ use skep_btf::{Btf, Error, Type, TypeId};
 use crate::cell::{read, write_u64};
 use crate::histogram::write_log2;
 use crate::json::{write_string, write_value};
+use crate::stack::{write_below, write_member};
 use crate::text::{write_cells, write_titles};
-use crate::{Clock, Layout};
+use crate::{Clock, Layout, Stacks};
 
 /// How many entries of a map are written as text; the rest is counted.
 const MAX_ROWS: usize = 1000;
@@ -35,6 +36,8 @@ pub struct MapView {
     value: Layout,
     /// Place of a `slots` array in the value: offset, number, and size of one, in bytes.
     slots: Option<(usize, u32, u32)>,
+    /// What the value has beside its slots.
+    beside: Layout,
     /// The value is one integer of this size: values of several CPUs are added, and rows sorted by it.
     number: Option<u32>,
 }
@@ -50,17 +53,22 @@ impl MapView {
             Type::Int(int) if matches!(int.size(), 4 | 8) => Some(int.size()),
             _ => None,
         };
+        let slots = slots(btf, value)?;
+        let value = Layout::of_value(btf, value, "value")?;
+        let drawn = slots.map_or(0..0, |(off, count, size)| off..off + count as usize * size as usize);
         Ok(MapView {
             key: Layout::of_value(btf, key, "key")?,
-            value: Layout::of_value(btf, value, "value")?,
-            slots: slots(btf, value)?,
+            beside: value.clone().without(drawn),
+            value,
+            slots,
             number,
         })
     }
 
     /// Writes a map's entries as a table under its name, sorted by value if that is a number (the largest last), else by
     /// key; each CPU's value has a row, except that numbers are added up. What was left out is counted on a line of its own.
-    pub fn write_text(&self, entries: &MapEntries<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
+    /// The frames of stacks whose ids a row holds follow it.
+    pub fn write_text(&self, entries: &MapEntries<'_>, clock: &mut Clock, stacks: &dyn Stacks, out: &mut Vec<u8>) {
         let (mut rows, zeros) = self.rows(entries);
         if let Some(size) = self.number {
             rows.sort_by_key(|row| read(&row.value, 0, size, self.value.endian));
@@ -70,9 +78,11 @@ impl MapView {
             let _ = writeln!(out, "(only zeros: {zeros})");
             return;
         }
-        if self.slots.is_none() {
-            write_titles(&self.key, false, out);
-            write_titles(&self.value, true, out);
+        // A histogram under a key that is one value needs no title.
+        let has_titles = self.slots.is_none() || self.key.columns.len() + self.beside.columns.len() > 1;
+        if has_titles {
+            write_titles(&self.key, self.beside.columns.is_empty(), out);
+            write_titles(&self.beside, true, out);
             out.push(b'\n');
         }
         let skipped = rows.len().saturating_sub(MAX_ROWS);
@@ -80,21 +90,17 @@ impl MapView {
             let _ = writeln!(out, "({skipped} more; `--json` shows all)");
         }
         for row in &rows[skipped..] {
-            match self.slots {
-                Some(place) => {
-                    write_cells(&self.key, row.key, true, clock, out);
-                    out.push(b'\n');
-                    write_log2(&read_slots(&row.value, place, self.value.endian), out);
-                }
-                None => {
-                    write_cells(&self.key, row.key, false, clock, out);
-                    write_cells(&self.value, &row.value, true, clock, out);
-                    if let Some(cpu) = row.cpu {
-                        let _ = write!(out, "  (cpu {cpu})");
-                    }
-                    out.push(b'\n');
-                }
+            write_cells(&self.key, row.key, self.beside.columns.is_empty(), clock, out);
+            write_cells(&self.beside, &row.value, true, clock, out);
+            if let Some(cpu) = row.cpu {
+                let _ = write!(out, "  (cpu {cpu})");
             }
+            out.push(b'\n');
+            if let Some(place) = self.slots {
+                write_log2(&read_slots(&row.value, place, self.value.endian), out);
+            }
+            write_below(&self.key, row.key, stacks, out);
+            write_below(&self.value, &row.value, stacks, out);
         }
         if zeros > 0 {
             let _ = writeln!(out, "({zeros} more {} zero)", if zeros == 1 { "is" } else { "are" });
@@ -103,8 +109,15 @@ impl MapView {
 
     /// Writes entries as one line of JSON each, sorted by key: `time`, `map`, `cpu` for per-CPU values that were not added
     /// up, `key` and `value` (an object for a struct, else the value itself). All of them, however many; what was left out is
-    /// counted on a last line with `time`, `map` and `zeros`.
-    pub fn write_json(&self, entries: &MapEntries<'_>, wall_ns: i64, clock: &mut Clock, out: &mut Vec<u8>) {
+    /// counted on a last line with `time`, `map` and `zeros`. Frames of stacks are in `stacks`.
+    pub fn write_json(
+        &self,
+        entries: &MapEntries<'_>,
+        wall_ns: i64,
+        clock: &mut Clock,
+        stacks: &dyn Stacks,
+        out: &mut Vec<u8>,
+    ) {
         let start = |clock: &mut Clock, out: &mut Vec<u8>| {
             out.extend_from_slice(b"{\"time\":\"");
             clock.write_rfc3339(wall_ns, out);
@@ -122,6 +135,7 @@ impl MapView {
             write_value(&self.key, row.key, out);
             out.extend_from_slice(b",\"value\":");
             write_value(&self.value, &row.value, out);
+            write_member(&[(&self.key, row.key), (&self.value, &row.value)], stacks, out);
             out.extend_from_slice(b"}\n");
         }
         if zeros > 0 {

@@ -2,7 +2,8 @@
 
 use skep_btf::Btf;
 
-use crate::{Clock, Layout};
+use crate::stack::write_below;
+use crate::{Clock, Layout, Stacks};
 
 /// Blanks between columns.
 const GAP: usize = 2;
@@ -16,14 +17,22 @@ pub fn write_header(layout: &Layout, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// Writes one event as one line. `wall_ns` is when it arrived, in nanoseconds since 1970.
-pub fn write_row(layout: &Layout, data: &[u8], wall_ns: i64, clock: &mut Clock, out: &mut Vec<u8>) {
+/// Writes one event as one line, the frames of its stacks below it. `wall_ns` is when it arrived, in nanoseconds since 1970.
+pub fn write_row(
+    layout: &Layout,
+    data: &[u8],
+    wall_ns: i64,
+    clock: &mut Clock,
+    stacks: &dyn Stacks,
+    out: &mut Vec<u8>,
+) {
     if !layout.has_time() {
         clock.write_time(wall_ns, out);
         out.extend_from_slice(b"  ");
     }
     write_cells(layout, data, true, clock, out);
     out.push(b'\n');
+    write_below(layout, data, stacks, out);
 }
 
 /// Writes titles side by side. The last one is not padded when it ends the line.

@@ -4,7 +4,7 @@
 
 use skep_btf::{Btf, Builder, IntEncoding, MemberDef, TypeDef, TypeId};
 use skep_insn::Endian;
-use skep_view::{Clock, Layout, MapEntries, MapView, write_header, write_json, write_row};
+use skep_view::{Clock, Layout, MapEntries, MapView, Stacks, write_header, write_json, write_row};
 
 /// 2026-11-20 12:38:30 UTC.
 const WALL_NS: i64 = 1_795_178_310_000_000_005;
@@ -84,7 +84,7 @@ impl Event {
         let layout = self.layout();
         let mut out = Vec::new();
         write_header(&layout, &mut out);
-        write_row(&layout, &self.data, WALL_NS, &mut Clock::new(0, 0), &mut out);
+        write_row(&layout, &self.data, WALL_NS, &mut Clock::new(0, 0), &(), &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
@@ -92,7 +92,7 @@ impl Event {
     fn check_json(mut self, expected: &str) {
         let layout = self.layout();
         let mut out = Vec::new();
-        write_json(&layout, "events", &self.data, WALL_NS, &mut Clock::new(0, 0), &mut out);
+        write_json(&layout, "events", &self.data, WALL_NS, &mut Clock::new(0, 0), &(), &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 }
@@ -222,8 +222,8 @@ fn map_shown(
     let entries: Vec<_> = entries.iter().map(|(key, value)| (key.to_le_bytes().to_vec(), value.clone())).collect();
     let entries = MapEntries { name: "counts", entries: &entries, cpu_size, full };
     let (mut text, mut json) = (Vec::new(), Vec::new());
-    view.write_text(&entries, &mut Clock::new(0, 0), &mut text);
-    view.write_json(&entries, WALL_NS, &mut Clock::new(0, 0), &mut json);
+    view.write_text(&entries, &mut Clock::new(0, 0), &(), &mut text);
+    view.write_json(&entries, WALL_NS, &mut Clock::new(0, 0), &(), &mut json);
     let json = String::from_utf8(json).unwrap();
     let json: Vec<&str> = json.lines().map(|line| line.split_once("\"map\":\"counts\",").unwrap().1).collect();
     (String::from_utf8(text).unwrap(), json.join("\n"))
@@ -284,4 +284,57 @@ fn slots_are_drawn_as_a_histogram() {
     });
     assert!(text.starts_with("\ncounts:\n7\n  [2, 4)                    3 |@@@@"), "{text}");
     assert_eq!(text.lines().count(), 5);
+}
+
+#[test]
+fn what_a_value_has_beside_its_slots_is_shown_too() {
+    let value = [40u32, 0, 3].map(u32::to_le_bytes).concat();
+    let text = map_text(&[(7, value)], None, |event| {
+        let element = event.int("unsigned int", 4, IntEncoding::default());
+        let array = event.builder.add(TypeDef::Array { element, index: element, len: 2 }).unwrap();
+        let member = |name, type_id, bit_offset| MemberDef { name, type_id, bit_offset, bitfield_size: None };
+        let members = [member("count", element, 0), member("slots", array, 32)];
+        event.builder.add(TypeDef::Struct { name: "info", size: 12, members: &members }).unwrap()
+    });
+    assert!(
+        text.starts_with("\ncounts:\nKEY       COUNT\n7         40\n  [2, 4)                    3 |@@@@"),
+        "{text}"
+    );
+}
+
+/// Two stacks: of the kernel, and of a process.
+struct Frames;
+
+impl Stacks for Frames {
+    fn frames(&self, id: u32, task: Option<u32>) -> Vec<String> {
+        match (id, task) {
+            (5, _) => vec!["schedule+1".into(), "evil\x1b[2J+2".into()],
+            (6, Some(42)) => vec!["main+3".into()],
+            _ => vec![],
+        }
+    }
+}
+
+#[test]
+fn frames_stand_below_the_row_of_their_ids() {
+    let shown = |numbers: [i32; 3]| {
+        let [pid, kernel, user] = numbers;
+        let mut event = Event::new().i32("pid", pid).i32("kern_stack_id", kernel).i32("user_stack_id", user);
+        let layout = event.layout();
+        let (mut text, mut json) = (Vec::new(), Vec::new());
+        write_row(&layout, &event.data, WALL_NS, &mut Clock::new(0, 0), &Frames, &mut text);
+        write_json(&layout, "events", &event.data, WALL_NS, &mut Clock::new(0, 0), &Frames, &mut json);
+        let json = String::from_utf8(json).unwrap();
+        (String::from_utf8(text).unwrap(), json.split_once("\"events\",").unwrap().1.trim_end().to_owned())
+    };
+    let (text, json) = shown([42, 5, 6]);
+    let lines: Vec<&str> = text.lines().skip(1).collect();
+    let frames = ["        schedule+1", "        evil\\x1b[2J+2"];
+    assert_eq!(lines, ["    KERN_STACK_ID", frames[0], frames[1], "    USER_STACK_ID", "        main+3"]);
+    let stacks = r#""stacks":{"kern_stack_id":["schedule+1","evil\u001b[2J+2"],"user_stack_id":["main+3"]}}"#;
+    assert_eq!(json, format!(r#""pid":42,"kern_stack_id":5,"user_stack_id":6,{stacks}"#));
+    // An error of the helper, and a number that nobody knows.
+    let (text, json) = shown([42, -14, 7]);
+    assert_eq!(text.lines().count(), 1);
+    assert_eq!(json, r#""pid":42,"kern_stack_id":-14,"user_stack_id":7}"#);
 }

@@ -1,4 +1,5 @@
-// Counts the reads of each process in a hash, and all of them in one place of an array: tables at the end of a run.
+// Counts the reads of each process in a hash, and all of them in one place of an array and in a histogram of a
+// global variable: tables at the end of a run.
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
@@ -16,6 +17,11 @@ struct {
 	__type(value, unsigned long long);
 } totals SEC(".maps");
 
+struct sizes {
+	unsigned int slots[4];
+};
+struct sizes sizes[2];
+
 SEC("tp/syscalls/sys_enter_read")
 int count_reads(void *ctx)
 {
@@ -31,6 +37,7 @@ int count_reads(void *ctx)
 	count = bpf_map_lookup_elem(&totals, &place);
 	if (count)
 		__sync_fetch_and_add(count, 1);
+	__sync_fetch_and_add(&sizes[1].slots[2], 1);
 	return 0;
 }
 

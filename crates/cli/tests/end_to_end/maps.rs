@@ -56,6 +56,10 @@ fn a_run_of_one_process_ends_with_it_and_shows_what_it_counted() {
     // It stood in its first read when the run began; the next one ends its input.
     assert!(entry.is_some_and(|row| row[1].parse::<u64>().is_ok_and(|count| count >= 1)), "{}", outcome.stdout);
     assert!(outcome.stdout.contains("(15 more are zero)"), "{}", outcome.stdout);
+    // A variable that is an array of structs is a table as a map of them would be.
+    let (_, sizes) =
+        outcome.stdout.split_once("\nsizes:\n1\n  [4, 8) ").unwrap_or_else(|| panic!("{}", outcome.stdout));
+    assert!(sizes.ends_with("@|\n(1 more is zero)\n"), "{}", outcome.stdout);
 }
 
 #[test]
@@ -73,6 +77,8 @@ fn maps_in_json_are_plain_values_and_zeros_are_counted() {
     let [total, zeros] = of("totals")[..] else { panic!("{}", outcome.stdout) };
     assert_eq!((&total["key"], &total["value"]), (&Value::from(1), &process["value"]));
     assert_eq!(zeros["zeros"], 15);
+    let sizes = lines.iter().find(|line| line["variable"] == "sizes").unwrap_or_else(|| panic!("{}", outcome.stdout));
+    assert_eq!(sizes["value"][1]["slots"][2], process["value"]);
 }
 
 #[test]

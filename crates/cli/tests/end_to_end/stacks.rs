@@ -1,6 +1,9 @@
 //! Stacks in every mode: addresses, symbols with their files, build ids, a few frames only, and code that a process made itself.
 
+use serde_json::Value;
+
 use crate::support::needs::Need::{Program, Root};
+use crate::support::programs::case;
 use crate::support::skep::call;
 use crate::support::{needs, scratch};
 
@@ -108,4 +111,44 @@ fn a_mode_that_is_none_is_told() {
     let out = call(&["trace", "begin { print(kstack(dwarf)); }"]);
     assert!(!out.status.success());
     assert!(out.stderr.contains("Invalid stack mode: dwarf"), "{}", out.stderr);
+}
+
+/// A C program's ids of stacks, in an event and in the key of a map, have their frames beside them.
+#[test]
+fn ids_of_stacks_are_shown_with_their_frames() {
+    if !needs(&[Root, Program("python3")]) {
+        return;
+    }
+    if !cfg!(target_arch = "x86_64") {
+        println!("skipped: needs x86_64");
+        return;
+    }
+    let program = scratch("stack-ids").join("compiler.py");
+    std::fs::write(&program, COMPILER).expect("the folder is ours");
+    let object = case("stack_ids");
+    let command = format!("python3 {}", program.display());
+    let out = call(&[
+        "run".as_ref(),
+        object.as_os_str(),
+        "--json".as_ref(),
+        "--maps".as_ref(),
+        "exit".as_ref(),
+        "-c".as_ref(),
+        command.as_ref(),
+    ]);
+    assert!(out.status.success(), "{}", out.stderr);
+    let lines: Vec<Value> = out.stdout.lines().map(|line| serde_json::from_str(line).expect("it is JSON")).collect();
+    let event = lines.iter().find(|line| line["source"] == "events").unwrap_or_else(|| panic!("{}", out.stdout));
+    // The process has written it; the run ends with the process, so it is ours to remove.
+    let map = format!("/tmp/perf-{}.map", event["pid"]);
+    std::fs::remove_file(&map).unwrap_or_else(|error| panic!("{map}: {error}"));
+    let entry = lines.iter().find(|line| line["map"] == "askers").unwrap_or_else(|| panic!("{}", out.stdout));
+    let frames = |of: &Value| -> Vec<String> {
+        of.as_array().into_iter().flatten().filter_map(|frame| Some(frame.as_str()?.to_owned())).collect()
+    };
+    let user = frames(&event["stacks"]["user_stack_id"]);
+    assert_eq!(user.first().map(String::as_str), Some(&*format!("compiled here{BEHIND_THE_CALL}")), "{event}");
+    assert_eq!(frames(&entry["stacks"]["stackid"]), user, "{entry}");
+    let kernel = frames(&event["stacks"]["kern_stack_id"]);
+    assert!(kernel.iter().any(|frame| frame.starts_with("entry_SYSCALL_64_after_hwframe+")), "{event}");
 }
