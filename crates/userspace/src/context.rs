@@ -165,9 +165,6 @@ fn enter_skb(buffer: &mut PacketBuffer, data: &[u8], ctx: &[u8]) -> Result<(), E
             "the packet says that it is IP, whose header has {header} bytes, and it has {content}"
         )));
     }
-    if buffer.is_empty() {
-        return Err(invalid("nothing of the packet is left behind its Ethernet header"));
-    }
     for (start, len) in SKB_INPUT {
         put(buffer, *start, &ctx[*start..start + len]);
     }

@@ -76,6 +76,8 @@ fn packets() -> Vec<Vec<u8>> {
         ethernet(host, 0x0800, &ipv4(17, &[9; 1400])),
         ethernet(host, 60, &[0xff; 60]),
         ethernet(host, 60, &[0xaa; 60]),
+        ethernet(host, 60, &[]),
+        ethernet([2, 0, 0, 0, 0, 9], 0x0806, &[]),
         ethernet(host, 0x0800, &[]),
         ethernet(host, 0x0800, &[0x45]),
         vec![1; 13],
@@ -145,9 +147,9 @@ impl Pair {
     }
 }
 
-/// Whether a packet that says that it is IP has not even a header: older kernels take some of these.
+/// Whether nothing stands behind the Ethernet header, or not the whole header of IP where it says so: older kernels answer otherwise.
 fn is_cut(data: &[u8]) -> bool {
-    data.get(12..14) == Some(&[8, 0]) && data.len() < 34
+    data.len() == 14 || data.get(12..14) == Some(&[8, 0]) && data.len() < 34
 }
 
 fn plain() -> Vec<(Vec<u8>, Vec<u8>, u32)> {
