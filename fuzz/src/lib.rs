@@ -8,10 +8,12 @@ mod btf;
 mod dwarf;
 mod insn;
 mod machine;
+mod packets;
 mod script;
 mod script_target;
 mod spec;
 mod tool;
+mod vm;
 
 use object::{Object, ObjectSection};
 
@@ -49,6 +51,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "usdt_args", run: machine::usdt_args, seeds: machine::arguments, seeds_min: 4 },
     Target { name: "archive", run: skep_kernel::fuzz::archive, seeds: machine::archives, seeds_min: 2 },
     Target { name: "ld_cache", run: skep_kernel::fuzz::linker_cache, seeds: machine::caches, seeds_min: 1 },
+    Target { name: "vm", run: vm::run, seeds: code_sections, seeds_min: 50 },
+    Target { name: "pcap", run: packets::read, seeds: packets::files, seeds_min: 6 },
+    Target { name: "machine_code", run: skep_userspace::process::fuzz::code, seeds: machine::code, seeds_min: 2 },
+    Target { name: "unwind", run: skep_userspace::process::fuzz::tables, seeds: machine::unwound, seeds_min: 1 },
     Target { name: "tool", run: tool::payload, seeds: tool::payloads, seeds_min: 50 },
 ];
 

@@ -13,6 +13,16 @@ pub(crate) fn programs(file: &[u8]) -> Vec<Vec<u8>> {
     if crate::sections(file, |name| name == ".note.stapsdt").is_empty() { Vec::new() } else { vec![file.to_vec()] }
 }
 
+/// The code of programs for the machine that skep runs on.
+pub(crate) fn code(file: &[u8]) -> Vec<Vec<u8>> {
+    if programs(file).is_empty() && unwound(file).is_empty() { Vec::new() } else { crate::code_sections(file) }
+}
+
+/// Programs with tables of their callers.
+pub(crate) fn unwound(file: &[u8]) -> Vec<Vec<u8>> {
+    if crate::sections(file, |name| name == ".eh_frame_hdr").is_empty() { Vec::new() } else { vec![file.to_vec()] }
+}
+
 /// Zip archives.
 pub(crate) fn archives(file: &[u8]) -> Vec<Vec<u8>> {
     if file.starts_with(b"PK\x03\x04") { vec![file.to_vec()] } else { Vec::new() }

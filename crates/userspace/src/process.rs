@@ -45,6 +45,7 @@ mod calls;
 mod command;
 mod decode;
 mod displace;
+pub mod fuzz;
 mod image;
 mod inject;
 mod mappings;

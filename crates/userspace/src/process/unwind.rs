@@ -77,6 +77,31 @@ pub(super) fn tables(path: &str) -> Option<Arc<Tables>> {
     read
 }
 
+/// Reads the tables of a file with these bytes, and walks some frames from every place that it maps.
+pub(super) fn walk(data: &[u8]) {
+    let Ok(fd) = rustix::fs::memfd_create("tables", rustix::fs::MemfdFlags::CLOEXEC) else { return };
+    let file = File::from(fd);
+    if file.write_all_at(data, 0).is_err() {
+        return;
+    }
+    let Some(tables) = Tables::read(&file) else { return };
+    let starts: Vec<u64> = tables.loads.iter().map(|load| load.addr).collect();
+    for start in starts.into_iter().take(4) {
+        for step in 0..64 {
+            let mut at = start.wrapping_add(step * 0x25);
+            let mut registers: Registers = [Some(0x7ffe_0000_0000); REGISTERS];
+            // Memory says addresses of code in turns with those of a stack.
+            let mut load = |address: u64| Some(if address & 8 == 0 { at.wrapping_add(5) } else { address ^ 0x1f0 });
+            for _ in 0..8 {
+                let Some((caller, _)) = tables.step(at, &registers, &mut load) else { break };
+                registers = caller;
+            }
+            at = at.wrapping_add(1);
+            let _ = tables.address(at);
+        }
+    }
+}
+
 fn bytes(file: &File, offset: u64, len: u64) -> Option<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(len).ok().filter(|_| len <= MAX_TABLES)?];
     file.read_exact_at(&mut bytes, offset).ok()?;
