@@ -55,9 +55,8 @@ fn field(line: &str) -> Option<FormatField> {
         Some((before, _)) => (before.trim_end(), true),
         None => (declaration, false),
     };
-    let start = declaration.rfind(|c: char| !c.is_ascii_alphanumeric() && c != '_').map_or(0, |at| at + 1);
-    let (ty, name) = declaration.split_at(start);
-    let ty = ty.trim();
+    let ty = declaration.trim_end_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    let (ty, name) = (ty.trim(), &declaration[ty.len()..]);
     let (ty, loc) = match (ty.strip_prefix("__data_loc "), ty.strip_prefix("__rel_loc ")) {
         (Some(ty), _) => (ty, Some(Loc::Data)),
         (_, Some(ty)) => (ty, Some(Loc::Rel)),

@@ -12,8 +12,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use gimli::{
-    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EvaluationResult, NativeEndian, Pointer, Register, RegisterRule,
-    UnwindContext, UnwindExpression, UnwindSection, Value,
+    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EhFrameOffset, EvaluationResult, NativeEndian, Pointer, Register,
+    RegisterRule, UnwindContext, UnwindExpression, UnwindSection, Value,
 };
 
 /// Registers by their DWARF numbers, as far as a caller's are known.
@@ -162,7 +162,13 @@ impl Tables {
         let bases = BaseAddresses::default().set_eh_frame_hdr(self.header_addr).set_eh_frame(self.frames_addr);
         let header = EhFrameHdr::new(&self.header, NativeEndian).parse(&bases, 8).ok()?;
         let frames = EhFrame::new(&self.frames, NativeEndian);
-        let function = header.table()?.fde_for_address(&frames, &bases, at, EhFrame::cie_from_offset).ok()?;
+        // Not `fde_for_address`, which takes it for granted that the tables lie behind their start.
+        let Pointer::Direct(place) = header.table()?.lookup(at, &bases).ok()? else { return None };
+        let place = EhFrameOffset(usize::try_from(place.checked_sub(self.frames_addr)?).ok()?);
+        let function = frames.fde_from_offset(&bases, place, EhFrame::cie_from_offset).ok()?;
+        if !function.contains(at) {
+            return None;
+        }
         let mut context = UnwindContext::new();
         let row = function.unwind_info_for_address(&frames, &bases, &mut context, at).ok()?;
         let get = |register: Register| registers.get(usize::from(register.0)).copied().flatten();
