@@ -12,8 +12,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use gimli::{
-    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EhFrameOffset, EvaluationResult, NativeEndian, Pointer, Register,
-    RegisterRule, UnwindContext, UnwindExpression, UnwindSection, Value,
+    BaseAddresses, CfaRule, EhFrame, EhFrameOffset, EvaluationResult, NativeEndian, Register, RegisterRule,
+    UnwindContext, UnwindExpression, UnwindSection, Value,
 };
 
 /// Registers by their DWARF numbers, as far as a caller's are known.
@@ -50,8 +50,9 @@ struct Segment {
 #[derive(Debug)]
 pub(super) struct Tables {
     loads: Vec<Segment>,
-    header: Vec<u8>,
-    header_addr: u64,
+    /// The search table: where functions start and where their tables are, as two numbers of 32 bits from the index's address.
+    places: Vec<[u8; 8]>,
+    index_addr: u64,
     frames: Vec<u8>,
     frames_addr: u64,
 }
@@ -134,14 +135,18 @@ impl Tables {
         }
         let index = index?;
         let header = bytes(file, index.offset, index.len)?;
-        let bases = BaseAddresses::default().set_eh_frame_hdr(index.addr);
-        let parsed = EhFrameHdr::new(&header, NativeEndian).parse(&bases, 8).ok()?;
-        let Pointer::Direct(frames_addr) = parsed.eh_frame_ptr() else { return None };
+        // As every linker writes it: the start of the tables from its own place, how many there are, and their search table of 32-bit numbers
+        // from the index's start. It is read here, since `gimli` takes a table for as long as it says that it is.
+        let [1, 0x1b, 0x03, 0x3b] = header.first_chunk()? else { return None };
+        let from_here = i32::from_ne_bytes(word(&header, 4)?);
+        let frames_addr = index.addr.wrapping_add(4).wrapping_add_signed(from_here.into());
+        let count = u32::from_ne_bytes(word(&header, 8)?) as usize;
+        let places = header[12..].as_chunks::<8>().0.get(..count)?.to_vec();
         // The end of the tables is not told; they end by themselves.
         let around = loads.iter().find(|it| (it.addr..it.addr.saturating_add(it.len)).contains(&frames_addr))?;
         let skip = frames_addr - around.addr;
         let frames = bytes(file, around.offset.checked_add(skip)?, around.len - skip)?;
-        Some(Tables { loads, header, header_addr: index.addr, frames, frames_addr })
+        Some(Tables { loads, places, index_addr: index.addr, frames, frames_addr })
     }
 
     /// The address in the file's own numbers of what is mapped from this place of the file.
@@ -159,12 +164,15 @@ impl Tables {
         registers: &Registers,
         load: &mut dyn FnMut(u64) -> Option<u64>,
     ) -> Option<(Registers, bool)> {
-        let bases = BaseAddresses::default().set_eh_frame_hdr(self.header_addr).set_eh_frame(self.frames_addr);
-        let header = EhFrameHdr::new(&self.header, NativeEndian).parse(&bases, 8).ok()?;
+        let bases = BaseAddresses::default().set_eh_frame_hdr(self.index_addr).set_eh_frame(self.frames_addr);
         let frames = EhFrame::new(&self.frames, NativeEndian);
-        // Not `fde_for_address`, which takes it for granted that the tables lie behind their start.
-        let Pointer::Direct(place) = header.table()?.lookup(at, &bases).ok()? else { return None };
-        let place = EhFrameOffset(usize::try_from(place.checked_sub(self.frames_addr)?).ok()?);
+        let address = |row: &[u8; 8], half: usize| {
+            let from_index = word(row, half).map_or(0, i32::from_ne_bytes);
+            self.index_addr.wrapping_add_signed(from_index.into())
+        };
+        let row = self.places.partition_point(|row| address(row, 0) <= at).checked_sub(1)?;
+        let place = address(&self.places[row], 4).checked_sub(self.frames_addr)?;
+        let place = EhFrameOffset(usize::try_from(place).ok()?);
         let function = frames.fde_from_offset(&bases, place, EhFrame::cie_from_offset).ok()?;
         if !function.contains(at) {
             return None;
