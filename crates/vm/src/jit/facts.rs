@@ -27,7 +27,7 @@ pub(super) enum Fact {
 }
 
 /// The facts about r0 to r10.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Facts {
     regs: [Fact; 11],
 }

@@ -23,6 +23,8 @@
 //!   read-only memory need no second mapping. Who wants the speed asks for it ([`CompileOptions`]).
 //! - *What is known* ([`facts`]). Accesses of the frame, of values that a lookup in a known map gave, and of global data need no check; lookups in known
 //!   maps are in line. The code keeps these maps, and is left to the interpreter once one of them was removed from the machine.
+//! - *Lookups.* What sets up r1 and r2 for one in line is left out where nobody reads them behind it, and a branch for what is absent is the one
+//!   that the lookup makes anyway.
 //! - *Shorter code.* Rotations ([`rotate`]) stand in place of shifts where nobody reads the other register ([`live`]); small functions that
 //!   only compute are copied to where they are called ([`copy`]). A run that is stopped shows memory, fuel and the place, all of which are the same.
 //! - *Fuel.* A jump back and its price are one subtraction from a register and a jump that is never taken.
@@ -149,24 +151,30 @@ struct Plan {
     loops: Vec<bool>,
 }
 
-/// A lookup whose map is known, with its key in the frame.
+/// A lookup whose map is known, with its key in the frame. r1 and r2 need not hold them.
 #[derive(Debug)]
 struct Lookup<'a> {
-    /// The slot that calls.
-    at: u32,
     /// Where the key is, from r10.
     key_off: i32,
+    /// The register whose lower half is the key, too, when one is known.
+    key_in: Option<u8>,
     map: &'a Arc<Map>,
+    /// Where it goes on without a value, when the operation behind the call asks that; it need not ask any more then.
+    absent: Option<Jump>,
+    /// Whether r3 is read behind it.
+    keeps_r3: bool,
 }
 
 /// What knows a processor. It is told the operations in their order, each after [`Backend::slot`]. Registers are the program's.
 trait Backend: Sized {
     /// Comes first. Who does not look at the options checks and meters, which is always right.
     fn prepare(&mut self, _plan: &Plan) {}
-    /// A lookup of the machine's own helper. [`Backend::helper`] does the same.
-    fn look_up(&mut self, lookup: &Lookup<'_>) {
-        self.helper(lookup.at);
+    /// Whether there is [`Backend::look_up`] for this map.
+    fn looks_up(&self, _map: &Map) -> bool {
+        false
     }
+    /// A lookup of the machine's own helper.
+    fn look_up(&mut self, _lookup: &Lookup<'_>) {}
     /// Whether there is [`Backend::rotate`].
     fn rotates(&self) -> bool {
         false
@@ -279,12 +287,21 @@ struct Walk<'a, B> {
 impl<B: Backend> Walk<'_, B> {
     fn all(&mut self, slots: std::ops::Range<usize>) {
         let ops = &self.program.ops;
-        let mut rotated = 0;
+        let (mut rotated, mut looked_up) = (0, 0);
         for at in slots {
             let op = &ops[at];
             self.backend.slot(at as u32);
+            if at < looked_up {
+                continue;
+            }
             if self.plan.leaders[at] {
                 self.facts.forget();
+            }
+            if at >= rotated
+                && let Some(end) = self.look_up(at)
+            {
+                looked_up = end;
+                continue;
             }
             if at >= rotated
                 && self.backend.rotates()
@@ -304,11 +321,7 @@ impl<B: Backend> Walk<'_, B> {
     fn emit(&mut self, at: u32, op: &Op) {
         let program = self.program;
         let source = |imm: bool| if imm { Source::Imm(op.imm as i32) } else { Source::Reg(op.src) };
-        let jump = || Jump {
-            at,
-            target: (at + 1).wrapping_add_signed(op.off),
-            cost: if op.off < 0 { op.off.unsigned_abs() } else { 0 },
-        };
+        let jump = || jump_of(at, op);
         match Shape::of(op.code) {
             Shape::Alu { op: alu, width, imm } => self.backend.alu(alu, width, op.dst, source(imm)),
             Shape::Branch { cond, width, imm } => self.backend.branch(cond, width, op.dst, source(imm), jump()),
@@ -362,24 +375,72 @@ impl<B: Backend> Walk<'_, B> {
     }
 
     fn helper(&mut self, at: u32, op: &Op) {
-        let map = facts::is_lookup(self.program, op).then(|| self.map_in(1)).flatten();
-        let Some(map) = map else {
-            self.backend.helper(at);
-            return self.facts.step(op);
-        };
-        let key_len = i64::from(self.maps[map].spec().key_size);
-        match self.facts.of(2) {
-            Fact::Frame(off) if off >= -i64::from(STACK_BYTES) && off <= -key_len => {
-                self.backend.look_up(&Lookup { at, key_off: off as i32, map: &self.maps[map] });
-            }
-            _ => self.backend.helper(at),
+        self.backend.helper(at);
+        match facts::is_lookup(self.program, op).then(|| self.map_of(self.facts.of(1))).flatten() {
+            Some(map) => self.facts.looked_up(map),
+            None => self.facts.step(op),
         }
-        self.facts.looked_up(map);
     }
 
-    /// The map whose handle a register holds, if its values can be reached.
-    fn map_in(&mut self, reg: u8) -> Option<usize> {
-        let Fact::Number(handle) = self.facts.of(reg) else { return None };
+    /// A lookup in line, when one begins at `at`: the operations that set up its map and its key, the call, and the branch for what is absent.
+    /// Gives where it goes on.
+    fn look_up(&mut self, at: usize) -> Option<usize> {
+        /// The moves and sums that set up two registers, a number of two slots among them.
+        const LONGEST: usize = 6;
+        let ops = &self.program.ops;
+        let mut facts = self.facts;
+        let mut call = at;
+        while ops.get(call)?.code != Code::Helper {
+            let op = &ops[call];
+            let sets_up = match op.code {
+                Code::Mov64 => op.dst == 2 && op.src == 10,
+                Code::Add64K => op.dst == 2,
+                Code::Imm => op.dst == 1,
+                _ => Shape::of(op.code) == Shape::Nothing,
+            };
+            if !sets_up || call - at == LONGEST {
+                return None;
+            }
+            facts.step(op);
+            call += 1;
+        }
+        let behind = self.live.get(call).copied().unwrap_or(u16::MAX);
+        // Without anything to set up it is the same whoever reads them.
+        let keeps = |reg: u8| behind >> reg & 1 != 0;
+        if call > at && (keeps(1) || keeps(2)) || self.plan.leaders[at + 1..=call].contains(&true) {
+            return None;
+        }
+        let (true, Fact::Frame(key_off)) = (facts::is_lookup(self.program, &ops[call]), facts.of(2)) else {
+            return None;
+        };
+        let map = self.map_of(facts.of(1))?;
+        let key_bytes = i64::from(self.maps[map].spec().key_size);
+        let in_frame = key_off >= -i64::from(STACK_BYTES) && key_off <= -key_bytes;
+        if !in_frame || !self.backend.looks_up(&self.maps[map]) {
+            return None;
+        }
+        let key_in = at.checked_sub(1).map(|before| &ops[before]).filter(|before| {
+            let stored = matches!(Shape::of(before.code), Shape::Store { size: Size::W, imm: false });
+            stored && before.dst == 10 && i64::from(before.off) == key_off && key_bytes == 4
+        });
+        let key_in = key_in.filter(|_| !self.plan.leaders[at]).map(|before| before.src);
+        facts.looked_up(map);
+        let mut end = call + 1;
+        let asks = ops.get(end).filter(|op| op.code == Code::JEq64K && op.dst == 0 && op.imm == 0);
+        let absent = asks.filter(|_| !self.plan.leaders[end]).map(|op| {
+            facts.step(op);
+            jump_of(end as u32, op)
+        });
+        end += usize::from(absent.is_some());
+        let lookup = Lookup { key_off: key_off as i32, key_in, map: &self.maps[map], absent, keeps_r3: keeps(3) };
+        self.backend.look_up(&lookup);
+        self.facts = facts;
+        Some(end)
+    }
+
+    /// The map whose handle is known, if its values can be reached.
+    fn map_of(&mut self, handle: Fact) -> Option<usize> {
+        let Fact::Number(handle) = handle else { return None };
         let map = self.program.registry.upgrade()?.with_handle(handle)?;
         map.values().is_some().then(|| self.keep(map))
     }
@@ -433,6 +494,11 @@ impl<B: Backend> Walk<'_, B> {
             Fact::Value { .. } | Fact::Unknown => false,
         }
     }
+}
+
+/// Where the jump of an operation leads.
+fn jump_of(at: u32, op: &Op) -> Jump {
+    Jump { at, target: (at + 1).wrapping_add_signed(op.off), cost: if op.off < 0 { op.off.unsigned_abs() } else { 0 } }
 }
 
 fn unsigned(size: Size) -> LoadType {

@@ -26,11 +26,12 @@ use super::asm::{
     Reg, Shift, Unary, at,
 };
 use super::glue::Rare;
-use crate::Access;
+use super::lookup::Way;
 use crate::jit::native::Context;
 use crate::jit::{Assembled, Backend, Call, Jump, Lookup, Place, Plan, Rotation, Source};
 use crate::op::Code;
 use crate::options::Reach;
+use crate::{Access, Map};
 
 /// The registers of r0 to r10.
 pub(super) const REGS: [Reg; 11] = [RAX, RDI, RSI, RDX, RCX, R8, RBX, R13, R14, R15, RBP];
@@ -356,7 +357,7 @@ impl Emitter {
     }
 
     /// Jumps there when the condition holds, or always, and pays.
-    fn go(&mut self, cc: Option<Cc>, jump: Jump) {
+    pub(super) fn go(&mut self, cc: Option<Cc>, jump: Jump) {
         let target = self.slots[jump.target as usize];
         if jump.cost == 0 || !self.metered {
             match cc {
@@ -397,9 +398,17 @@ impl Backend for Emitter {
         self.asm.bind(self.slots[at as usize]);
     }
 
+    fn looks_up(&self, map: &Map) -> bool {
+        Way::of(map).is_some()
+    }
+
     fn look_up(&mut self, lookup: &Lookup<'_>) {
         self.masked = None;
-        self.look_up_known(lookup);
+        match Way::of(lookup.map) {
+            Some(Way::Array(array)) => self.look_up_in_array(lookup, &array),
+            Some(Way::Hash(hash)) => self.look_up_in_hash(lookup, &hash),
+            None => {}
+        }
     }
 
     fn copies(&self) -> bool {

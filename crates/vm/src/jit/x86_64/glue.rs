@@ -12,7 +12,7 @@ use super::asm::{
 use super::emit::{
     BASE, CPU, Emitter, HERE, MAY_READ, MAY_WRITE, REGS, STACK, TABLE, WINDOW_START, field, reg, writes,
 };
-use super::lookup::Find;
+use super::lookup::{Find, Nothing};
 use crate::jit::native::{Context, Entries, RETURNED, reach};
 use crate::jit::{Jump, Place};
 
@@ -35,7 +35,7 @@ pub(super) enum Rare {
     /// An atomic access at an address that is no multiple of its size: stops the program.
     Misaligned { place: Place },
     /// A lookup that found nothing.
-    Nothing { back: Label },
+    Nothing(Nothing),
     /// A lookup in a hash map that the code does not finish.
     Find { back: Label, find: Find },
     /// A call or a return that native code does not do. Of a call, what was paid too much is given back.
@@ -47,7 +47,8 @@ pub(super) enum Rare {
 impl Emitter {
     /// Writes the rare cases.
     pub(super) fn rare_cases(&mut self) {
-        for (label, rare) in std::mem::take(&mut self.rare) {
+        // Some have rare cases of their own.
+        while let Some((label, rare)) = self.rare.pop() {
             let asm = &mut self.asm;
             asm.bind(label);
             match rare {
@@ -65,14 +66,8 @@ impl Emitter {
                     asm.call(self.place);
                     asm.jmp(self.leave);
                 }
-                Rare::Nothing { back } => {
-                    asm.mov_imm(RAX, 0);
-                    asm.jmp(back);
-                }
-                Rare::Find { back, find } => {
-                    self.ask_for_value(find);
-                    self.asm.jmp(back);
-                }
+                Rare::Nothing(nothing) => self.found_nothing(nothing),
+                Rare::Find { back, find } => self.ask_for_value(find, back),
                 Rare::Control { at, cost } => {
                     if cost != 0 {
                         asm.arith_imm(Arith::Add, Bits::B64, R12, cost as i32);

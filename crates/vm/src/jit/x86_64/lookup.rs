@@ -4,16 +4,57 @@
 
 use std::sync::Arc;
 
-use super::asm::{Arith, Asm, Bits, Cc, R9, R10, R11, RAX, RBP, RDX, RSI, RSP, Reg, Shift, Unary, at};
-use super::emit::{CPU, Emitter, HERE, SPARE};
+use super::asm::{Arith, Asm, Bits, Cc, Label, Mem, R9, R10, R11, RAX, RBP, RDX, RSI, RSP, Reg, Shift, Unary, at};
+use super::emit::{CPU, Emitter, HERE, SPARE, reg};
 use super::glue::Rare;
+use crate::Map;
 use crate::cpu::layout;
 use crate::jit::native::finder;
-use crate::jit::{Backend, Lookup};
-use crate::map::{Hash, MULTIPLIER, Places, Values};
+use crate::jit::{Jump, Lookup};
+use crate::map::{MULTIPLIER, Places, Values};
 
 /// How many elements of a list the code looks at itself.
 const STEPS: usize = 3;
+
+/// How values of a map are found in line.
+pub(super) enum Way<'m> {
+    Array(Array<'m>),
+    Hash(InHash<'m>),
+}
+
+/// The values of an array.
+pub(super) struct Array<'m> {
+    values: &'m Values,
+    stride: i32,
+    /// Bytes of one processor's values.
+    per_cpu: i32,
+}
+
+/// Those of a hash map.
+pub(super) struct InHash<'m> {
+    values: Array<'m>,
+    table: Places,
+    /// Whether a lookup marks what it finds, for maps that drop what nobody uses.
+    marks: bool,
+    /// The function for the size of its keys.
+    find: u64,
+}
+
+impl<'m> Way<'m> {
+    /// Of a map that has one.
+    pub(super) fn of(map: &'m Map) -> Option<Way<'m>> {
+        let values = map.values()?;
+        let per_cpu = u64::from(values.count()) * values.stride();
+        let values = Array { values, stride: values.stride().try_into().ok()?, per_cpu: per_cpu.try_into().ok()? };
+        match map.hash() {
+            Some(hash) => {
+                let (table, marks) = hash.places();
+                Some(Way::Hash(InHash { values, table, marks, find: finder(map.spec().key_size)? }))
+            }
+            None => (map.spec().key_size == 4).then_some(Way::Array(values)),
+        }
+    }
+}
 
 /// A lookup in a hash map by a call.
 #[derive(Clone, Copy)]
@@ -23,29 +64,32 @@ pub(super) struct Find {
     /// Addresses of the map and of the function.
     map: u64,
     find: u64,
+    nothing: Nothing,
+}
+
+/// What follows when nothing was found.
+#[derive(Clone, Copy)]
+pub(super) enum Nothing {
+    /// What follows when something was found.
+    GoesOn(Label),
+    /// A jump, before which rdx is as it was.
+    Jumps { jump: Jump, takes_rdx: bool },
 }
 
 impl Emitter {
-    pub(super) fn look_up_known(&mut self, lookup: &Lookup<'_>) {
-        let map = lookup.map;
-        match (map.values(), map.hash().and_then(|_| finder(map.spec().key_size))) {
-            (Some(values), Some(find)) => self.look_up_in_hash(lookup, values, find),
-            (Some(values), None) if map.hash().is_none() && map.spec().key_size == 4 => {
-                self.look_up_in_array(lookup, values);
-            }
-            _ => self.helper(lookup.at),
-        }
-    }
-
-    fn look_up_in_array(&mut self, lookup: &Lookup<'_>, values: &Values) {
+    pub(super) fn look_up_in_array(&mut self, lookup: &Lookup<'_>, array: &Array<'_>) {
+        let Array { values, stride, per_cpu } = *array;
         let back = self.asm.label();
-        let nothing = self.rare(Rare::Nothing { back });
-        let per_cpu = u64::from(values.count()) * values.stride();
-        let (Ok(stride), Ok(per_cpu)) = (i32::try_from(values.stride()), i32::try_from(per_cpu)) else {
-            return self.helper(lookup.at);
+        let nothing = match lookup.absent {
+            None => Nothing::GoesOn(back),
+            Some(jump) => Nothing::Jumps { jump, takes_rdx: false },
         };
+        let nothing = self.rare(Rare::Nothing(nothing));
         let asm = &mut self.asm;
-        asm.load(Bits::B32, RAX, at(RBP, lookup.key_off));
+        match lookup.key_in {
+            Some(key) => asm.mov(Bits::B32, RAX, reg(key)),
+            None => asm.load(Bits::B32, RAX, at(RBP, lookup.key_off)),
+        }
         // Of 32 bits, and so without a sign.
         asm.arith_imm(Arith::Cmp, Bits::B32, RAX, values.count() as i32);
         asm.jcc(Cc::ABOVE_EQUAL, nothing);
@@ -54,9 +98,13 @@ impl Emitter {
             asm.load(Bits::B32, R9, at(R9, layout::NUMBER as i32));
             asm.imul_imm(Bits::B64, R9, per_cpu);
         }
-        scale(asm, RAX, stride);
         asm.mov_imm(R11, values.block().addr());
-        asm.arith(Arith::Add, Bits::B64, RAX, R11);
+        if stride == 8 {
+            asm.lea(Bits::B64, RAX, Mem { base: R11, index: Some(RAX), disp: 0 });
+        } else {
+            scale(asm, RAX, stride);
+            asm.arith(Arith::Add, Bits::B64, RAX, R11);
+        }
         if values.cpus() != 1 {
             asm.arith(Arith::Add, Bits::B64, RAX, R9);
         }
@@ -64,26 +112,28 @@ impl Emitter {
     }
 
     /// As [`Table::find_words`](crate::map::Table::find_words) does it, in the registers that no operation keeps, and rdx.
-    fn look_up_in_hash(&mut self, lookup: &Lookup<'_>, values: &Values, find: u64) {
+    pub(super) fn look_up_in_hash(&mut self, lookup: &Lookup<'_>, hash: &InHash<'_>) {
+        let InHash { values: Array { values, stride, per_cpu }, table, marks, find } = hash;
+        let (stride, per_cpu, marks) = (*stride, *per_cpu, *marks);
         let key_bytes = lookup.map.spec().key_size as i32;
         let map = Arc::as_ptr(lookup.map).expose_provenance() as u64;
-        let (Some((table, marks)), Ok(stride), Ok(per_cpu)) = (
-            lookup.map.hash().map(Hash::places),
-            i32::try_from(values.stride()),
-            i32::try_from(u64::from(values.count()) * values.stride()),
-        ) else {
-            return self.helper(lookup.at);
-        };
         let (back, matched) = (self.asm.label(), self.asm.label());
-        let nothing = self.rare(Rare::Nothing { back });
-        let ask = self.rare(Rare::Find { back, find: Find { key_off: lookup.key_off, map, find } });
+        let nothing = match lookup.absent {
+            None => Nothing::GoesOn(back),
+            Some(jump) => Nothing::Jumps { jump, takes_rdx: lookup.keeps_r3 },
+        };
+        let find = Find { key_off: lookup.key_off, map, find: *find, nothing };
+        let nothing = self.rare(Rare::Nothing(nothing));
+        let ask = self.rare(Rare::Find { back, find });
         let words = (key_bytes + 7) / 8;
         let key = |word: i32| at(RBP, lookup.key_off + 8 * word);
         let node = |off: usize| at(R10, off as i32);
         let asm = &mut self.asm;
 
         // The hash, into eax.
-        asm.store(Bits::B64, at(RSP, SPARE), RDX);
+        if lookup.keeps_r3 {
+            asm.store(Bits::B64, at(RSP, SPARE), RDX);
+        }
         asm.mov_imm(RAX, table.seeds[0]);
         for word in (0..words).step_by(2) {
             if key_bytes == 4 {
@@ -164,20 +214,45 @@ impl Emitter {
             asm.arith(Arith::Add, Bits::B64, RAX, R9);
         }
         asm.bind(back);
-        asm.load(Bits::B64, RDX, at(RSP, SPARE));
+        if lookup.keeps_r3 {
+            asm.load(Bits::B64, RDX, at(RSP, SPARE));
+        }
     }
 
-    /// Calls the function that does the same for every list, and however many write meanwhile.
-    pub(super) fn ask_for_value(&mut self, find: Find) {
-        let Find { key_off, map, find } = find;
-        self.asm.load(Bits::B64, RDX, at(RSP, SPARE));
+    /// Behind a lookup that found nothing.
+    pub(super) fn found_nothing(&mut self, nothing: Nothing) {
+        self.asm.mov_imm(RAX, 0);
+        match nothing {
+            Nothing::GoesOn(back) => self.asm.jmp(back),
+            Nothing::Jumps { jump, takes_rdx } => {
+                if takes_rdx {
+                    self.asm.load(Bits::B64, RDX, at(RSP, SPARE));
+                }
+                self.go(None, jump);
+            }
+        }
+    }
+
+    /// Calls the function that does the same for every list, and however many write meanwhile, and goes on at `back`.
+    pub(super) fn ask_for_value(&mut self, find: Find, back: Label) {
+        let Find { key_off, map, find, nothing } = find;
         self.asm.load(Bits::B64, R11, at(RSP, HERE));
-        self.save(1..6);
+        // What rdx was stands where the lookup kept it, if anybody wants it.
+        self.save(1..3);
+        self.save(4..6);
         self.asm.lea(Bits::B64, RSI, at(RBP, key_off));
         self.asm.mov_imm(RDX, map);
         self.call_rust(find);
         self.asm.load(Bits::B64, R11, at(RSP, HERE));
-        self.restore(1..6);
+        self.restore(1..3);
+        self.restore(4..6);
+        if let Nothing::Jumps { .. } = nothing {
+            self.asm.test(Bits::B64, RAX, RAX);
+            self.asm.jcc(Cc::NOT_EQUAL, back);
+            self.found_nothing(nothing);
+        } else {
+            self.asm.jmp(back);
+        }
     }
 }
 
