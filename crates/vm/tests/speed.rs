@@ -522,3 +522,141 @@ fn a_frame_that_was_left_is_out_of_reach_at_once() {
         assert_eq!(results[0].is_ok(), off == 504, "{off}: {results:?}");
     }
 }
+
+/// As [`same`], in a frame of its own kind: `mem` is 16 bytes whose address is in r1, and what they are afterwards counts, with all that is left of some
+/// amounts of fuel.
+fn same_in_memory(machine: &Arc<Machine>, asm: &str) {
+    let insns = code("same in memory", asm);
+    let block = machine.space().allocate(16, true).expect("a block");
+    let programs = ENGINES
+        .map(|engine| engine.load(machine, &Image { insns: &insns, ..Image::default() }).expect("a good program"));
+    // Where nothing goes wrong: what is plain is right then.
+    let plain = machine.load(&Image { insns: &insns, ..Image::default() }).expect("a good program");
+    // SAFETY: the programs here stay in their 16 bytes.
+    #[expect(unsafe_code, reason = "code without checks is compared, too")]
+    let options = unsafe { CompileOptions::plain() };
+    plain.compile_with(options).expect("memory for code");
+    let mut cpu = Cpu::new(machine).expect("a stack");
+    for fuel in [1_000_000, 40, 41, 42, 43, 55, 70, 100] {
+        cpu.set_fuel(fuel);
+        let results = programs.iter().chain([&plain]).map(|program| {
+            block.write(0, &[0xf3, 1, 2, 3, 4, 5, 6, 0x87, 8, 9, 10, 11, 12, 13, 14, 15]).expect("it fits");
+            (cpu.run(program, [block.addr(), 16]), cpu.fuel_left(), block.bytes(0, 16))
+        });
+        let results: Vec<_> = results.collect();
+        assert!(results.iter().all(|it| *it == results[0]), "{fuel}: {asm}\n{results:?}");
+    }
+}
+
+const MIX: &str = "r0 *= 0x1000193\nr0 ^= r2\nr0 *= 0x1000193\nr0 ^= r3\nr0 *= 0x1000193\nr0 ^= r4\nexit";
+
+#[test]
+fn a_move_and_a_sum_are_one_only_where_they_are() {
+    let machine = Machine::new(Helpers::none()).expect("4 GiB of addresses");
+    for (copy, add) in [("r", "r"), ("w", "w"), ("r", "w"), ("w", "r")] {
+        for (dst, a, b) in [(2, 3, 4), (2, 3, 3), (2, 3, 2), (2, 2, 3), (4, 2, 3), (3, 4, 2)] {
+            for by in [format!("{add}{b}"), "-7".into(), "0x7fffffff".into()] {
+                for between in ["", "if r4 == 3 goto +0\n", "r0 += r2\n"] {
+                    let asm = format!(
+                        "r0 = 1\nr2 = 0xfedcba9876543210 ll\nr3 = 0x8000000180000002 ll\nr4 = 3\n\
+                         {copy}{dst} = {copy}{a}\n{between}{add}{dst} += {by}\n{MIX}"
+                    );
+                    same(&machine, &asm, [0, 0]);
+                }
+            }
+        }
+    }
+    for load in ["r2 = *(u8 *)(r2 + 1)", "r2 = *(s16 *)(r2 - 1)", "r3 = *(u32 *)(r2 + 0)", "r2 = *(u64 *)(r2 + 3)"] {
+        for between in ["", "r0 = r2\nr0 -= r1\n", "if r4 == 2 goto +0\n"] {
+            same_in_memory(
+                &machine,
+                &format!("r0 = 0\nr3 = 5\nr4 = 2\nr2 = r1\nr2 += r4\n{between}{load}\nr4 = 0\n{MIX}"),
+            );
+        }
+    }
+}
+
+#[test]
+fn a_count_in_memory_is_one_operation_only_where_nobody_reads_the_register() {
+    let machine = Machine::new(Helpers::none()).expect("4 GiB of addresses");
+    for size in ["u8", "u16", "u32", "u64"] {
+        for (w, by) in [("r", "1"), ("r", "-300"), ("w", "1"), ("r", "r3"), ("w", "w3"), ("r", "r2")] {
+            for behind in ["r2 = 7", "r0 = r2", "r3 = 1", "r2 = 9\nr0 = r2"] {
+                for (from, to, between) in [(0, 0, ""), (0, 8, ""), (8, 8, "r4 = 1\n"), (4, 4, "if r4 == 9 goto +0\n")]
+                {
+                    if (from + to) % 8 != 0 && size == "u64" {
+                        continue;
+                    }
+                    same_in_memory(
+                        &machine,
+                        &format!(
+                            "r0 = 0\nr2 = 0\nr3 = 0x1ffffffff ll\nr4 = 9\nr2 = *({size} *)(r1 + {from})\n{between}{w}2 += {by}\n\
+                             *({size} *)(r1 + {to}) = r2\n{behind}\n{MIX}"
+                        ),
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_loop_that_is_turned_round_pays_and_ends_as_it_did() {
+    let machine = Machine::new(Helpers::none()).expect("4 GiB of addresses");
+    // The end of the loop stands before its body; jumps lead to it from two places, and past it.
+    for step in
+        ["r3 += 1", "r3 += 1\nr2 += r3\nr2 <<= 1", "r3 += 1\nr2 = *(u8 *)(r1 + 2)", "r4 = 0x123456789 ll\nr3 += 1"]
+    {
+        for body in ["r0 += r3", "if r3 == 2 goto next\nr0 += 5", "if r3 == 4 goto out\nr0 ^= r3"] {
+            same_in_memory(
+                &machine,
+                &format!(
+                    "r0 = 0\nr2 = 0\nr3 = 0\nr4 = 0\ngoto body\nnext:\n{step}\nif r3 != 6 goto body\nout:\nr0 += 100\n{MIX}\n\
+                     body:\n{body}\ngoto next"
+                ),
+            );
+        }
+    }
+}
+
+#[test]
+fn what_a_lookup_is_given_stays_where_somebody_reads_it() {
+    let machine = Machine::with_cpus(Helpers::all(), 1).expect("4 GiB of addresses");
+    for kind in [MapKind::Array, MapKind::Hash] {
+        let map = map(&machine, kind, 4, 8, 0);
+        // All of an array's are there.
+        let there = if kind == MapKind::Array { 0..5u32 } else { 1..4 };
+        // Keys from 0 to 6 in a loop whose branches lead back and forth; r1, r2, r3 are read behind the call, or not.
+        for behind in ["", "r7 ^= r2\nr7 -= r10\n", "r7 ^= r1\n", "r7 += r3\n"] {
+            for store in [
+                "*(u32 *)(r10 - 4) = r6\n",
+                "*(u32 *)(r10 - 4) = r6\nr8 = 0\n",
+                "*(u64 *)(r10 - 8) = 0\n*(u32 *)(r10 - 4) = r2\n",
+            ] {
+                for branch in
+                    ["if r0 == 0 goto next\n", "if r0 != 0 goto found\ngoto next\n", "r8 += 1\nif r0 == 0 goto next\n"]
+                {
+                    let asm = format!(
+                        "r9 = r1\nr7 = 0\nr6 = 0\nr8 = 0\nr3 = 77\ngoto body\nnext:\nr6 += 1\nif r6 == 7 goto out\n\
+                         body:\nr2 = r6\n{store}r1 = r9\nr2 = r10\nr2 += -4\ncall 1\n{behind}{branch}found:\n\
+                         r1 = *(u64 *)(r0 + 0)\nr1 += 1\n*(u64 *)(r0 + 0) = r1\nr7 += r1\ngoto next\nout:\nr0 = r7\nr0 += r8\nexit"
+                    );
+                    let known = asm.replace("r1 = r9\n", "r1 = MAP ll\n").replace("r9 = r1\n", "");
+                    for asm in [asm, known] {
+                        let results = ENGINES.map(|engine| {
+                            for key in there.clone() {
+                                let value = (1000 + u64::from(key)).to_ne_bytes();
+                                map.update(&key.to_ne_bytes(), &value, 0).expect("room");
+                            }
+                            let asm = asm.replace("MAP", &map.handle().to_string());
+                            let program = on_map(&machine, engine, &asm, &map);
+                            let mut cpu = Cpu::new(&machine).expect("a stack");
+                            (cpu.run(&program, [0, 0]), cpu.fuel_left())
+                        });
+                        assert!(results.iter().all(|it| *it == results[0]), "{asm}\n{results:?}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -69,17 +69,50 @@ pub(super) fn leaders(program: &Program) -> Vec<bool> {
     leaders
 }
 
-/// To which operations jumps lead back.
+/// Where loops begin: to which operations jumps lead back, and from which it may go on to such a jump. (A jump back out of a loop leads to
+/// code that was put before it.)
 pub(super) fn loops(ops: &[Op]) -> Vec<bool> {
     let mut loops = vec![false; ops.len()];
     for (at, op) in ops.iter().enumerate().filter(|(_, op)| op.off < 0) {
+        let target = (at + 1).wrapping_add_signed(op.off as isize);
         if matches!(Shape::of(op.code), Shape::Branch { .. } | Shape::Jump | Shape::MayGoto)
-            && let Some(target) = loops.get_mut((at + 1).wrapping_add_signed(op.off as isize))
+            && target < at
+            && may_reach(ops, target, at)
         {
-            *target = true;
+            let piece = if Shape::of(op.code) == Shape::Jump { end_of_piece(ops, target, at) } else { None };
+            let body = piece.map(|branch| (branch + 1).wrapping_add_signed(ops[branch].off as isize));
+            match body.filter(|body| (target..at).contains(body)) {
+                Some(body) => loops[body] = true,
+                None => loops[target] = true,
+            }
         }
     }
     loops
+}
+
+/// The branch that ends a short piece of code without memory, when the operation at `from` jumps back to it.
+pub(super) fn end_of_piece(ops: &[Op], start: usize, from: usize) -> Option<usize> {
+    /// Operations before the branch.
+    const LONGEST: usize = 6;
+    let piece = ops.get(start..from)?;
+    let simple = |op: &Op| matches!(Shape::of(op.code), Shape::Alu { .. } | Shape::Move | Shape::Nothing);
+    let len = piece.iter().take_while(|op| simple(op)).count();
+    let ends = matches!(Shape::of(piece.get(len)?.code), Shape::Branch { .. });
+    (ends && len <= LONGEST).then_some(start + len)
+}
+
+/// Whether the first branch or jump behind `from` may lead to `to`, as far as one look tells.
+fn may_reach(ops: &[Op], from: usize, to: usize) -> bool {
+    let first = ops[from..=to].iter().enumerate().find(|(_, op)| {
+        matches!(Shape::of(op.code), Shape::Branch { .. } | Shape::Jump | Shape::MayGoto | Shape::Exit | Shape::Control)
+    });
+    match first {
+        Some((behind, op)) if Shape::of(op.code) == Shape::Jump => {
+            (from + behind + 1).wrapping_add_signed(op.off as isize) <= to
+        }
+        Some((_, op)) => !matches!(Shape::of(op.code), Shape::Exit | Shape::Control),
+        None => true,
+    }
 }
 
 impl Facts {

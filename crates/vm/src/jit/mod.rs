@@ -185,6 +185,22 @@ trait Backend: Sized {
     fn copies(&self) -> bool {
         false
     }
+    /// Whether there are [`Backend::sum`], [`Backend::load_sum`] and [`Backend::add_to`].
+    fn sums(&self) -> bool {
+        false
+    }
+    /// `dst = a + b`.
+    fn sum(&mut self, _width: Width, _dst: u8, _a: u8, _b: Source) {}
+    /// `dst = *(a + b + off)`; `false` when it is to be done in two steps.
+    fn load_sum(&mut self, _ty: LoadType, _dst: u8, _a: u8, _b: u8, _off: i16) -> bool {
+        false
+    }
+    /// Whether no access is checked.
+    fn trusts(&self) -> bool {
+        false
+    }
+    /// `*on += by`, of an access that needs no check.
+    fn add_to(&mut self, _on: Place, _by: Source) {}
     /// What follows is one more copy of the code of these slots, in place of a call at `at`, which is paid as a call is; jumps that lead there lead to
     /// the copy.
     fn begin_copy(&mut self, _call: Call, _end: u32) {}
@@ -206,6 +222,12 @@ trait Backend: Sized {
     fn atomic(&mut self, op: AtomicOp, width: Width, on: Place, src: u8);
     /// Always.
     fn jump(&mut self, jump: Jump);
+    /// Whether there is [`Backend::pay`].
+    fn pays(&self) -> bool {
+        false
+    }
+    /// What a jump costs, without the jump.
+    fn pay(&mut self, _jump: Jump) {}
     /// If `dst cond src`.
     fn branch(&mut self, cond: Cond, width: Width, dst: u8, src: Source, jump: Jump);
     /// If the counter of this frame is used up; otherwise counts.
@@ -287,6 +309,7 @@ struct Walk<'a, B> {
 impl<B: Backend> Walk<'_, B> {
     fn all(&mut self, slots: std::ops::Range<usize>) {
         let ops = &self.program.ops;
+        // Behind the operations that were done as one.
         let (mut rotated, mut looked_up) = (0, 0);
         for at in slots {
             let op = &ops[at];
@@ -310,12 +333,79 @@ impl<B: Backend> Walk<'_, B> {
                 self.backend.rotate(rotation);
                 rotated = at + rotation.len;
             }
+            if at >= rotated
+                && self.backend.sums()
+                && let Some(len) = self.sum(at).or_else(|| self.add_to(at))
+            {
+                rotated = at + len;
+            }
             if at >= rotated {
                 self.emit(at as u32, op);
             } else {
                 self.facts.step(op);
             }
         }
+    }
+
+    /// A move and a sum, as clang writes the sum of two registers into a third; and a load from there into the same register. Gives how many
+    /// operations that were.
+    fn sum(&mut self, at: usize) -> Option<usize> {
+        let [copy, add, ..] = self.program.ops.get(at..)? else { return None };
+        let (dst, a) = (copy.dst, copy.src);
+        let (width, imm) = match (copy.code, Shape::of(add.code)) {
+            (Code::Mov64, Shape::Alu { op: AluOp::Add, width, imm }) => (width, imm),
+            (Code::Mov32, Shape::Alu { op: AluOp::Add, width: Width::W32, imm }) => (Width::W32, imm),
+            _ => return None,
+        };
+        let to_itself = add.dst != dst || dst == a || !imm && add.src == dst;
+        if to_itself || *self.plan.leaders.get(at + 1)? {
+            return None;
+        }
+        let load = self.program.ops.get(at + 2).filter(|op| {
+            let own = op.dst == dst && op.src == dst && width == Width::W64 && !imm;
+            own && matches!(Shape::of(op.code), Shape::Load { .. }) && !self.plan.leaders[at + 2]
+        });
+        if let Some(op) = load
+            && let (Shape::Load { ty }, Ok(off)) = (Shape::of(op.code), i16::try_from(op.off))
+            && self.backend.load_sum(ty, dst, a, add.src, off)
+        {
+            return Some(3);
+        }
+        let b = if imm { Source::Imm(add.imm as i32) } else { Source::Reg(add.src) };
+        self.backend.sum(width, dst, a, b);
+        Some(2)
+    }
+
+    /// A count in memory: a load, a sum and a store to the same place, of a register that nobody reads behind them. Gives how many operations
+    /// that were.
+    fn add_to(&mut self, at: usize) -> Option<usize> {
+        let [load, add, store, ..] = self.program.ops.get(at..)? else { return None };
+        let (dst, base) = (load.dst, load.src);
+        let (Shape::Load { ty }, Shape::Alu { op: AluOp::Add, width, imm }) =
+            (Shape::of(load.code), Shape::of(add.code))
+        else {
+            return None;
+        };
+        let size = ty.size();
+        let stores = matches!(Shape::of(store.code), Shape::Store { size: of, imm: false } if of == size);
+        let whole = size == Size::W || size == Size::Dw && width == Width::W64;
+        let same = (store.dst, store.off, store.src) == (base, load.off, dst) && add.dst == dst;
+        if !stores || !whole || !same || dst == base || !imm && add.src == dst {
+            return None;
+        }
+        let unseen = self.live.get(at + 2)? >> dst & 1 == 0;
+        if !unseen || self.plan.leaders.get(at + 1..at + 3)?.contains(&true) {
+            return None;
+        }
+        let read = self.place(at as u32, load, base, size, Access::Read);
+        let write = self.place(at as u32 + 2, store, base, size, Access::Write);
+        let right = read.known && write.known || self.backend.trusts();
+        if !right {
+            return None;
+        }
+        let by = if imm { Source::Imm(add.imm as i32) } else { Source::Reg(add.src) };
+        self.backend.add_to(write, by);
+        Some(3)
     }
 
     fn emit(&mut self, at: u32, op: &Op) {
@@ -347,7 +437,7 @@ impl<B: Backend> Walk<'_, B> {
                 self.backend.atomic(atomic, width, place, op.src);
             }
             Shape::Move => self.backend.unary(op.code, op.dst, op.src, op.imm),
-            Shape::Jump => self.backend.jump(jump()),
+            Shape::Jump => self.jump(jump()),
             Shape::MayGoto => self.backend.may_goto(jump()),
             Shape::Helper => return self.helper(at, op),
             Shape::Call => {
@@ -372,6 +462,21 @@ impl<B: Backend> Walk<'_, B> {
             Shape::Nothing => {}
         }
         self.facts.step(op);
+    }
+
+    /// A jump back to a short piece that ends with a branch, as compilers put the end of a loop before its body, has a copy of that piece
+    /// instead: a loop then jumps once in each round.
+    fn jump(&mut self, jump: Jump) {
+        let ops = &self.program.ops;
+        let branch = facts::end_of_piece(ops, jump.target as usize, jump.at as usize).map(|branch| branch as u32);
+        let Some(branch) = branch.filter(|_| self.backend.pays()) else {
+            return self.backend.jump(jump);
+        };
+        self.backend.pay(jump);
+        for at in jump.target..=branch {
+            self.emit(at, &ops[at as usize]);
+        }
+        self.backend.jump(Jump { at: branch, target: branch + 1, cost: 0 });
     }
 
     fn helper(&mut self, at: u32, op: &Op) {

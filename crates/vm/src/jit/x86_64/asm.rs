@@ -37,11 +37,11 @@ pub(super) enum Bits {
     B64,
 }
 
-/// A place in memory: base + displacement, or base + 8 * index + displacement.
+/// A place in memory: base + displacement, or base + (index << shift) + displacement.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mem {
     pub(super) base: Reg,
-    pub(super) index: Option<Reg>,
+    pub(super) index: Option<(Reg, u8)>,
     pub(super) disp: i32,
 }
 
@@ -198,7 +198,7 @@ impl Asm {
         }
         let (base, index) = match rm {
             Rm::Reg(reg) => (reg.0, 0),
-            Rm::Mem(mem) => (mem.base.0, mem.index.map_or(0, |index| index.0)),
+            Rm::Mem(mem) => (mem.base.0, mem.index.map_or(0, |(index, _)| index.0)),
         };
         let rex = u8::from(bits == Bits::B64) << 3 | reg >> 3 << 2 | index >> 3 << 1 | base >> 3;
         if rex != 0 || low_byte.is_some_and(|reg| reg.0 >= RSP.0) {
@@ -220,7 +220,7 @@ impl Asm {
             Err(_) => 0x80,
         };
         match mem.index {
-            Some(index) => self.bytes(&[mode | reg | 4, 3 << 6 | (index.0 & 7) << 3 | base]),
+            Some((index, shift)) => self.bytes(&[mode | reg | 4, shift << 6 | (index.0 & 7) << 3 | base]),
             None if base == RSP.0 => self.bytes(&[mode | reg | 4, 4 << 3 | base]),
             None => self.byte(mode | reg | base),
         }

@@ -79,7 +79,7 @@ impl Emitter {
             let again = asm.label();
             asm.mov_imm(R9, words.into());
             asm.bind(again);
-            let word = Mem { base: RBP, index: Some(R9), disp: -(stack_bytes as i32) - 8 };
+            let word = Mem { base: RBP, index: Some((R9, 3)), disp: -(stack_bytes as i32) - 8 };
             asm.store_imm(Bits::B64, word, 0);
             asm.arith_imm(Arith::Sub, Bits::B32, R9, 1);
             asm.jcc(Cc::NOT_EQUAL, again);
@@ -113,7 +113,7 @@ impl Emitter {
         asm.load(Bits::B64, R10, frame(layout::PC));
         asm.load(Bits::B64, R9, at(RSP, HERE));
         asm.load(Bits::B64, R9, field(R9, PLACES));
-        asm.load(Bits::B64, R10, Mem { base: R9, index: Some(R10), disp: 0 });
+        asm.load(Bits::B64, R10, Mem { base: R9, index: Some((R10, 3)), disp: 0 });
         asm.jmp_reg(R10);
     }
 

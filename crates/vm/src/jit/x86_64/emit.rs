@@ -102,7 +102,7 @@ pub(in crate::jit) struct Emitter {
     pub(super) fault: Option<Label>,
     /// Whether the processor shifts by any register.
     bmi2: bool,
-    reach: Reach,
+    pub(super) reach: Reach,
     metered: bool,
     leaders: Vec<bool>,
     loops: Vec<bool>,
@@ -327,6 +327,16 @@ impl Emitter {
         at(R10, place.off)
     }
 
+    fn load_from(&mut self, ty: LoadType, dst: u8, mem: Mem) {
+        self.written(dst);
+        let (dst, bits) = (reg(dst), size_bits(ty.size()));
+        if ty.is_signed() {
+            self.asm.sign_extend(Bits::B64, dst, bits, mem);
+        } else {
+            self.asm.load(bits, dst, mem);
+        }
+    }
+
     /// A register of the program has another value, or r10 has.
     fn written(&mut self, reg: u8) {
         if self.masked == Some(reg) {
@@ -365,6 +375,13 @@ impl Emitter {
                 None => self.asm.jmp(target),
             }
             return;
+        }
+        if let Some(cc) = cc
+            && self.loops.get(jump.target as usize) == Some(&false)
+        {
+            // Out of a loop to what was put before it: once, and not in the way of what goes on.
+            let pays = self.rare(Rare::Pays { jump });
+            return self.asm.jcc(cc, pays);
         }
         let exhausted = self.rare(Rare::Exhausted { jump });
         let on = self.asm.label();
@@ -456,6 +473,39 @@ impl Backend for Emitter {
         self.asm.shift_imm(Shift::Rol, bits, dst, left);
     }
 
+    fn sums(&self) -> bool {
+        true
+    }
+
+    fn sum(&mut self, width: Width, dst: u8, a: u8, b: Source) {
+        self.written(dst);
+        let mem = match b {
+            Source::Reg(b) => Mem { base: reg(a), index: Some((reg(b), 0)), disp: 0 },
+            Source::Imm(imm) => at(reg(a), imm),
+        };
+        self.asm.lea(bits(width), reg(dst), mem);
+    }
+
+    fn load_sum(&mut self, ty: LoadType, dst: u8, a: u8, b: u8, off: i16) -> bool {
+        if self.reach != Reach::Plain {
+            return false;
+        }
+        self.load_from(ty, dst, Mem { base: reg(a), index: Some((reg(b), 0)), disp: off.into() });
+        true
+    }
+
+    fn trusts(&self) -> bool {
+        self.reach == Reach::Plain
+    }
+
+    fn add_to(&mut self, on: Place, by: Source) {
+        let (mem, bits) = (at(reg(on.base), on.off), size_bits(on.size));
+        match by {
+            Source::Reg(by) => self.asm.arith(Arith::Add, bits, mem, reg(by)),
+            Source::Imm(imm) => self.asm.arith_imm(Arith::Add, bits, mem, imm),
+        }
+    }
+
     fn alu(&mut self, op: AluOp, width: Width, dst: u8, src: Source) {
         self.written(dst);
         if matches!(op, AluOp::Div | AluOp::SDiv | AluOp::Mod | AluOp::SMod) {
@@ -518,13 +568,7 @@ impl Backend for Emitter {
 
     fn load(&mut self, ty: LoadType, dst: u8, from: Place) {
         let mem = self.checked(from);
-        self.written(dst);
-        let (dst, bits) = (reg(dst), size_bits(ty.size()));
-        if ty.is_signed() {
-            self.asm.sign_extend(Bits::B64, dst, bits, mem);
-        } else {
-            self.asm.load(bits, dst, mem);
-        }
+        self.load_from(ty, dst, mem);
     }
 
     fn store(&mut self, to: Place, src: Source) {
@@ -559,6 +603,18 @@ impl Backend for Emitter {
                     asm.mov(bits, RAX, RAX);
                 }
             }
+        }
+    }
+
+    fn pays(&self) -> bool {
+        true
+    }
+
+    fn pay(&mut self, jump: Jump) {
+        if self.metered {
+            let exhausted = self.rare(Rare::Exhausted { jump });
+            self.asm.arith_imm(Arith::Sub, Bits::B64, R12, jump.cost as i32);
+            self.asm.jcc(Cc::BELOW, exhausted);
         }
     }
 

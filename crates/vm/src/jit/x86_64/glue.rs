@@ -15,6 +15,7 @@ use super::emit::{
 use super::lookup::{Find, Nothing};
 use crate::jit::native::{Context, Entries, RETURNED, reach};
 use crate::jit::{Jump, Place};
+use crate::options::Reach;
 
 /// What a function of C gives back as it was, and this code must give back too.
 const KEPT: [Reg; 6] = [RBX, RBP, R12, R13, R14, R15];
@@ -40,6 +41,8 @@ pub(super) enum Rare {
     Find { back: Label, find: Find },
     /// A call or a return that native code does not do. Of a call, what was paid too much is given back.
     Control { at: u32, cost: u32 },
+    /// A jump that is to be paid.
+    Pays { jump: Jump },
     /// The fuel was less than the jump's price.
     Exhausted { jump: Jump },
 }
@@ -75,6 +78,7 @@ impl Emitter {
                     asm.mov_imm(R9, at.into());
                     asm.jmp(self.control);
                 }
+                Rare::Pays { jump } => self.go(None, jump),
                 Rare::Exhausted { jump } => {
                     // Nothing was paid.
                     asm.arith_imm(Arith::Add, Bits::B64, R12, jump.cost as i32);
@@ -119,9 +123,13 @@ impl Emitter {
         // With the return address that is a multiple of 16.
         self.asm.arith_imm(Arith::Sub, Bits::B64, RSP, STACK + 8);
         self.asm.store(Bits::B64, at(RSP, HERE), RDI);
-        let copied =
-            [(BASE, offset_of!(Context, base)), (TABLE, offset_of!(Context, table)), (CPU, offset_of!(Context, cpu))];
-        for (to, from) in copied {
+        let masks = self.reach == Reach::Masked;
+        let copied = [
+            (BASE, offset_of!(Context, base), self.checks() || masks),
+            (TABLE, offset_of!(Context, table), self.checks()),
+            (CPU, offset_of!(Context, cpu), true),
+        ];
+        for (to, from, _) in copied.into_iter().filter(|(.., wanted)| *wanted) {
             self.asm.load(Bits::B64, R9, field(RDI, from));
             self.asm.store(Bits::B64, at(RSP, to), R9);
         }
@@ -277,7 +285,7 @@ impl Emitter {
         asm.arith_imm(Arith::Cmp, Bits::B64, R11, 0xffff);
         asm.jcc(Cc::ABOVE, other);
         asm.load(Bits::B64, R9, at(RSP, BELOW + TABLE));
-        asm.lea(Bits::B64, R11, Mem { base: R9, index: Some(R11), disp: 0 });
+        asm.lea(Bits::B64, R11, Mem { base: R9, index: Some((R11, 3)), disp: 0 });
         asm.zero_extend16(R9, R10);
         asm.arith_from(Arith::Cmp, if writes { Bits::B32 } else { Bits::B16 }, R9, at(R11, 4));
         asm.jcc(Cc::BELOW, other);

@@ -100,7 +100,7 @@ impl Emitter {
         }
         asm.mov_imm(R11, values.block().addr());
         if stride == 8 {
-            asm.lea(Bits::B64, RAX, Mem { base: R11, index: Some(RAX), disp: 0 });
+            asm.lea(Bits::B64, RAX, Mem { base: R11, index: Some((RAX, 3)), disp: 0 });
         } else {
             scale(asm, RAX, stride);
             asm.arith(Arith::Add, Bits::B64, RAX, R11);
