@@ -25,8 +25,9 @@
 //!   maps are in line. The code keeps these maps, and is left to the interpreter once one of them was removed from the machine.
 //! - *Lookups.* What sets up r1 and r2 for one in line is left out where nobody reads them behind it, and a branch for what is absent is the one
 //!   that the lookup makes anyway.
-//! - *Shorter code.* Rotations ([`rotate`]) stand in place of shifts where nobody reads the other register ([`live`]); small functions that
-//!   only compute are copied to where they are called ([`copy`]). A run that is stopped shows memory, fuel and the place, all of which are the same.
+//! - *Shorter code.* Rotations ([`rotate`]) stand in place of shifts where nobody reads the other register ([`live`]); a move and a sum are one
+//!   instruction, and so is a load, a sum and a store of what is counted in memory; small functions that only compute are copied to where they are
+//!   called ([`copy`]), and the end of a loop that stands before its body to where the body ends, so that a round has one jump. A run that is stopped shows memory, fuel and the place, all of which are the same.
 //! - *Fuel.* A jump back and its price are one subtraction from a register and a jump that is never taken.
 //! - *Calls.* Functions of the program do not call each other on the processor's stack, but in the frames of [`Cpu`](crate::Cpu), which
 //!   say where to go on. So frames, callbacks, tail calls and their limits are the interpreter's own, a program cannot exhaust the stack,
