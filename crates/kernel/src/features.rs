@@ -8,7 +8,6 @@ mod questions;
 mod types;
 
 use std::collections::HashMap;
-use std::ffi::CString;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -17,7 +16,7 @@ use skep_insn::{RawInsn, Reg, Size, helpers};
 use skep_spec::MapType;
 use skep_spec::program::{AttachType, ProgType};
 use skep_sys::Errno;
-use skep_sys::bpf::{LinkCreate, LinkExtra, LinkTarget, MapCreate, ProgFd, ProgLoad, flags};
+use skep_sys::bpf::{LinkCreate, LinkExtra, LinkFd, LinkTarget, MapCreate, ProgFd, ProgLoad, flags};
 use skep_sys::bpf::{Log, LogLevel};
 use skep_sys::version::KernelVersion;
 
@@ -40,6 +39,13 @@ pub struct Features {
 /// `return 0`.
 fn return_0() -> Vec<RawInsn> {
     slots(&[mov(Reg::R0, 0), exit()])
+}
+
+/// Asks for uprobes in a folder, which is no place for them: a kernel that knows of many in one link looks at the path and says
+/// `EBADF`.
+fn uprobes_in_a_folder(prog: &ProgFd, attach_type: AttachType, pid: u32) -> Result<LinkFd, Errno> {
+    let extra = LinkExtra::UprobeMulti { path: c"/", offsets: &[0], ref_ctr_offsets: &[], cookies: &[], flags: 0, pid };
+    LinkCreate { prog: prog.as_fd(), target: LinkTarget::None, attach_type: attach_type.0, flags: 0, extra }.create()
 }
 
 fn load(prog_type: ProgType, insns: &[RawInsn], attach_type: u32) -> Result<ProgFd, Errno> {
@@ -160,27 +166,9 @@ impl Features {
                 Err(Errno::EPERM) => return KernelVersion::running() >= since,
                 Err(_) => return false,
             };
-            let root = CString::from(c"/");
-            let attempt = |pid| {
-                LinkCreate {
-                    prog: prog.as_fd(),
-                    target: LinkTarget::None,
-                    attach_type: AttachType::TRACE_UPROBE_MULTI.0,
-                    flags: 0,
-                    extra: LinkExtra::UprobeMulti {
-                        path: &root,
-                        offsets: &[0],
-                        ref_ctr_offsets: &[],
-                        cookies: &[],
-                        flags: 0,
-                        pid,
-                    },
-                }
-                .create()
-                .err()
-            };
-            // A folder is no place for probes: EBADF from a kernel that looks at the path at all. Kernels that filtered by
-            // thread took any number for a process; the others say that -1 is none.
+            let attempt = |pid| uprobes_in_a_folder(&prog, AttachType::TRACE_UPROBE_MULTI, pid).err();
+            // EBADF from a kernel that looks at the path at all. Kernels that filtered by thread took any number for a
+            // process; the others say that -1 is none.
             attempt(0) == Some(Errno::EBADF) && attempt(u32::MAX) == Some(Errno::EINVAL)
         })
     }

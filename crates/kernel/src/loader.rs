@@ -1,8 +1,8 @@
 //! Running loader programs ([`skep_spec::loader`]): the kernel makes the maps and loads the programs of an object by itself.
 //!
 //! What is left for user space: one map with the data, one program, one run, and taking the descriptors over. Before that the
-//! data is fitted to the machine where the loader program leaves room for it: sizes of maps that depend on pages and CPUs, and
-//! the first values of globals, which a user may have set.
+//! data is fitted to the machine where the loader program leaves room for it: sizes of maps that depend on pages and CPUs,
+//! values of the kernel's configuration, and the first values of globals, which a user may have set.
 //!
 //! Needs kernel 5.14, and 5.17 for objects with CO-RE records.
 
@@ -12,7 +12,8 @@ use std::process::Command;
 use skep_engine::{Engine, Error, ErrorKind, HeldCommand, LoadOptions, Loaded, Session};
 use skep_insn::Endian;
 use skep_spec::loader::{CTX_FDS, CTX_LOG, LoaderProgram, Step};
-use skep_spec::{MapType, ProgType, Spec};
+use skep_spec::map::MapOrigin;
+use skep_spec::{MapId, MapType, ProgType, Spec};
 use skep_sys::bpf::{LoaderRun, Log, LogLevel, MapCreate, MapFd, ProgFd, ProgLoad};
 use skep_sys::version::KernelVersion;
 use skep_sys::{Errno, memlock};
@@ -20,7 +21,7 @@ use skep_sys::{Errno, memlock};
 use crate::command;
 use crate::load::maps::known;
 use crate::load::shape::{Shape, kernel_name};
-use crate::load::{Objects, bind_rodata, verdict};
+use crate::load::{Objects, bind_rodata, unresolved, verdict};
 use crate::map::failed;
 use crate::permission::{self, Tried};
 use crate::session::KernelSession;
@@ -70,11 +71,12 @@ impl LoaderEngine {
         if self.loader.maps.len() != spec.maps.len() || self.loader.programs as usize != spec.programs.len() {
             return Err(other());
         }
+        let configuration = self.configuration(spec)?;
         let mut put = |at: u32, bytes: &[u8]| {
             let at = at as usize;
             data.get_mut(at..at + bytes.len()).map(|place| place.copy_from_slice(bytes)).ok_or_else(other)
         };
-        for ((_, map), place) in spec.maps().zip(&self.loader.maps) {
+        for ((id, map), place) in spec.maps().zip(&self.loader.maps) {
             let Some(place) = place else { continue };
             let shape = Shape::of(map);
             let words = [shape.map_type.0, shape.key_size, shape.value_size, shape.max_entries, shape.flags];
@@ -87,7 +89,8 @@ impl LoaderEngine {
             }
             put(place.attr_off + 28, &name)?;
             if let Some((at, len)) = place.value {
-                let mut value = map.initial_value().unwrap_or_default();
+                let known = configuration.iter().find(|(of, _)| *of == id).map(|(_, value)| value.clone());
+                let mut value = known.or_else(|| map.initial_value()).unwrap_or_default();
                 if len != map.value_size {
                     return Err(other());
                 }
@@ -96,6 +99,19 @@ impl LoaderEngine {
             }
         }
         Ok(data)
+    }
+
+    /// The values of this kernel's configuration that the object asks for, by their map.
+    fn configuration(&self, spec: &Spec) -> Result<Vec<(MapId, Vec<u8>)>, Error> {
+        if !spec.maps.iter().any(|map| map.autocreate && map.origin == MapOrigin::Kconfig) {
+            return Ok(Vec::new());
+        }
+        let resolved = skep_spec::resolve::resolve(spec, &self.target);
+        // All or nothing: a program that lacks a value would read zero.
+        match resolved.programs.into_iter().find_map(|(_, program)| program.err()) {
+            Some(reason) => Err(unresolved(reason)),
+            None => Ok(resolved.contents),
+        }
     }
 
     fn blob(&self, data: &[u8]) -> Result<MapFd, Error> {

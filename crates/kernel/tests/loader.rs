@@ -4,12 +4,18 @@
 
 mod common;
 
+use std::os::fd::AsRawFd as _;
+
 use common::*;
 use skep_engine::{LoadOptions, MapHandle as _, Session as _, TestRun};
+use skep_insn::InsnIdx;
 use skep_kernel::{KernelEngine, KernelSession, LoaderEngine};
+use skep_spec::external::KconfigType;
+use skep_spec::function::{RefTarget, Reference};
 use skep_spec::loader::{attach, detach, generate};
-use skep_spec::map::{DataKind, DataSection, MapContents, MapOrigin, Slot};
-use skep_spec::{Map, MapId, MapType, ProgType, Spec};
+use skep_spec::map::{DataKind, DataSection, MapContents, MapOrigin, Pinning, Slot};
+use skep_spec::{AttachPoint, Extern, ExternId, ExternKind, Map, MapId, MapType, ProgId, ProgType, Spec};
+use skep_sys::bpf::ProgLoad;
 
 const CLS: ProgType = ProgType::SCHED_CLS;
 
@@ -85,11 +91,94 @@ fn the_step_that_fails_is_named_and_nothing_is_left() {
 
 #[test]
 fn what_cannot_be_written_down_is_refused_by_name() {
+    let globals = DataSection { kind: DataKind::Data, align_bytes: 4, datasec: None, variables: Vec::new() };
+    type Change = Box<dyn Fn(&mut Map)>;
+    let changes: [(&str, &str, Change); 5] = [
+        ("struct_ops", "load the object", Box::new(|map| map.origin = MapOrigin::StructOps)),
+        ("arena", "allocate", Box::new(move |map| map.origin = MapOrigin::Arena(globals.clone()))),
+        ("jump tables", "-fno-jump-tables", Box::new(|map| map.origin = MapOrigin::JumpTable)),
+        ("pinned", "`pinning`", Box::new(|map| map.pinning = Pinning::ByName)),
+        ("one program", "share", Box::new(|map| map.exclusive_to = Some("reads".into()))),
+    ];
+    let check = |spec: &Spec, name: &str, what: &str, way_out: &str| {
+        let error = generate(spec).unwrap_err();
+        let (text, hint) = (error.to_string(), error.hint.unwrap_or_default());
+        assert!(text.contains(name) && text.contains(what), "{text}");
+        assert!(hint.contains(way_out) && hint.ends_with("load the object itself"), "{text}: {hint}");
+    };
+    for (what, way_out, change) in changes {
+        let mut spec = empty();
+        let id = add_map(&mut spec, "odd_one", MapType::ARRAY, 4, 4, 1);
+        generate(&spec).unwrap_or_else(|error| panic!("{error}"));
+        change(&mut spec.maps[id.0 as usize]);
+        check(&spec, "odd_one", what, way_out);
+        // What is not made needs nothing.
+        spec.maps[id.0 as usize].autocreate = false;
+        generate(&spec).unwrap_or_else(|error| panic!("{error}"));
+    }
     let mut spec = empty();
-    let id = add_map(&mut spec, "options", MapType::ARRAY, 4, 4, 1);
-    spec.maps[id.0 as usize].origin = MapOrigin::Kconfig;
-    let error = generate(&spec).unwrap_err().to_string();
-    assert!(error.contains("options") && error.contains("configuration"), "{error}");
+    let id = add_program(&mut spec, "replacement", ProgType::EXT, "r0 = 0\nexit");
+    spec.programs[id.0 as usize].attach = AttachPoint::Freplace { function: "old".into() };
+    check(&spec, "replacement", "replace a function", "load the object");
+}
+
+/// An object with a program that returns the configuration's value of this name.
+fn asks_for(name: &str) -> (Spec, ProgId) {
+    let mut spec = empty();
+    spec.maps.push(Map {
+        origin: MapOrigin::Kconfig,
+        flags: skep_sys::bpf::flags::F_RDONLY_PROG,
+        ..Map::new(".kconfig", MapType::ARRAY, 4, 8, 1)
+    });
+    let kind = ExternKind::Kconfig { off_bytes: 4, size_bytes: 4, value: KconfigType::Int { signed: false } };
+    spec.externs.push(Extern { name: name.into(), weak: false, btf_id: None, kind });
+    let id = add_program(&mut spec, "reads", CLS, "r1 = 0x0 ll\nr0 = *(u32 *)(r1 +0)\nexit");
+    let reference = Reference { insn: InsnIdx(0), target: RefTarget::Extern(ExternId(0)) };
+    spec.functions.last_mut().unwrap().references.push(reference);
+    (spec, id)
+}
+
+#[test]
+fn values_of_the_configuration_are_those_of_the_machine_that_runs_the_loader() {
+    if !may_load() || !kernel(5, 14) {
+        return;
+    }
+    let (spec, id) = asks_for("LINUX_KERNEL_VERSION");
+    let session = whole(spec);
+    let version = skep_sys::version::KernelVersion::running().code();
+    assert_eq!(session.test_run(id, &with_packet()).unwrap().retval, version);
+    assert!(session.kernel_map(MapId(0)).unwrap().update(&[0; 4], &[0; 8], 0).is_err(), "they are frozen");
+    // Without the value nothing is loaded.
+    let error = load_by_loader(asks_for("CONFIG_NO_SUCH_OPTION").0).unwrap_err();
+    assert!(error.to_string().contains("CONFIG_NO_SUCH_OPTION"), "{error}");
+}
+
+/// A program that comes from anybody names what this process has open: it can neither close nor take it.
+#[test]
+fn a_loader_program_reaches_no_descriptor_of_the_process() {
+    if !may_load() || !kernel(5, 14) {
+        return;
+    }
+    let file = std::fs::File::open("/proc/self/exe").unwrap();
+    // bpf_sys_close of the number at 0, which also stands as one that was made.
+    let code =
+        "r6 = r1\nr1 = *(u32 *)(r6 +0)\nr2 = *(u32 *)(r6 +0)\n*(u32 *)(r6 +24) = r2\ncall bpf_sys_close#168\nexit";
+    let insns = skep_insn::text::assemble(code).unwrap_or_else(|errors| panic!("{errors:?}")).code;
+    let insns = skep_insn::slots_to_bytes(&insns, skep_insn::Endian::NATIVE);
+    let mut load = ProgLoad {
+        prog_type: ProgType::SYSCALL.0,
+        insns: &insns,
+        license: c"GPL",
+        prog_flags: 1 << 4,
+        ..ProgLoad::default()
+    };
+    let program = load.load().0.unwrap();
+    let mut ctx = [0; 32];
+    ctx[..4].copy_from_slice(&file.as_raw_fd().to_ne_bytes());
+    let run = program.run_loader(&mut ctx, 8, 24, None).unwrap();
+    assert_eq!(run.retval, 0, "it closed its own copy");
+    assert!(run.fds.iter().all(Option::is_none), "{run:?}");
+    assert!(file.metadata().is_ok(), "the file is open here");
 }
 
 /// Every object of the corpus that loads from user space and that a loader program can hold loads by it, too.

@@ -41,8 +41,11 @@
 //!
 //! # What cannot be written down
 //!
-//! What depends on more than bpf(2) calls: values of the kernel's configuration, struct_ops (whose layout differs between
-//! kernels), arenas with globals, pinned maps, jump tables, freplace. [`generate`] refuses these by name.
+//! What depends on more than bpf(2) calls: struct_ops (whose layout differs between kernels), arenas with globals, pinned maps,
+//! maps for one program, jump tables, freplace. [`generate`] refuses these by name, with the way out.
+//!
+//! Values of the kernel's configuration are data that whoever runs the program puts in, like the values of settings
+//! ([`LoaderMap::value`]).
 
 use std::collections::BTreeMap;
 
@@ -87,7 +90,8 @@ pub struct LoaderProgram {
 pub struct LoaderMap {
     /// Offset of its `BPF_MAP_CREATE` attribute.
     pub attr_off: u32,
-    /// Offset and length of its first value in bytes, for data sections.
+    /// Offset and length of its first value in bytes, for data sections and values of the kernel's configuration. The latter are
+    /// zero here: only the machine that runs the program can tell them.
     pub value: Option<(u32, u32)>,
 }
 
@@ -175,23 +179,33 @@ pub fn generate(spec: &Spec) -> Result<LoaderProgram, Error> {
 
 /// What a loader program cannot do.
 fn refuse(spec: &Spec) -> Result<(), Error> {
-    let no = |what: &str, name: &str| {
-        Err(Error::new(format!("a loader program cannot hold {what}")).about(name).hint("load the object itself"))
+    let no = |what: &str, name: &str, instead: &str| {
+        let way_out = format!("{instead}load the object itself");
+        Err(Error::new(format!("a loader program cannot hold {what}")).about(name).hint(way_out))
     };
     for map in spec.maps.iter().filter(|map| map.autocreate) {
         match (&map.origin, &map.contents) {
-            (MapOrigin::Kconfig, _) => return no("values of the kernel's configuration", &map.name),
-            (MapOrigin::StructOps, _) => return no("struct_ops, whose layout differs between kernels", &map.name),
-            (MapOrigin::Arena(_), _) => return no("globals of an arena", &map.name),
-            (MapOrigin::JumpTable, _) => return no("jump tables", &map.name),
-            _ if map.pinning != Pinning::None => return no("maps that are pinned by their names", &map.name),
-            _ if map.exclusive_to.is_some() => return no("maps for one program alone", &map.name),
+            (MapOrigin::StructOps, _) => {
+                return no("struct_ops, whose layout differs between kernels", &map.name, "");
+            }
+            (MapOrigin::Arena(_), _) => {
+                return no("globals of an arena", &map.name, "allocate them from a program, or ");
+            }
+            (MapOrigin::JumpTable, _) => {
+                return no("jump tables", &map.name, "compile with `-fno-jump-tables`, or ");
+            }
+            _ if map.pinning != Pinning::None => {
+                return no("maps that are pinned by their names", &map.name, "take away the map's `pinning`, or ");
+            }
+            _ if map.exclusive_to.is_some() => {
+                return no("maps for one program alone", &map.name, "share the map, or ");
+            }
             _ => {}
         }
     }
     for program in spec.programs.iter().filter(|program| program.autoload) {
         if matches!(program.attach, AttachPoint::Freplace { .. }) {
-            return no("programs that replace a function of another", &program.name);
+            return no("programs that replace a function of another", &program.name, "");
         }
     }
     Ok(())
@@ -360,7 +374,8 @@ impl Writer<'_> {
         self.code.call(MAP_CREATE, attr, 72);
         self.code.keep_fd(id.0);
         self.code.store_fd(self.fd_array + 4 * id.0, id.0);
-        let value = map.data_section().is_some().then(|| self.contents(id, map));
+        let has_value = matches!(map.origin, MapOrigin::Data(_) | MapOrigin::Kconfig);
+        let value = has_value.then(|| self.contents(id, map));
         LoaderMap { attr_off: attr, value }
     }
 
@@ -370,7 +385,11 @@ impl Writer<'_> {
         bytes.resize(map.value_size as usize, 0);
         let value = self.blob.bytes(&bytes);
         self.update(id, 0, value, 0);
-        if map.data_section().is_some_and(|section| section.kind == DataKind::Rodata) {
+        let constant = match &map.origin {
+            MapOrigin::Data(section) => section.kind == DataKind::Rodata,
+            origin => *origin == MapOrigin::Kconfig,
+        };
+        if constant {
             let attr = self.blob.reserve(4);
             self.code.store_fd(attr, id.0);
             self.code.call(MAP_FREEZE, attr, 4);
@@ -563,10 +582,8 @@ impl Writer<'_> {
                 self.code.find_symbol(place, len);
                 self.code.patch_address(at, external.weak);
             }
-            ExternKind::Kconfig { .. } => {
-                return Err(Error::new("a loader program cannot hold values of the kernel's configuration")
-                    .about(&external.name));
-            }
+            // Linking made it a load from the map that holds them.
+            ExternKind::Kconfig { .. } => {}
             // Weak, or linking would have complained: absent.
             ExternKind::Function { .. } | ExternKind::Variable { .. } | ExternKind::Map { .. } => {}
         }

@@ -60,12 +60,13 @@ fn compiled_objects_with_co_re_get_loader_programs_and_what_cannot_is_named() {
         let out = call(&[OsStr::new("build"), object.as_os_str(), "--loader".as_ref(), "-o".as_ref(), file.as_ref()]);
         (file, out)
     };
-    for name in ["core_fields", "globals", "iter", "callbacks"] {
+    for name in ["core_fields", "globals", "iter", "callbacks", "kconfig"] {
         let (file, out) = build(name);
         assert!(out.status.success(), "{}", out.stderr);
         let out = call(&[OsStr::new("load"), file.as_os_str()]);
         assert!(out.status.success() && out.stdout.contains("ok "), "{name}: {}{}", out.stdout, out.stderr);
     }
-    let (_, out) = build("kconfig");
-    assert!(!out.status.success() && out.stderr.contains("configuration"), "{}", out.stderr);
+    let (_, out) = build("freplace");
+    assert!(!out.status.success() && out.stderr.contains("replace a function"), "{}", out.stderr);
+    assert!(out.stderr.contains("load the object itself"), "{}", out.stderr);
 }

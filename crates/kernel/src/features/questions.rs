@@ -1,7 +1,6 @@
 //! What applications ask of a kernel before they choose among programs: each question answered by trying, once per process.
 
 use std::collections::HashMap;
-use std::ffi::CString;
 use std::fmt;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
@@ -248,25 +247,10 @@ fn many_functions(attach_type: AttachType) -> Result<bool, Refusal> {
     }
 }
 
-/// A folder is no place for probes: `EBADF` from a kernel that looks at the path at all.
+/// Many uprobes in one link.
 fn many_places(attach_type: AttachType) -> Result<bool, Refusal> {
     let Some(prog) = kprobe(attach_type)? else { return Ok(false) };
-    let root = CString::from(c"/");
-    let link = LinkCreate {
-        prog: prog.as_fd(),
-        target: LinkTarget::None,
-        attach_type: attach_type.0,
-        flags: 0,
-        extra: LinkExtra::UprobeMulti {
-            path: &root,
-            offsets: &[0],
-            ref_ctr_offsets: &[],
-            cookies: &[],
-            flags: 0,
-            pid: 0,
-        },
-    };
-    match link.create() {
+    match super::uprobes_in_a_folder(&prog, attach_type, 0) {
         Err(errno @ Errno::EPERM) => Err(Refusal::Errno(errno)),
         answer => Ok(matches!(answer, Ok(_) | Err(Errno::EBADF))),
     }

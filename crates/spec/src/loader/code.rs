@@ -203,15 +203,18 @@ impl Code {
         self.push(part.0);
     }
 
+    /// Puts the number of the type that was found into the instruction at `at`, with these registers. R7 is left with the
+    /// descriptor of its module, 0 for the kernel itself; r1 with the instruction's address.
+    fn patch_type(&mut self, at: u32, registers: i32) {
+        self.address(1, at);
+        self.push([store(BPF_W, 1, 4, 7), RawInsn::new(BPF_ST | BPF_MEM | BPF_B, 1, 0, 1, registers), shift(7, 32)]);
+    }
+
     /// Makes the call at `at` one of the kernel function that was found.
     pub(super) fn patch_call(&mut self, at: u32, dst: u8, weak: bool, fd: u32, slot_at: u32, slot: i16) {
-        let registers = registers(dst, BPF_PSEUDO_KFUNC_CALL);
         self.unless_absent(weak, |code| {
-            code.address(1, at);
+            code.patch_type(at, registers(dst, BPF_PSEUDO_KFUNC_CALL));
             code.push([
-                store(BPF_W, 1, 4, 7),
-                RawInsn::new(BPF_ST | BPF_MEM | BPF_B, 1, 0, 1, registers),
-                shift(7, 32),
                 // Of the kernel itself: no table.
                 RawInsn::new(BPF_JMP | BPF_JEQ | BPF_K, 7, 0, 5, 0),
                 RawInsn::new(BPF_ST | BPF_MEM | BPF_H, 1, 0, 2, i32::from(slot)),
@@ -224,16 +227,9 @@ impl Code {
 
     /// Makes the wide load at `at` one of the variable that was found.
     pub(super) fn patch_variable(&mut self, at: u32, dst: u8, weak: bool, fd: u32) {
-        let registers = registers(dst, BPF_PSEUDO_BTF_ID);
         self.unless_absent(weak, |code| {
-            code.address(1, at);
-            code.push([
-                store(BPF_W, 1, 4, 7),
-                RawInsn::new(BPF_ST | BPF_MEM | BPF_B, 1, 0, 1, registers),
-                shift(7, 32),
-                store(BPF_W, 1, 12, 7),
-                RawInsn::new(BPF_JMP | BPF_JEQ | BPF_K, 7, 0, 1, 0),
-            ]);
+            code.patch_type(at, registers(dst, BPF_PSEUDO_BTF_ID));
+            code.push([store(BPF_W, 1, 12, 7), RawInsn::new(BPF_JMP | BPF_JEQ | BPF_K, 7, 0, 1, 0)]);
             code.keep_fd(fd);
         });
     }

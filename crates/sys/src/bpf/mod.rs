@@ -19,6 +19,7 @@ mod btf;
 mod id;
 mod info;
 mod link;
+mod loader;
 mod map;
 mod prog;
 
@@ -28,10 +29,11 @@ pub use btf::{BtfFd, BtfLoad};
 pub use id::{BtfId, LinkId, MapId, ProgId};
 pub use info::{BtfInfo, LinkInfo, LinkKind, LinkType, MapFdInfo, MapInfo, ProgDetails, ProgInfo};
 pub use link::{LinkCreate, LinkExtra, LinkFd, LinkTarget, Relative, raw_tracepoint_open};
+pub use loader::LoaderRun;
 pub use map::{BatchCount, MapCreate, MapFd};
 pub use prog::{
-    Attach, LoaderRun, Log, LogLevel, ProgFd, ProgLoad, ProgQuery, QueriedProgs, TaskFd, TestRun, TestRunOutcome,
-    enable_stats, prog_attach, prog_bind_map, prog_detach, prog_query, task_fd_query,
+    Attach, Log, LogLevel, ProgFd, ProgLoad, ProgQuery, QueriedProgs, TaskFd, TestRun, TestRunOutcome, enable_stats,
+    prog_attach, prog_bind_map, prog_detach, prog_query, task_fd_query,
 };
 
 use self::attr::Attr;

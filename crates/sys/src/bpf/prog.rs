@@ -7,7 +7,7 @@
 #![expect(unsafe_code, reason = "passes borrowed buffers to bpf(2)")]
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::attr::{self, Attr as _};
 use super::{ProgId, ProgInfo, addr, addr_mut, call, call_fd, cmd, fd_newtype, flags, len, obj_name, raw};
@@ -273,58 +273,6 @@ pub fn prog_bind_map(prog: BorrowedFd<'_>, map: BorrowedFd<'_>) -> Result<(), Er
     a.map_fd = raw(map);
     // SAFETY: no addresses in this attribute.
     unsafe { call(cmd::PROG_BIND_MAP, &mut a) }.map(drop)
-}
-
-/// What a loader program made ([`ProgFd::run_loader`]).
-#[derive(Debug)]
-pub struct LoaderRun {
-    /// What the program returned: 0, or the negative number of an error.
-    pub retval: i32,
-    /// The descriptors that it left in its context, by their places.
-    pub fds: Vec<Option<OwnedFd>>,
-}
-
-impl ProgFd {
-    /// Runs a `syscall` program that makes descriptors for this process and leaves their numbers in its context, as 32-bit
-    /// numbers from `fds_at` to the end; -1 is none. A number that was open before the run is nothing that the program made and
-    /// is left alone. At `log_at` the program reads where a verifier's log goes: level, size and address; without `log` all are 0. No
-    /// other thread may open files meanwhile whose numbers a program without good intentions might name.
-    pub fn run_loader(
-        &self,
-        ctx: &mut [u8],
-        log_at: usize,
-        fds_at: usize,
-        log: Option<Log<'_>>,
-    ) -> Result<LoaderRun, Errno> {
-        // The log is borrowed until the run is over.
-        if let Some(log) = log {
-            let place = ctx.get_mut(log_at..log_at + 16).ok_or(Errno::EINVAL)?;
-            place[..4].copy_from_slice(&log.level.0.to_ne_bytes());
-            place[4..8].copy_from_slice(&len(log.buf)?.to_ne_bytes());
-            place[8..].copy_from_slice(&addr_mut(log.buf).to_ne_bytes());
-        }
-        let is_open = |number: i32| std::path::Path::new(&format!("/proc/self/fd/{number}")).is_symlink();
-        let listed: Vec<i32> = std::fs::read_dir("/proc/self/fd")?
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .collect();
-        // The list was read through a descriptor that stands in it, and is closed now.
-        let before: std::collections::HashSet<i32> = listed.into_iter().filter(|&number| is_open(number)).collect();
-        let retval = self.run_syscall(ctx)? as i32;
-        let mut taken = std::collections::HashSet::new();
-        let numbers = ctx.get(fds_at..).unwrap_or_default().as_chunks::<4>().0.iter();
-        let fds = numbers
-            .map(|number| {
-                let number = i32::from_ne_bytes(*number);
-                if number < 0 || before.contains(&number) || !is_open(number) || !taken.insert(number) {
-                    return None;
-                }
-                // SAFETY: the number was not open before the run and is now, and is taken once: the program made it, and
-                // nobody else of this process knows it.
-                Some(unsafe { OwnedFd::from_raw_fd(number) })
-            })
-            .collect();
-        Ok(LoaderRun { retval, fds })
-    }
 }
 
 /// What `BPF_PROG_TEST_RUN` takes. Do not use it for `syscall` programs, whose context is written in place.
