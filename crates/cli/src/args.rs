@@ -316,6 +316,10 @@ pub(crate) struct BuildArgs {
     /// Write no object, but the part of this kernel's types (BTF) that C files and objects need, for `skep run --btf`.
     #[arg(long, value_name = "KERNEL_BTF", requires = "output")]
     pub(crate) min_btf: Option<PathBuf>,
+    /// The kernel's types, when those after `--min-btf` are of a module of it (/sys/kernel/btf/MODULE), which continue them. The
+    /// result has what is needed of both.
+    #[arg(long, value_name = "KERNEL_BTF", requires = "min_btf")]
+    pub(crate) base_btf: Option<PathBuf>,
     /// Put a loader program behind the object: `skep run` and `skep load` then let the kernel make the maps, answer the CO-RE records and
     /// load the programs by itself (kernel 5.17).
     #[arg(long, requires = "output", conflicts_with = "min_btf")]

@@ -43,7 +43,9 @@ pub(crate) fn build(args: BuildArgs) -> Result<ExitCode, Error> {
     if let (Some(kernel), Some(output)) = (&args.min_btf, &args.output) {
         // Each for itself: objects for one kernel need not fit together.
         let specs = files.iter().map(|file| link(&options(file, &[]))).collect::<Result<Vec<_>, _>>()?;
-        write(output, &minimal(kernel, &files, &specs)?, &files)?;
+        let base = args.base_btf.as_deref().map(|base| read_btf(base, None)).transpose()?;
+        let types = read_btf(kernel, base.as_ref())?;
+        write(output, &minimal(kernel, &types, &files, &specs)?, &files)?;
         return Ok(ExitCode::SUCCESS);
     }
     let output = match (args.output, &files[..]) {
@@ -78,12 +80,13 @@ pub(crate) fn build(args: BuildArgs) -> Result<ExitCode, Error> {
 /// The machine, with types from `btf` for CO-RE.
 pub(crate) fn target(btf: Option<&Path>) -> Result<LiveTarget, Error> {
     Ok(match btf {
-        Some(path) => LiveTarget::with_btf(read_btf(path)?),
+        Some(path) => LiveTarget::with_btf(read_btf(path, None)?),
         None => LiveTarget::shared(),
     })
 }
 
-fn read_btf(path: &Path) -> Result<Btf, Error> {
+/// The types in a file, which continue those of `base` when they are a module's.
+fn read_btf(path: &Path, base: Option<&Btf>) -> Result<Btf, Error> {
     let shown = path.display();
     let bytes = std::fs::read(path)
         .map_err(|cause| Error::new(format!("cannot read `{shown}`: {cause}")).with_source(cause))?;
@@ -91,15 +94,24 @@ fn read_btf(path: &Path) -> Result<Btf, Error> {
         return Err(Error::new(format!("`{shown}` is an ELF file, and not the types alone"))
             .with_hint(format!("take them out: `objcopy -O binary --only-section=.BTF {shown} kernel.btf`")));
     }
-    Btf::parse(bytes).map_err(|cause| {
-        Error::new(format!("`{shown}` holds no types (BTF): {cause}"))
-            .with_hint("a running kernel has its own in /sys/kernel/btf/vmlinux")
+    let parsed = match base {
+        Some(base) => Btf::parse_split(bytes, base),
+        None => Btf::parse(bytes),
+    };
+    parsed.map_err(|cause| {
+        let hint = match base {
+            Some(_) => "it must be of a module of the kernel after `--base-btf`",
+            None => {
+                "a running kernel has its own in /sys/kernel/btf/vmlinux; a module's go with `skep build --min-btf \
+                 MODULE --base-btf KERNEL`"
+            }
+        };
+        Error::new(format!("`{shown}` holds no types (BTF): {cause}")).with_hint(hint)
     })
 }
 
-fn minimal(kernel: &Path, files: &[PathBuf], specs: &[Spec]) -> Result<Vec<u8>, Error> {
-    let btf = read_btf(kernel)?;
-    let mut minimal = Minimal::new(&btf);
+fn minimal(kernel: &Path, types: &Btf, files: &[PathBuf], specs: &[Spec]) -> Result<Vec<u8>, Error> {
+    let mut minimal = Minimal::new(types);
     for (file, spec) in files.iter().zip(specs) {
         let Some(local) = &spec.btf else { continue };
         let records = spec.functions.iter().flat_map(|function| &function.core_relos);

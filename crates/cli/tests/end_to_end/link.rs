@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use skep_btf::{Btf, Builder, Kind, MemberDef, TypeDef};
+
 use crate::support::needs::Need::{Clang, Root};
 use crate::support::skep::{Outcome, call};
 use crate::support::{needs, scratch};
@@ -134,4 +136,48 @@ char LICENSE[] SEC(\"license\") = \"GPL\";
     assert_eq!(with("min.btf"), with(kernel));
     let out = skep(&folder, &["load", "--btf", "parent.bpf.o", "parent.bpf.o"]);
     assert!(out.stderr.contains("objcopy -O binary --only-section=.BTF"), "{}", out.stderr);
+}
+
+#[test]
+fn types_of_a_module_and_its_kernel_are_kept_together() {
+    if !needs(&[Root, Clang]) {
+        return;
+    }
+    let folder = scratch("link-btf-module");
+    let kernel = "/sys/kernel/btf/vmlinux";
+    let base = Btf::parse(std::fs::read(kernel).unwrap()).unwrap();
+    let task = base.find("task_struct", Kind::STRUCT).unwrap();
+    let mut module = Builder::split(&base);
+    let pointer = module.add(TypeDef::Ptr(task)).unwrap();
+    let member = MemberDef { name: "owner", type_id: pointer, bit_offset: 13 * 64, bitfield_size: None };
+    module.add(TypeDef::Struct { name: "skep_of_module", size: 112, members: &[member] }).unwrap();
+    std::fs::write(folder.join("module.btf"), module.finish(base.endian()).unwrap()).unwrap();
+    let source = "#include <vmlinux.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+struct skep_of_module { struct task_struct *owner; } __attribute__((preserve_access_index));
+SEC(\"tp/syscalls/sys_enter_getppid\") int count(void *ctx)
+{
+    struct skep_of_module *it = (void *)bpf_get_current_task();
+    return BPF_CORE_READ(it, owner, tgid);
+}
+char LICENSE[] SEC(\"license\") = \"GPL\";
+";
+    std::fs::write(folder.join("owner.bpf.c"), source).unwrap();
+    let out = skep(&folder, &["build", "owner.bpf.c", "-o", "owner.bpf.o"]);
+    assert!(out.status.success(), "{}", out.stderr);
+    let out = skep(&folder, &["load", "owner.bpf.o"]);
+    assert!(!out.status.success() && out.stdout.contains("skep_of_module"), "{}{}", out.stdout, out.stderr);
+    let minimal = ["build", "owner.bpf.o", "--min-btf", "module.btf", "-o", "min.btf"];
+    let out = skep(&folder, &minimal);
+    assert!(!out.status.success() && out.stderr.contains("--base-btf"), "{}", out.stderr);
+    let out = skep(&folder, &[&minimal[..], &["--base-btf", kernel]].concat());
+    assert!(out.status.success() && out.stderr.is_empty(), "{}", out.stderr);
+    let kept = Btf::parse(std::fs::read(folder.join("min.btf")).unwrap()).unwrap();
+    assert!(kept.len() < 30, "{} types", kept.len());
+    for name in ["skep_of_module", "task_struct"] {
+        assert!(kept.find(name, Kind::STRUCT).is_some(), "{name}");
+    }
+    let out = skep(&folder, &["load", "--btf", "min.btf", "owner.bpf.o"]);
+    assert!(out.status.success() && out.stdout.starts_with("ok "), "{}{}", out.stdout, out.stderr);
 }
