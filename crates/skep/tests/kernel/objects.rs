@@ -98,3 +98,30 @@ fn the_limit_of_locked_memory_is_left_alone_where_it_means_nothing() {
     assert_eq!(verdict(&loaded.program("one").unwrap()), 1);
     assert_eq!(memlock::current(), before);
 }
+
+#[test]
+fn relocations_are_answered_from_a_file_of_types() {
+    if !may_load() {
+        return;
+    }
+    let objects = std::env::var_os("SKEP_TEST_OBJECTS").map(std::path::PathBuf::from).filter(|folder| folder.exists());
+    let Some(objects) = objects else {
+        println!("skipped: needs SKEP_TEST_OBJECTS, which `cargo xtask test` makes");
+        return;
+    };
+    let object = Object::open(objects.join("clang19-el/core_fields.bpf.o")).unwrap();
+    let reason = |loaded: Result<skep::Loaded, skep::Error>| loaded.err().map(|error| error.to_string());
+    let by_kernel = reason(object.clone().load());
+    assert_eq!(reason(object.clone().load_with_types("/sys/kernel/btf/vmlinux")), by_kernel);
+    let file = std::env::temp_dir().join(format!("skep-no-types-{}.btf", std::process::id()));
+    // Types that have none of what the object asks for.
+    std::fs::write(&file, skep::btf::Builder::new().finish(skep::insn::Endian::NATIVE).unwrap()).unwrap();
+    let lacking = object.clone().load_with_types(&file).unwrap_err().to_string();
+    std::fs::write(&file, b"no types").unwrap();
+    let damaged = object.clone().load_with_types(&file).unwrap_err().to_string();
+    std::fs::remove_file(&file).unwrap();
+    let absent = object.load_with_types(&file).unwrap_err().to_string();
+    assert!(lacking.contains("task_struct"), "{lacking}");
+    assert!(damaged.contains("holds no types"), "{damaged}");
+    assert!(absent.starts_with("cannot read"), "{absent}");
+}
