@@ -62,6 +62,23 @@ fn maps_constants_and_slots_are_made_by_the_kernel() {
     assert_eq!(session.kernel_map(MapId(0)).unwrap().facts().name, ".rodata");
 }
 
+/// More than one message between threads carries, and more than wait for a reader at once.
+#[test]
+fn hundreds_of_descriptors_come_over_in_their_places() {
+    if !may_load() || !kernel(5, 14) {
+        return;
+    }
+    let mut spec = empty();
+    for number in 0..300 {
+        add_map(&mut spec, &format!("map_{number}"), MapType::ARRAY, 4, 4, 1 + number);
+    }
+    let session = whole(spec);
+    for number in 0..300 {
+        let facts = session.kernel_map(MapId(number)).unwrap().facts();
+        assert_eq!((facts.max_entries, facts.name.as_str()), (1 + number, format!("map_{number}").as_str()));
+    }
+}
+
 #[test]
 fn the_step_that_fails_is_named_and_nothing_is_left() {
     if !may_load() || !kernel(5, 14) {
