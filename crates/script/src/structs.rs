@@ -13,7 +13,7 @@
 //! # What becomes what
 //!
 //! `char[n]` is a string, `char[]` an array of `int8` with 0 elements, as every flexible array. Typedefs and qualifiers are gone.
-//! A struct of which only the name is known has size 0. Functions and floating point are `Void`.
+//! A struct of which only the name is known has size 0. Functions and `long double` are `Void`.
 
 mod align;
 mod convert;

@@ -112,6 +112,13 @@ pub struct Function {
     pub body: Body,
 }
 
+impl Function {
+    /// Whether the result is no number: the caller gives the address of a place for it, in front of the arguments.
+    pub fn returns_in_memory(&self) -> bool {
+        !self.ret.is_scalar() && self.ret != Type::Void
+    }
+}
+
 /// Statements and the variables that they use.
 #[derive(Clone, Debug, Default)]
 pub struct Body {

@@ -46,6 +46,11 @@ pub enum Type {
     },
     /// `true` or `false`, one byte.
     Bool,
+    /// A floating-point number of C: it is shown, kept and passed on, and there is no arithmetic.
+    Float {
+        /// Size, in bytes: 4 or 8.
+        size: u8,
+    },
     /// An enum of C: an integer with names.
     Enum(Arc<Enum>),
     /// Text of at most `size - 1` bytes.
@@ -296,7 +301,7 @@ impl Type {
     pub fn size(&self) -> u32 {
         match self {
             Type::Void => 0,
-            Type::Int { size, .. } => u32::from(*size),
+            Type::Int { size, .. } | Type::Float { size } => u32::from(*size),
             Type::Bool => 1,
             Type::Enum(e) => u32::from(e.size),
             Type::String { size } => *size,
@@ -323,7 +328,7 @@ impl Type {
     pub fn align(&self) -> u32 {
         match self {
             Type::Void | Type::String { .. } | Type::Mac | Type::Bool => 1,
-            Type::Int { size, .. } => u32::from(*size),
+            Type::Int { size, .. } | Type::Float { size } => u32::from(*size),
             Type::Enum(e) => u32::from(e.size),
             Type::Buffer { .. } | Type::Inet => 4,
             Type::Array { elem, .. } => elem.align(),
@@ -402,6 +407,8 @@ impl fmt::Display for Type {
             Type::Void => f.write_str("void"),
             Type::Int { size, signed } => write!(f, "{}int{}", if *signed { "" } else { "u" }, u32::from(*size) * 8),
             Type::Bool => f.write_str("bool"),
+            Type::Float { size: 4 } => f.write_str("float"),
+            Type::Float { .. } => f.write_str("double"),
             Type::Enum(e) if e.name.is_empty() => write!(f, "uint{}", u32::from(e.size) * 8),
             Type::Enum(e) => write!(f, "enum {}", e.name),
             Type::String { size } => write!(f, "string[{size}]"),

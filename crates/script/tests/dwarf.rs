@@ -87,10 +87,10 @@ fn arguments(program: &Path, function: &str) -> String {
 }
 
 #[cfg(target_arch = "x86_64")]
-const VALUES: &str = "struct point small@0, struct large large@6, void weight@-, int32 seventh@1, int32 a@2, int32 b@3, int32 c@4, \
+const VALUES: &str = "struct point small@0, struct large large@6, double weight@-, int32 seventh@1, int32 a@2, int32 b@3, int32 c@4, \
                       int32 d@5, struct point last@10";
 #[cfg(target_arch = "aarch64")]
-const VALUES: &str = "struct point small@0, struct large large@*1, void weight@-, int32 seventh@2, int32 a@3, int32 b@4, int32 c@5, \
+const VALUES: &str = "struct point small@0, struct large large@*1, double weight@-, int32 seventh@2, int32 a@3, int32 b@4, int32 c@5, \
                       int32 d@6, struct point last@7";
 
 /// The same answers from every version of the format, optimised or not, compressed or not.

@@ -82,7 +82,8 @@ pub fn json_string(text: &str, out: &mut Vec<u8>) {
     write_string(text.as_bytes(), out);
 }
 
-/// Writes bytes as a JSON string; what is not UTF-8 becomes U+FFFD.
+/// Writes bytes as a JSON string; what is not UTF-8 becomes U+FFFD. Control characters are escaped, those beyond ASCII too (C1,
+/// which JSON would let pass), since some terminals obey them.
 pub(crate) fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     if bytes.iter().all(|&byte| (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\') {
@@ -91,17 +92,17 @@ pub(crate) fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
         return;
     }
     for chunk in bytes.utf8_chunks() {
-        for &byte in chunk.valid().as_bytes() {
-            match byte {
-                b'"' => out.extend_from_slice(b"\\\""),
-                b'\\' => out.extend_from_slice(b"\\\\"),
-                b'\n' => out.extend_from_slice(b"\\n"),
-                b'\r' => out.extend_from_slice(b"\\r"),
-                b'\t' => out.extend_from_slice(b"\\t"),
-                0..0x20 | 0x7f => {
-                    let _ = write!(out, "\\u{byte:04x}");
+        for c in chunk.valid().chars() {
+            match c {
+                '"' => out.extend_from_slice(b"\\\""),
+                '\\' => out.extend_from_slice(b"\\\\"),
+                '\n' => out.extend_from_slice(b"\\n"),
+                '\r' => out.extend_from_slice(b"\\r"),
+                '\t' => out.extend_from_slice(b"\\t"),
+                c if c.is_control() => {
+                    let _ = write!(out, "\\u{:04x}", u32::from(c));
                 }
-                byte => out.push(byte),
+                c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
             }
         }
         if !chunk.invalid().is_empty() {

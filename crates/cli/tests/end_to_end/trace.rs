@@ -30,6 +30,7 @@ const CHAPTERS: &[(&str, &str)] = &[
     ("bpftrace", include_str!("../trace/bpftrace.case")),
     ("errors", include_str!("../trace/errors.case")),
     ("formats", include_str!("../trace/formats.case")),
+    ("functions", include_str!("../trace/functions.case")),
     ("language", include_str!("../trace/language.case")),
     ("maps", include_str!("../trace/maps.case")),
     ("statements", include_str!("../trace/statements.case")),
@@ -183,6 +184,11 @@ fn maps() {
 #[test]
 fn statements() {
     chapter("statements");
+}
+
+#[test]
+fn functions() {
+    chapter("functions");
 }
 
 #[test]

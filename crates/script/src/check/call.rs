@@ -155,6 +155,7 @@ pub(super) fn kind_word(ty: &Type) -> &'static str {
         Type::Void => "none",
         Type::Int { .. } => "integer",
         Type::Bool => "bool",
+        Type::Float { .. } => "float",
         Type::Enum(_) => "enum",
         Type::String { .. } | Type::Word(_) => "string",
         Type::Buffer { .. } => "buffer",

@@ -253,6 +253,13 @@ impl Checker<'_> {
                     | Type::Stack(_)
             )
         };
+        // Equal bytes are not what C means by equal, with two zeros and what is no number.
+        let float = matches!((&a_ty, &b_ty), (Type::Float { .. }, _) | (_, Type::Float { .. }));
+        if float {
+            let text =
+                format!("The {} operator can not be used on expressions of types '{a_ty}', '{b_ty}'", op.symbol());
+            return self.fail_with(span, text, Some("there is no arithmetic of floating-point numbers".to_owned()));
+        }
         if in_memory(&a_ty) && in_memory(&b_ty) && std::mem::discriminant(&a_ty) == std::mem::discriminant(&b_ty) {
             if !equality {
                 let text =

@@ -312,16 +312,18 @@ impl<'a> Checker<'a> {
             }
             let ast::Item::Function(item) = item else { continue };
             self.body.in_function = true;
-            let params = item.params.iter().map(|(_, ty)| self.type_of(ty).unwrap_or(Type::I64)).collect();
-            let ret = self.type_of(&item.ret).unwrap_or(Type::Void);
+            let params = item.params.iter().map(|(_, ty)| self.whole_type_of(ty).unwrap_or(Type::I64)).collect();
+            let ret = self.whole_type_of(&item.ret).unwrap_or(Type::Void);
             self.body = Body::default();
-            if !ret.is_scalar() && ret != Type::Void {
+            if ret.is_aggregation() {
                 let message = format!("Function '{}' can not return a value of type '{ret}'", item.name.name);
                 self.error(item.name.span, message);
             }
-            if item.params.len() > PARAMS_MAX {
+            // One is the place for a result that is no number.
+            let most = if ret.is_scalar() || ret == Type::Void { PARAMS_MAX } else { PARAMS_MAX - 1 };
+            if item.params.len() > most {
                 let message = format!(
-                    "Function '{}' has {} parameters, at most {PARAMS_MAX} are possible",
+                    "Function '{}' has {} parameters, at most {most} are possible",
                     item.name.name,
                     item.params.len()
                 );
@@ -333,6 +335,14 @@ impl<'a> Checker<'a> {
             }
             self.function_names.insert(&item.name.name, FunctionRef(self.functions.len() as u32));
             self.functions.push(FunctionSlot { item, params, ret, calls: Vec::new() });
+        }
+    }
+
+    /// The type of a parameter or a result: text without a size is as long as text may be.
+    fn whole_type_of(&mut self, ty: &ast::TypeExpr) -> Option<Type> {
+        match self.type_of(ty)? {
+            Type::String { size: 0 } => Some(Type::String { size: self.config.max_strlen }),
+            ty => Some(ty),
         }
     }
 

@@ -3,10 +3,10 @@
 use skep_insn::{AluOp, Cond, Width};
 
 use super::memory::space_of;
-use super::place::Body;
+use super::place::{Body, Place};
 use crate::ast::{BinaryOp, UnaryOp};
 use crate::ir::{Block, Operand, Value};
-use crate::typed::{Context, Expr, ExprKind};
+use crate::typed::{Context, Expr, ExprKind, FunctionRef};
 use crate::types::{Space, Type};
 
 impl<'a> Body<'_, 'a> {
@@ -160,16 +160,26 @@ impl<'a> Body<'_, 'a> {
             }
             ExprKind::Call(call, args) => self.call(call, args, e),
             ExprKind::CallFunction(function, args) => {
-                let mark = self.mark();
-                let args: Vec<Value> = args.iter().map(|arg| self.passed(arg)).collect();
-                let function = self.unit.subprograms[function.0 as usize];
-                let value = self.f.call_func(function, &args);
-                self.release(mark);
+                let value = self.call_function(*function, None, args);
                 self.extend(value, &e.ty)
             }
             // Values in memory are no scalars: the checker never asks. Zero is what "nothing" is.
             ExprKind::Bytes(_) | ExprKind::Tuple(_) => self.number(0),
         }
+    }
+
+    /// Calls a subprogram; `result` is the place for what is no number.
+    pub(crate) fn call_function(&mut self, function: FunctionRef, result: Option<Place>, args: &'a [Expr]) -> Value {
+        let mark = self.mark();
+        let mut passed = Vec::with_capacity(args.len() + 1);
+        if let Some(result) = result {
+            passed.push(self.addr(result));
+        }
+        passed.extend(args.iter().map(|arg| self.passed(arg)));
+        let function = self.unit.subprograms[function.0 as usize];
+        let value = self.f.call_func(function, &passed);
+        self.release(mark);
+        value
     }
 
     /// An argument for a subprogram: a number, or the address of a copy of what lies in memory.

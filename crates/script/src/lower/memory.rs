@@ -204,6 +204,13 @@ impl<'a> Body<'_, 'a> {
                 self.element_into(base, index, &e.ty, to);
                 to
             }
+            ExprKind::CallFunction(function, args) if !e.ty.is_scalar() => {
+                let to = self.temporary(e.ty.size());
+                // A function that gives up, since there was no scratch left for it, writes nothing.
+                self.zero(to, 0, e.ty.size());
+                self.call_function(*function, Some(to), args);
+                to
+            }
             ExprKind::CallFunction(..) | ExprKind::Field { .. } => {
                 let to = self.temporary(8);
                 let value = self.scalar(e);

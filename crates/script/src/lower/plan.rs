@@ -85,9 +85,10 @@ impl<'a> Unit<'a> {
         for (at, function) in self.script.functions.iter().enumerate() {
             let span = function.body.stmts.first().map(|stmt| stmt.span).unwrap_or_default();
             let kind = Kind::Function(function);
-            let mut body = Body::new(self, &names[at], FuncKind::Local, kind, function.params, span);
+            let first = u32::from(function.returns_in_memory());
+            let mut body = Body::new(self, &names[at], FuncKind::Local, kind, first + function.params, span);
             body.start(&function.body);
-            body.set_parameters(&function.body.vars[..function.params as usize]);
+            body.set_parameters(&function.body.vars[..function.params as usize], first as usize);
             body.top_statements(&function.body.stmts);
             let made = body.finish(None);
             let func = self.subprograms[at];
@@ -145,10 +146,11 @@ impl<'a> Body<'_, 'a> {
         self.zero_variables(body);
     }
 
-    /// Parameters of a subprogram are its first variables. Of what lies in memory the caller gives the address of a copy.
-    fn set_parameters(&mut self, params: &[typed::Var]) {
+    /// Parameters of a subprogram are its first variables; argument `first` is the first of them. Of what lies in memory the caller
+    /// gives the address of a copy.
+    fn set_parameters(&mut self, params: &[typed::Var], first: usize) {
         for (at, var) in params.iter().enumerate() {
-            let value = self.f.argument(at);
+            let value = self.f.argument(first + at);
             if matches!(self.homes[at], Home::None) {
                 continue;
             }

@@ -58,6 +58,13 @@ impl<'a> Body<'_, 'a> {
             StmtKind::Break if self.around == Loop::Callback => self.f.ret(1),
             StmtKind::Continue if self.around == Loop::Callback => self.f.ret(0),
             StmtKind::Break | StmtKind::Continue => {}
+            StmtKind::Return(Some(value)) if matches!(self.kind, Kind::Function(function) if function.returns_in_memory()) =>
+            {
+                // The place for the result is the first argument, where a probe has its context.
+                let result = self.context();
+                self.into(value, Place { stack: true, ..Place::behind(result) }, true);
+                self.return_(None);
+            }
             StmtKind::Return(value) => {
                 let counts = matches!(self.kind, Kind::Function(_)) || self.context_kind() == Context::Xdp;
                 let value = match value {

@@ -182,19 +182,23 @@ impl<'a> Body<'_, 'a> {
     /// `str_concat(a, b)` into `size` bytes.
     pub(crate) fn concat_into(&mut self, a: &'a Expr, b: &'a Expr, size: u32, to: Place, clean: bool) {
         // Where the second begins is not constant, which a helper must not write to a stack that is undefined.
-        let work = if to.stack { self.large(size) } else { to };
+        // For the verifier the first is as long as it may be: the second needs its whole room behind that, and is cut afterwards.
         let ((a, a_size), (b, b_size)) = (self.text(a), self.text(b));
         let first = a_size.min(size);
+        let both = first - 1 + b_size;
+        let work = if to.stack || both > size { self.large(both.max(size)) } else { to };
         if clean {
             self.zero(work, 0, size);
         }
         let len = self.copy_string(a, first, work, first, false);
-        let room = size - (first - 1);
         let start = self.addr(work);
         let end = self.f.add(start, len);
         let end = self.f.add(end, -1);
-        self.copy_string(b, b_size, Place::behind(end), room.min(b_size), false);
-        if to.stack {
+        self.copy_string(b, b_size, Place::behind(end), b_size, false);
+        if both > size {
+            self.store(work, size - 1, 1, 0);
+        }
+        if to.stack || both > size {
             self.copy(work, to, size);
         }
     }

@@ -231,6 +231,7 @@ pub(super) fn arguments(prototype: &Prototype) -> (Vec<Arg>, u32) {
     for (n, (name, ty)) in prototype.params.iter().enumerate() {
         let slots = match ty.size() {
             0 => break,
+            _ if matches!(ty, Type::Float { .. }) => break,
             size if size > MAX_BY_VALUE => break,
             size => size.div_ceil(8),
         };
@@ -245,7 +246,7 @@ pub(super) fn arguments(prototype: &Prototype) -> (Vec<Arg>, u32) {
 /// Type of `retval`; `Void` functions leave a number in the register that means nothing.
 fn returned(prototype: &Prototype) -> Type {
     match &prototype.ret {
-        Type::Void | Type::Struct(_) => Type::U64,
+        Type::Void | Type::Struct(_) | Type::Float { .. } => Type::U64,
         ty => spaced(ty.clone(), Space::Kernel),
     }
 }

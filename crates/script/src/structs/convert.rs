@@ -12,7 +12,7 @@ use crate::types::{Enum, Space, Type};
 const MAX_DEPTH: u32 = 32;
 
 impl Structs<'_> {
-    /// The type at `place` of the machine. What the language has no value for (functions, floating point) is `Void`.
+    /// The type at `place` of the machine. What the language has no value for (functions, `long double`) is `Void`.
     pub(super) fn convert(&self, place: Place) -> Type {
         self.convert_at(place, MAX_DEPTH, true)
     }
@@ -33,6 +33,10 @@ impl Structs<'_> {
             BtfType::Int(int) => match int.size() {
                 size @ (1 | 2 | 4 | 8) => Type::Int { size: size as u8, signed: int.is_signed() },
                 16 => Type::Array { elem: Arc::new(Type::U64), count: 2 },
+                _ => Type::Void,
+            },
+            BtfType::Float(float) => match float.size() {
+                size @ (4 | 8) => Type::Float { size: size as u8 },
                 _ => Type::Void,
             },
             BtfType::Ptr(ptr) if !pointees => Type::Void.pointer(tagged_space(&btf, ptr.type_id())),

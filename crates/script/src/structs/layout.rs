@@ -195,12 +195,10 @@ impl Structs<'_> {
             CType::Name(name) => match self.script.declarations.typedefs.get(name) {
                 Some(CType::Name(same)) if same == name => self.known(name).map(|ty| (ty.size(), ty.align())),
                 Some(ty) => self.extent(ty, depth),
-                None => match floating_size(name) {
-                    0 => match self.known(name)? {
-                        Type::Void => Err(format!("incomplete type '{name}'")),
-                        ty => Ok((ty.size(), ty.align())),
-                    },
-                    size => Ok((size, size)),
+                None if matches!(name.as_str(), "long double" | "double long") => Ok((16, 16)),
+                None => match self.known(name)? {
+                    Type::Void => Err(format!("incomplete type '{name}'")),
+                    ty => Ok((ty.size(), ty.align())),
                 },
             },
             CType::Tagged(tag @ (Tag::Struct | Tag::Union), name)
@@ -307,15 +305,6 @@ impl Structs<'_> {
 
     fn known(&self, name: &str) -> Result<Type, String> {
         self.type_name(name).ok_or_else(|| format!("unknown type name '{name}'"))
-    }
-}
-
-fn floating_size(name: &str) -> u32 {
-    match name {
-        "float" => 4,
-        "double" => 8,
-        "long double" | "double long" => 16,
-        _ => 0,
     }
 }
 

@@ -108,7 +108,9 @@ pub(crate) fn arithmetic(words: &[&str]) -> Option<Type> {
         (Some("short"), 0) => int(2, true),
         (Some("bool" | "_Bool"), 0) if signed.is_none() => Some(Type::Bool),
         (Some("__int128"), 0) => Some(Type::Array { elem: std::sync::Arc::new(Type::U64), count: 2 }),
-        (Some("void" | "float" | "double"), _) if signed.is_none() => Some(Type::Void),
+        (Some("float"), 0) if signed.is_none() => Some(Type::Float { size: 4 }),
+        (Some("double"), 0) if signed.is_none() => Some(Type::Float { size: 8 }),
+        (Some("void" | "double"), _) if signed.is_none() => Some(Type::Void),
         _ => None,
     }
 }

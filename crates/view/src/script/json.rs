@@ -4,7 +4,7 @@ use skep_script::Type;
 use skep_script::typed::Struct;
 
 use super::number::{read_int, write_decimal};
-use super::text::{bit_field, buffer};
+use super::text::{bit_field, buffer, write_float};
 use super::{ScriptView, read, read_u64, slice};
 
 /// Integers up to here are exact in a double, which is what most readers of JSON have.
@@ -20,6 +20,14 @@ impl ScriptView<'_> {
             Type::Enum(names) => write_number(read_int(bytes, usize::from(names.size), names.signed), out),
             Type::Pointer { .. } => write_number(i128::from(read_u64(bytes, 0)), out),
             Type::Bool => out.extend_from_slice(if read::<1>(bytes, 0)[0] != 0 { b"true" } else { b"false" }),
+            Type::Float { size } => {
+                let value = match size {
+                    4 => f64::from(f32::from_ne_bytes(read(bytes, 0))),
+                    _ => f64::from_ne_bytes(read(bytes, 0)),
+                };
+                // JSON has no word for infinity, nor for what is no number.
+                if value.is_finite() { write_float(*size, bytes, out) } else { out.extend_from_slice(b"null") }
+            }
             Type::Buffer { size } => {
                 out.push(b'[');
                 for (index, byte) in buffer(*size, bytes).iter().enumerate() {

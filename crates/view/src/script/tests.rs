@@ -90,6 +90,11 @@ fn every_type_has_a_text_and_a_json() {
         (int(1, true), vec![255], "-1", "-1"),
         (int(8, false), vec![255; 8], "18446744073709551615", "\"18446744073709551615\""),
         (Type::Bool, vec![1], "true", "true"),
+        (Type::Float { size: 4 }, 0.1f32.to_ne_bytes().to_vec(), "0.1", "0.1"),
+        (Type::Float { size: 8 }, 2f64.to_ne_bytes().to_vec(), "2.0", "2.0"),
+        (Type::Float { size: 8 }, (-1e300f64).to_ne_bytes().to_vec(), "-1e300", "-1e300"),
+        (Type::Float { size: 8 }, f64::INFINITY.to_ne_bytes().to_vec(), "inf", "null"),
+        (Type::Float { size: 4 }, f32::NAN.to_ne_bytes().to_vec(), "NaN", "null"),
         (Type::Enum(Arc::new(names)), vec![255; 4], "MINUS", "-1"),
         (Type::String { size: 4 }, b"ab\0z".to_vec(), "ab", "\"ab\""),
         (Type::String { size: 8 }, b"abcdefg\0".to_vec(), "abcdefg..", "\"abcdefg..\""),
@@ -293,5 +298,9 @@ fn values_send_no_control_characters_to_a_terminal() {
         view.map_csv(&map, &mut entries, 0, 0, &mut out);
         assert_eq!(out.contains(&0x1b), !terminal, "{}", String::from_utf8_lossy(&out));
         assert_eq!(out.contains(&b'\r'), !terminal);
+    }
+    // JSON is the same text everywhere, and harmless.
+    for (hostile, safe) in [("\u{9b}2J\0", r#""\u009b2J""#), ("\u{e9}\x1b\x7f\0", r#""é\u001b\u007f""#)] {
+        assert_eq!(json(&Type::String { size: 16 }, hostile.as_bytes()), safe);
     }
 }

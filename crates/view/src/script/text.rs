@@ -28,6 +28,7 @@ impl ScriptView<'_> {
             Type::Void => {}
             Type::Int { size, signed } => write_decimal(read_int(bytes, usize::from(*size), *signed), out),
             Type::Bool => out.extend_from_slice(if read::<1>(bytes, 0)[0] != 0 { b"true" } else { b"false" }),
+            Type::Float { size } => write_float(*size, bytes, out),
             Type::Enum(names) => write_enum(names, bytes, out),
             Type::String { size } => self.string(*size, bytes, out),
             Type::Buffer { size } => write_escaped(buffer(*size, bytes), out),
@@ -153,6 +154,14 @@ fn clock(number: u32) -> Clock {
 /// The contents of a buffer.
 pub(super) fn buffer(size: u32, bytes: &[u8]) -> &[u8] {
     slice(bytes, 4, read_u32(bytes, 0).min(size) as usize)
+}
+
+/// A floating-point number in the fewest digits that read back as the same: `1.5`, `2.0`, `1e300`.
+pub(super) fn write_float(size: u8, bytes: &[u8], out: &mut Vec<u8>) {
+    let _ = match size {
+        4 => write!(out, "{:?}", f32::from_ne_bytes(read(bytes, 0))),
+        _ => write!(out, "{:?}", f64::from_ne_bytes(read(bytes, 0))),
+    };
 }
 
 fn write_enum(names: &Enum, bytes: &[u8], out: &mut Vec<u8>) {
