@@ -129,7 +129,10 @@ const SETTINGS: [&str; 8] = [
     "print_maps_on_exit = false",
 ];
 const HEAD: &str = "struct own { int a; char b[8]; uint64_t c : 5; };\n";
-const HELPERS: &str = "macro twice(x) { x + x }\nfn part($n : int64, $t : string[64]) : int64 { return $n / 2; }\n";
+const HELPERS: &str = "macro twice(x) { x + x }
+fn part($n : int64, $t : string[64]) : int64 { return $n / 2; }
+fn word($n : int64, $t : string[64]) : string[64] { for ($i : 0..3) { if ($i == $n) { return $t; } } return \"none\"; }
+";
 
 /// How deep expressions and statements are put into each other.
 const DEPTH: u32 = 5;
