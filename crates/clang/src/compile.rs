@@ -13,10 +13,11 @@ use crate::cache::Cache;
 use crate::compiler::Compiler;
 use crate::deps::{Dep, absent_places, parse_rule};
 use crate::hash::Hasher;
+use crate::message::{self, Has};
 use crate::object::{Entry, Object, is_system, load, store};
 use crate::target::Target;
 use crate::vmlinux::{Vmlinux, begins_with};
-use crate::{Error, headers, message};
+use crate::{Error, headers};
 
 /// What to compile, and for which machine.
 #[derive(Debug)]
@@ -206,7 +207,12 @@ impl Clang {
             let cause = std::io::Error::from(std::io::ErrorKind::StorageFull);
             return Error::Cache { path: self.cache.root().to_owned(), doing: "write to", cause };
         }
-        let hint = message::hint(&text, request.vmlinux.is_some());
+        let has = match &request.vmlinux {
+            None => Has::Nothing,
+            Some(vmlinux) if vmlinux.is_short() => Has::Short,
+            Some(_) => Has::Whole,
+        };
+        let hint = message::hint(&text, has);
         Error::Compile { path: request.source.to_owned(), text, hint }
     }
 

@@ -36,14 +36,30 @@ pub(crate) fn clean(raw: &[u8], headers: &Path, vmlinux: Option<&Path>) -> Strin
     kept
 }
 
+/// What a compile has for vmlinux.h.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Has {
+    Nothing,
+    /// [`Vmlinux::short`](crate::Vmlinux::short).
+    Short,
+    Whole,
+}
+
 /// What skep can add to an error that clang sees only half of.
-pub(crate) fn hint(text: &str, has_vmlinux: bool) -> Option<String> {
-    if !has_vmlinux && text.contains("'vmlinux.h' file not found") {
-        return Some(
-            "vmlinux.h is made from the kernel's BTF, and there is none here (/sys/kernel/btf/vmlinux); put a vmlinux.h beside \
-             the source, for instance one made with `bpftool btf dump file ... format c` on another machine"
-                .to_owned(),
-        );
+pub(crate) fn hint(text: &str, vmlinux: Has) -> Option<String> {
+    const WANTED: &str = "put a vmlinux.h beside the source, for instance one made with `bpftool btf dump file ... format c` on another machine";
+    if vmlinux == Has::Nothing && text.contains("'vmlinux.h' file not found") {
+        return Some(format!(
+            "vmlinux.h is made from the kernel's BTF, and there is none here (/sys/kernel/btf/vmlinux); {WANTED}"
+        ));
+    }
+    // A type that is only named, a member or an enumerator that is not there.
+    let lacks = ["incomplete", "no member named", "unknown type name", "undeclared identifier", "will not be visible"];
+    if vmlinux == Has::Short && lacks.iter().any(|lack| text.contains(lack)) {
+        return Some(format!(
+            "the kernel tells no types here (/sys/kernel/btf/vmlinux), so vmlinux.h has only what programs need that run without it \
+             (`--engine user`); for more, {WANTED}"
+        ));
     }
     if text.contains("unsupported signed division") || text.contains("Unsupport signed division") {
         return Some(
@@ -86,7 +102,10 @@ mod tests {
     #[test]
     fn a_missing_vmlinux_is_explained() {
         let text = "a.c:1:10: fatal error: 'vmlinux.h' file not found\n";
-        assert!(hint(text, false).unwrap().contains("/sys/kernel/btf/vmlinux"));
-        assert_eq!(hint(text, true), None);
+        assert!(hint(text, Has::Nothing).unwrap().contains("/sys/kernel/btf/vmlinux"));
+        assert_eq!(hint(text, Has::Whole), None);
+        let text = "a.c:3:9: error: incomplete definition of type 'struct sock'\n";
+        assert!(hint(text, Has::Short).unwrap().contains("`--engine user`"));
+        assert_eq!(hint(text, Has::Whole), None);
     }
 }

@@ -13,6 +13,8 @@
 //!
 //! In every other case, and whenever clang refuses a precompiled header, the text is included as usual. A `vmlinux.h`
 //! beside the source or in a `-I` folder is the user's choice and wins; it is not precompiled.
+//!
+//! Where no kernel tells its types there is a short header instead ([`Vmlinux::short`]).
 
 use std::cell::OnceCell;
 use std::fmt;
@@ -30,7 +32,11 @@ pub struct Vmlinux<'a> {
     bytes: &'a [u8],
     make: Box<dyn Fn() -> Result<String, String> + 'a>,
     digest: OnceCell<Digest>,
+    is_short: bool,
 }
+
+/// The text of [`Vmlinux::short`].
+const SHORT: &str = include_str!("vmlinux/short.h");
 
 impl fmt::Debug for Vmlinux<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,7 +47,17 @@ impl fmt::Debug for Vmlinux<'_> {
 impl<'a> Vmlinux<'a> {
     /// A header that `make` prints from `bytes`; equal bytes must give equal headers.
     pub fn new(bytes: &'a [u8], make: impl Fn() -> Result<String, String> + 'a) -> Vmlinux<'a> {
-        Vmlinux { bytes, make: Box::new(make), digest: OnceCell::new() }
+        Vmlinux { bytes, make: Box::new(make), digest: OnceCell::new(), is_short: false }
+    }
+
+    /// A header for machines whose kernel tells no types: what programs need that run without the kernel (contexts, maps, packets, and of tasks what
+    /// everybody may know). Programs on other structures do not compile with it, and are told why.
+    pub fn short() -> Vmlinux<'static> {
+        Vmlinux { is_short: true, ..Vmlinux::from_text(SHORT) }
+    }
+
+    pub(crate) fn is_short(&self) -> bool {
+        self.is_short
     }
 
     /// A header that exists already, for instance one written by `bpftool btf dump`.

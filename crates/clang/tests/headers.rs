@@ -223,3 +223,69 @@ fn a_missing_vmlinux_is_explained() {
         "{error}"
     );
 }
+
+/// Where the kernel tells no types: with the machine's headers and with ours alone.
+#[test]
+fn a_short_vmlinux_has_what_programs_need_without_the_kernel() {
+    let folder = Folder::new("short");
+    let text = r#"
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_tracing.h>
+#include <linux/if_ether.h>
+#include <linux/tcp.h>
+
+struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 1); __type(key, u32); __type(value, u64); } map SEC(".maps");
+
+SEC("tp/syscalls/sys_enter_write") int enter(struct trace_event_raw_sys_enter *ctx)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	u32 key = BPF_CORE_READ(task, real_parent, tgid);
+	u64 value = ctx->args[2];
+	bool big = value > 100;
+
+	return big ? bpf_map_update_elem(&map, &key, &value, BPF_ANY) : 0;
+}
+SEC("xdp") int packet(struct xdp_md *ctx)
+{
+	struct ethhdr *eth = (void *)(long)ctx->data;
+	struct iphdr *ip = (void *)(eth + 1);
+	struct tcphdr *tcp = (void *)(ip + 1);
+
+	if ((void *)(tcp + 1) > (void *)(long)ctx->data_end || eth->h_proto != bpf_htons(ETH_P_IP))
+		return XDP_PASS;
+	return ip->protocol == IPPROTO_TCP && tcp->syn ? XDP_DROP : XDP_PASS;
+}
+SEC("perf_event") int sample(struct bpf_perf_event_data *ctx)
+{
+	return PT_REGS_IP(&ctx->regs) != 0;
+}
+SEC("uretprobe//bin/sh:main") int BPF_URETPROBE(leaves, long ret)
+{
+	return ret;
+}
+char LICENSE[] SEC("license") = "GPL";
+"#;
+    let good = folder.write("a.bpf.c", text);
+    let bad = folder.write("b.bpf.c", "#include \"vmlinux.h\"\nint f(struct sock *sk) { return sk->sk_rcvbuf; }\n");
+    let request = |file, args: &[&str]| Request {
+        vmlinux: Some(Vmlinux::short()),
+        args: args.iter().map(Into::into).collect(),
+        ..Request::new(file)
+    };
+    for compiler in COMPILERS {
+        let clang = clang_in(&shared_cache(), compiler);
+        for args in [&[][..], &["-nostdlibinc"]] {
+            let object =
+                clang.compile(&request(&good, args)).unwrap_or_else(|error| panic!("{compiler} {args:?}: {error}"));
+            assert_eq!(object.warnings, "", "{compiler} {args:?}");
+        }
+        let error = clang.compile(&request(&bad, &[])).unwrap_err();
+        assert!(
+            matches!(&error, Error::Compile { hint: Some(hint), .. } if hint.contains("`--engine user`")),
+            "{error}"
+        );
+    }
+}

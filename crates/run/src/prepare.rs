@@ -127,7 +127,10 @@ fn compile(
     let start = Instant::now();
     let btf = target.btf().ok().flatten();
     let request = Request {
-        vmlinux: btf.as_ref().map(Vmlinux::from),
+        vmlinux: Some(match &btf {
+            Some(btf) => Vmlinux::from(btf),
+            None => Vmlinux::short(),
+        }),
         args: options.clang_flags.iter().map(OsString::from).collect(),
         color: std::io::stderr().is_terminal(),
         ..Request::new(file)

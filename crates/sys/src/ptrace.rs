@@ -409,7 +409,8 @@ pub fn pass(tid: u32, stop: Stop) -> Result<(), Errno> {
 /// has them: in either case as the kernel's `struct pt_regs` begins. Empty when they cannot be read.
 pub fn registers(tid: u32) -> Vec<u8> {
     const NT_PRSTATUS: usize = 1;
-    let mut bytes = vec![0u8; 512];
+    // All of x86-64 are 216 bytes, those of arm64 272.
+    let mut bytes = vec![0u8; 288];
     let mut vector = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     let at = std::ptr::from_mut(&mut vector).cast::<c_void>();
     // SAFETY: the request writes at most `iov_len` bytes to `iov_base`, and how many to `vector`.

@@ -24,6 +24,7 @@ use crate::process::{Source, TaskLayout, Tracer, Tracing};
 use crate::records::Records;
 use crate::replay::{Replay, Report};
 use crate::runner::Runner;
+use crate::target::UserTarget;
 use crate::test_run;
 use crate::timer::{Callbacks, Timer};
 use crate::wire::{Plugged, Wire};
@@ -111,7 +112,8 @@ impl UserEngine {
                 matches!(helper, skep_insn::helpers::GET_CURRENT_TASK | skep_insn::helpers::GET_CURRENT_TASK_BTF)
             })
         });
-        let task_layout = if looks { TaskLayout::of(&*self.target) } else { None };
+        let target = UserTarget::new(&*self.target, spec.btf.as_ref());
+        let task_layout = if looks { TaskLayout::of(&target) } else { None };
         let shared = Arc::new(Shared {
             spec: loaded_spec,
             objects: Objects { machine, maps, programs, loaded: Vec::new(), warnings: Vec::new() },
@@ -123,7 +125,7 @@ impl UserEngine {
         });
         if let Some(tracing) = &self.tracing {
             // The object that was loaded last sees what happens.
-            tracing.set(Source::new(Runner::new(shared.clone())?, &*self.target));
+            tracing.set(Source::new(Runner::new(shared.clone())?, &target));
         }
         let has_timers = shared.objects.maps.iter().flatten().any(|map| map.map().spec().timer_off.is_some());
         let callbacks = has_timers.then(|| Callbacks::start(&shared)).transpose()?;

@@ -1,43 +1,58 @@
 //! The machine that objects are resolved for: types and configuration of some kernel, features of the machine in user space.
 
+use skep_btf::{Btf, NeededNames};
 use skep_spec::Target;
 use skep_spec::target::{Feature, FoundTypes, TargetError};
 use skep_vm::Helpers;
 
-/// A [`Target`] whose kernel is asked for what programs read of it, but not for what it can do.
-pub(crate) struct UserTarget<'a>(pub(crate) &'a dyn Target);
+/// A [`Target`] whose kernel is asked for what programs read of it, but not for what it can do. Where the kernel tells nobody its types (a container without
+/// `/sys/kernel`), they are those that the object was compiled with: what programs see here is made up, so it is made up as they expect it.
+pub(crate) struct UserTarget<'a> {
+    target: &'a dyn Target,
+    own: Option<&'a Btf>,
+}
+
+impl<'a> UserTarget<'a> {
+    /// For an object with these types.
+    pub(crate) fn new(target: &'a dyn Target, own: Option<&'a Btf>) -> UserTarget<'a> {
+        UserTarget { target, own }
+    }
+}
 
 impl Target for UserTarget<'_> {
     fn kernel_version(&self) -> u32 {
-        self.0.kernel_version()
+        self.target.kernel_version()
     }
 
-    fn btf(&self) -> Result<Option<skep_btf::Btf>, TargetError> {
-        self.0.btf()
+    fn btf(&self) -> Result<Option<Btf>, TargetError> {
+        self.target.btf()
     }
 
-    fn core_btf(&self) -> Option<skep_btf::Btf> {
-        self.0.core_btf()
+    fn core_btf(&self) -> Option<Btf> {
+        self.target.core_btf().or_else(|| match self.target.btf() {
+            Ok(None) => self.own.cloned(),
+            Ok(Some(_)) | Err(_) => None,
+        })
     }
 
-    fn btf_with(&self, names: &skep_btf::NeededNames) -> Result<Option<FoundTypes>, TargetError> {
-        self.0.btf_with(names)
+    fn btf_with(&self, names: &NeededNames) -> Result<Option<FoundTypes>, TargetError> {
+        self.target.btf_with(names)
     }
 
     fn modules(&self) -> Result<Vec<String>, TargetError> {
-        self.0.modules()
+        self.target.modules()
     }
 
-    fn module_btf(&self, module: &str) -> Result<Option<skep_btf::Btf>, TargetError> {
-        self.0.module_btf(module)
+    fn module_btf(&self, module: &str) -> Result<Option<Btf>, TargetError> {
+        self.target.module_btf(module)
     }
 
     fn symbols(&self, names: &[&str]) -> Result<Vec<Option<u64>>, TargetError> {
-        self.0.symbols(names)
+        self.target.symbols(names)
     }
 
     fn kconfig(&self, names: &[&str]) -> Result<Vec<Option<String>>, TargetError> {
-        self.0.kconfig(names)
+        self.target.kconfig(names)
     }
 
     fn supports(&self, feature: Feature) -> bool {

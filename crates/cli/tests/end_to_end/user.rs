@@ -77,8 +77,16 @@ impl Open {
 
     /// As [`Open::run`], for any verb.
     pub(crate) fn skep<S: AsRef<OsStr>>(&self, verb: &str, args: &[S]) -> Outcome {
-        let mut command = Command::new(self.file("skep"));
+        self.within(&[], verb, args)
+    }
+
+    /// As [`Open::skep`], with words in front that end in an exec.
+    fn within<S: AsRef<OsStr>>(&self, words: &[&str], verb: &str, args: &[S]) -> Outcome {
+        let skep = self.file("skep").into_os_string();
+        let mut command = Command::new(words.first().map_or(skep.as_os_str(), |word| word.as_ref()));
         command
+            .args(words.iter().skip(1))
+            .args(words.first().map(|_| &skep))
             .arg(verb)
             .args(args)
             .env("HOME", "/nonexistent")
@@ -297,6 +305,58 @@ fn what_needs_the_kernel_is_refused_with_what_comes_nearest() {
     assert!(text.contains("--pcap FILE") && text.contains("--tap -c COMMAND"), "{text}");
     let text = said("struct_ops", "--maps=auto");
     assert!(text.contains("need a structure of the kernel that calls them"), "{text}");
+}
+
+/// Words in front of a command for which `/sys` is empty, whom no capability and no user but itself belongs to: what a container has at least.
+/// `None` where that cannot be made.
+fn in_a_bare_container() -> Option<[&'static str; 8]> {
+    const INSIDE: &str = "mount -t tmpfs none /sys && exec unshare --user --map-user=65534 --map-group=65534 -- \"$@\"";
+    let words = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", INSIDE, "sh"];
+    let mut test = Command::new(words[0]);
+    test.args(&words[1..]).args([
+        "sh",
+        "-c",
+        "! grep -q 'CapEff.*[1-9a-f]' /proc/self/status && ! test -e /sys/kernel",
+    ]);
+    if rustix::process::geteuid().is_root() {
+        test.uid(65534).gid(65534);
+    }
+    let made = test.output().is_ok_and(|output| output.status.success());
+    if !made {
+        println!("skipped: needs user namespaces for everybody, and unshare(1)");
+    }
+    made.then_some(words)
+}
+
+/// The README's first command, where the kernel gives neither rights nor types nor the formats of its tracepoints.
+#[test]
+fn a_bare_container_sees_the_same() {
+    let Some(words) = in_a_bare_container() else { return };
+    let open = Open::new("bare");
+    let program = open.copy(&example("execsnoop"));
+    let marker = format!("marker-bare-{}", std::process::id());
+    let command = format!("sh -c \"sh -c true {marker}; cat {marker}\"");
+    let args: [&OsStr; 3] = [program.as_ref(), "-c".as_ref(), command.as_ref()];
+    let first = open.within(&words, "run", &args);
+    assert!(first.status.success(), "{}", first.stderr);
+    let why = "engine: user, since the kernel gives no right to load programs of type tracepoint";
+    assert!(first.stderr.starts_with(why), "{}", first.stderr);
+    let seen = columns(&first, &marker);
+    assert_eq!(seen.len(), 3, "{}", first.stdout);
+    // What is made up of a task is where the program looks for it.
+    let ids = |row: &str| row.split_whitespace().skip(2).take(2).map(str::to_owned).collect::<Vec<_>>();
+    let rows: Vec<Vec<String>> = first.stdout.lines().filter(|line| line.contains(&marker)).map(ids).collect();
+    assert!(rows[1][1] == rows[0][0] && rows[2][1] == rows[0][0], "{}", first.stdout);
+    // With types of the kernel, which the container next door has, all is the same.
+    let outcome = open.run(&[program.as_os_str(), "--engine=user".as_ref(), "-c".as_ref(), command.as_ref()]);
+    assert_eq!(columns(&outcome, &marker), seen, "{}{}", outcome.stdout, outcome.stderr);
+    // Scripts ask for formats, which are known by heart.
+    let script = "tracepoint:syscalls:sys_enter_execve { printf(\"%d %s\\n\", pid, str(args.filename)); } \
+                  tracepoint:sched:sched_process_exit { @[comm] = count(); }";
+    let outcome = open.within(&words, "trace", &["-q", script, "-c", "/bin/sh -c '/bin/true; /bin/true'"]);
+    assert!(outcome.status.success(), "{}", outcome.stderr);
+    assert_eq!(outcome.stdout.lines().filter(|line| line.ends_with(" /bin/true")).count(), 2, "{}", outcome.stdout);
+    assert!(outcome.stdout.contains("@[true]: 2"), "{}", outcome.stdout);
 }
 
 /// The columns of the rows with `marker`, without the times and the ids that differ from run to run.

@@ -1,7 +1,8 @@
 //! Formats of tracepoints without tracefs, which only root may read: those that a tracer without rights can make events of.
 //!
 //! System calls are known by heart ([`skep_sys::syscalls`]); the layout of the others is that of their structures in the kernel's
-//! types, from which tracefs's own text is made as well (`TRACE_EVENT`, include/trace/stages, Linux 6.18).
+//! types, from which tracefs's own text is made as well (`TRACE_EVENT`, include/trace/stages, Linux 6.18). Where the types are not to be had either, it is
+//! that of Linux 6.18, as it is for who makes the records (`userspace`'s `process/record.rs`); the kernel's own records nobody gets without tracefs.
 
 use skep_btf::{Btf, Kind, Type};
 use skep_sys::syscalls;
@@ -16,6 +17,56 @@ const EVENTS: &[(&str, &str)] = &[
     ("signal", "signal_deliver"),
 ];
 
+/// A member of a record: name, offset, bytes, and for an array how many elements.
+type Member = (String, u32, u64, Option<u64>);
+
+/// The members of an event's record in Linux 6.18, behind those that all have.
+fn members_of_618(event: &str) -> &'static [(&'static str, u32, u64, Option<u64>)] {
+    match event {
+        "sys_enter" => &[("id", 8, 8, None), ("args", 16, 48, Some(6))],
+        "sys_exit" => &[("id", 8, 8, None), ("ret", 16, 8, None)],
+        "sched_process_exec" => &[("__data_loc_filename", 8, 4, None), ("pid", 12, 4, None), ("old_pid", 16, 4, None)],
+        "sched_process_exit" => {
+            &[("comm", 8, 16, Some(16)), ("pid", 24, 4, None), ("prio", 28, 4, None), ("group_dead", 32, 1, None)]
+        }
+        "sched_process_fork" => &[
+            ("__data_loc_parent_comm", 8, 4, None),
+            ("parent_pid", 12, 4, None),
+            ("__data_loc_child_comm", 16, 4, None),
+            ("child_pid", 20, 4, None),
+        ],
+        "signal_deliver" => &[
+            ("sig", 8, 4, None),
+            ("errno", 12, 4, None),
+            ("code", 16, 4, None),
+            ("sa_handler", 24, 8, None),
+            ("sa_flags", 32, 8, None),
+        ],
+        _ => &[],
+    }
+}
+
+/// The members of an event's record as the kernel's types have them, behind those that all have.
+fn members_of(btf: &Btf, event: &str) -> Option<Vec<Member>> {
+    // Before 6.16 an exit had the structure of a class of events.
+    let class = if event == "sched_process_exit" { "sched_process_template" } else { event };
+    let find = |name: &str| btf.find(&format!("trace_event_raw_{name}"), Kind::STRUCT);
+    let id = find(event).or_else(|| find(class))?;
+    let Type::Struct(layout) = btf.type_by_id(id).ok()? else { return None };
+    let mut members = Vec::new();
+    for member in layout.members() {
+        let size = btf.size_of(member.type_id()).ok()?;
+        let elements = match btf.type_by_id(member.type_id()).ok()? {
+            Type::Array(array) => Some(u64::from(array.len())),
+            _ => None,
+        };
+        if member.name() != "ent" && size != 0 {
+            members.push((member.name().to_owned(), member.bit_offset() / 8, size, elements));
+        }
+    }
+    Some(members)
+}
+
 /// All such events, as `category:event`, sorted.
 pub(super) fn names() -> Vec<String> {
     let others = EVENTS.iter().map(|(category, event)| format!("{category}:{event}"));
@@ -28,7 +79,7 @@ pub(super) fn names() -> Vec<String> {
     names
 }
 
-/// The format of such an event; `None` for others, and where the types are missing.
+/// The format of such an event; `None` for others.
 pub(super) fn format(btf: Option<&Btf>, category: &str, event: &str) -> Option<String> {
     if category == "syscalls" {
         return syscalls::format(event);
@@ -36,12 +87,12 @@ pub(super) fn format(btf: Option<&Btf>, category: &str, event: &str) -> Option<S
     if !EVENTS.contains(&(category, event)) {
         return None;
     }
-    let btf = btf?;
-    // Before 6.16 an exit had the structure of a class of events.
-    let class = if event == "sched_process_exit" { "sched_process_template" } else { event };
-    let find = |name: &str| btf.find(&format!("trace_event_raw_{name}"), Kind::STRUCT);
-    let id = find(event).or_else(|| find(class))?;
-    let Type::Struct(layout) = btf.type_by_id(id).ok()? else { return None };
+    let members = match btf {
+        Some(btf) => members_of(btf, event)?,
+        None => {
+            members_of_618(event).iter().map(|&(name, off, size, count)| (name.to_owned(), off, size, count)).collect()
+        }
+    };
     let mut text = format!("name: {event}\nformat:\n");
     let head = [
         ("unsigned short common_type", 0, 2, 0),
@@ -55,23 +106,14 @@ pub(super) fn format(btf: Option<&Btf>, category: &str, event: &str) -> Option<S
     for (declaration, off, size, signed) in head {
         field(declaration, off, size, signed);
     }
-    for member in layout.members() {
-        let (name, off) = (member.name(), member.bit_offset() / 8);
-        let size = btf.size_of(member.type_id()).ok()?;
-        if name == "ent" || size == 0 {
-            continue;
-        }
-        let elements = match btf.type_by_id(member.type_id()).ok()? {
-            Type::Array(array) => Some(u64::from(array.len())),
-            _ => None,
-        };
+    for (name, off, size, elements) in members {
         match (name.strip_prefix("__data_loc_"), elements) {
             (Some(name), _) => field(&format!("__data_loc char[] {name}"), off, size, 0),
             (None, Some(count)) if count == size => field(&format!("char {name}[{count}]"), off, size, 0),
             (None, Some(count)) => field(&format!("unsigned long {name}[{count}]"), off, size, 0),
             (None, None) => match size {
                 1 => field(&format!("bool {name}"), off, size, 0),
-                8 if matches!(name, "id" | "ret") => field(&format!("long {name}"), off, size, 1),
+                8 if matches!(name.as_str(), "id" | "ret") => field(&format!("long {name}"), off, size, 1),
                 8 => field(&format!("unsigned long {name}"), off, size, 0),
                 _ => field(&format!("int {name}"), off, size, 1),
             },
@@ -100,6 +142,17 @@ mod tests {
             let Ok(theirs) = tracefs.format(category, event) else { continue };
             let ours = format(Some(&btf), category, event).unwrap_or_default();
             assert_eq!(fields(&ours), fields(&theirs), "{category}:{event}");
+        }
+    }
+
+    #[test]
+    fn formats_without_types_are_those_of_a_kernel_of_now() {
+        if skep_sys::version::KernelVersion::running() < skep_sys::version::KernelVersion::new(6, 17, 0) {
+            return;
+        }
+        let Some(btf) = crate::LiveTarget::shared().btf().ok().flatten() else { return };
+        for (category, event) in EVENTS {
+            assert_eq!(format(None, category, event), format(Some(&btf), category, event), "{category}:{event}");
         }
     }
 

@@ -49,7 +49,7 @@ pub(crate) fn load(spec: &Spec, target: &dyn Target) -> Result<Objects, Error> {
         return Err(Error::new("the object is for machines of the other byte order")
             .with_hint("compile it with `-target bpf`, without `el` or `eb`"));
     }
-    let resolved = resolve::resolve(spec, &UserTarget(target));
+    let resolved = resolve::resolve(spec, &UserTarget::new(target, spec.btf.as_ref()));
     // Two at least: events may come from more than one thread.
     let cpus = cpu::possible_count().max(2) as u32;
     let machine = Machine::with_cpus(helpers(poison(&resolved)), cpus)

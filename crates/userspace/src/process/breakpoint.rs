@@ -515,8 +515,12 @@ impl Breakpoints {
         let at = registers.get(Reg::Rip).wrapping_sub(1);
         let trampoline = space.pool.as_ref().and_then(|pool| pool.index(at));
         let armed = space.armed.get(&at);
-        // A signal that somebody sent may find the task behind an instruction of one byte.
-        if trampoline.is_none() && armed.is_none() || ptrace::signal_info(tid).ok()?.2 != SI_KERNEL {
+        if trampoline.is_none() && armed.is_none() {
+            return Some(false);
+        }
+        // A signal that somebody sent may find the task behind an instruction of one byte. Elsewhere only a breakpoint leads here.
+        let is_sure = !self.lifted && armed.is_none_or(|armed| armed.insn.len > 1);
+        if !is_sure && ptrace::signal_info(tid).ok()?.2 != SI_KERNEL {
             return Some(false);
         }
         if self.lifted {

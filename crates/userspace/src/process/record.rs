@@ -57,7 +57,15 @@ impl Layouts {
             names.add(&format!("trace_event_raw_{event}"));
             names
         });
-        match target.btf_with(&names) {
+        // What programs were fitted to.
+        let types = match target.core_btf() {
+            Some(btf) => {
+                let found = btf.find_all(&names);
+                Ok(Some((btf, found)))
+            }
+            None => target.btf_with(&names),
+        };
+        match types {
             Ok(Some((btf, found))) => Layouts::from_types(|event| {
                 let read = |event: &str| {
                     let at = EVENTS.iter().position(|it| *it == event)?;
