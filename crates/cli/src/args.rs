@@ -22,7 +22,7 @@ pub(crate) enum Command {
     /// Run a tracing script: `skep trace 'tracepoint:syscalls:sys_enter_openat { @[comm] = count(); }'`.
     Trace(Box<TraceArgs>),
     /// Make one file of several: a tool of a tracing script, which needs nothing else, or an object of C files and objects.
-    Build(BuildArgs),
+    Build(Box<BuildArgs>),
     /// List what scripts can trace.
     List(ListArgs),
     /// Load objects, attach nothing, and let go: one line per program.
@@ -43,6 +43,9 @@ pub(crate) struct RunArgs {
     /// More of them, to be linked to it.
     #[arg(value_name = "FILE")]
     pub(crate) linked: Vec<PathBuf>,
+    /// Keyring with the certificate of who signed a loader program: `session`, `builtin`, `secondary`, `platform`, or its number.
+    #[arg(long, default_value = "session", value_parser = keyring, allow_negative_numbers = true)]
+    pub(crate) keyring: i32,
     /// Types of the kernel (BTF) from this file, for CO-RE on a kernel that was built without.
     #[arg(long, value_name = "FILE")]
     pub(crate) btf: Option<PathBuf>,
@@ -324,11 +327,40 @@ pub(crate) struct BuildArgs {
     /// load the programs by itself (kernel 5.17).
     #[arg(long, requires = "output", conflicts_with = "min_btf")]
     pub(crate) loader: bool,
+    #[command(flatten)]
+    pub(crate) seal: SealArgs,
     /// For another machine: build although this one lacks a probe or a type.
     #[arg(long)]
     pub(crate) elsewhere: bool,
     #[command(flatten)]
     pub(crate) what: WhatArgs,
+}
+
+/// Loader programs that nobody can change.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SealArgs {
+    /// Seal the loader program: it runs on its own data only, so nothing of the object can be changed or set any more (kernel 6.18).
+    #[arg(long, requires = "loader")]
+    pub(crate) seal: bool,
+    /// Seal it, and write its instructions to this file. Who signs them signs the object: `openssl cms -sign -binary -noattr -nocerts -outform DER
+    /// -md sha256 -signer CERT -inkey KEY -in FILE -out SIGNATURE`.
+    #[arg(long, value_name = "FILE", requires = "loader")]
+    pub(crate) to_sign: Option<PathBuf>,
+    /// Seal it with this signature (PKCS#7, DER) of what `--to-sign` writes. The kernel checks it whenever the program is loaded.
+    #[arg(long, value_name = "FILE", requires = "loader")]
+    pub(crate) signature: Option<PathBuf>,
+}
+
+fn keyring(text: &str) -> Result<i32, String> {
+    match text {
+        "session" => Ok(skep_kernel::SESSION_KEYRING),
+        "builtin" => Ok(0),
+        "secondary" => Ok(1),
+        "platform" => Ok(2),
+        _ => text
+            .parse()
+            .map_err(|_| format!("`{text}` is no keyring: session, builtin, secondary, platform, or a number")),
+    }
 }
 
 /// What every tool takes beside the options of its script.
@@ -391,6 +423,9 @@ pub(crate) struct LoadArgs {
     /// Link them to one object first.
     #[arg(long)]
     pub(crate) link: bool,
+    /// Keyring with the certificate of who signed a loader program: `session`, `builtin`, `secondary`, `platform`, or its number.
+    #[arg(long, default_value = "session", value_parser = keyring, allow_negative_numbers = true)]
+    pub(crate) keyring: i32,
     /// Types of the kernel (BTF) from this file, for CO-RE on a kernel that was built without.
     #[arg(long, value_name = "FILE")]
     pub(crate) btf: Option<PathBuf>,

@@ -6,11 +6,13 @@ use std::process::ExitCode;
 use skep_btf::core::{Minimal, Relo};
 use skep_btf::{Btf, CoreReloKind};
 use skep_engine::Error;
+use skep_insn::Endian;
 use skep_kernel::LiveTarget;
 use skep_run::options::Options;
+use skep_spec::loader::{LoaderProgram, Seal};
 use skep_spec::{Spec, elf, loader};
 
-use crate::args::BuildArgs;
+use crate::args::{BuildArgs, SealArgs};
 use crate::{report, run, trace};
 
 pub(crate) fn build(args: BuildArgs) -> Result<ExitCode, Error> {
@@ -70,11 +72,34 @@ pub(crate) fn build(args: BuildArgs) -> Result<ExitCode, Error> {
     if args.loader {
         // Of the object as it will be read: its numbers count.
         let spec = Spec::parse(&object, &spec.name)?;
-        write(&output, &loader::attach(&object, &loader::generate(&spec)?), &files)?;
+        write(&output, &loader::attach(&object, &loader_program(&spec, &args.seal, &files)?), &files)?;
     } else {
         write(&output, &object, &files)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The object's loader program, sealed if that is wanted.
+fn loader_program(spec: &Spec, args: &SealArgs, files: &[PathBuf]) -> Result<LoaderProgram, Error> {
+    if !args.seal && args.to_sign.is_none() && args.signature.is_none() {
+        return Ok(loader::generate(spec)?);
+    }
+    let mut program = loader::seal(spec)?;
+    if let Some(file) = &args.to_sign {
+        write(file, &skep_insn::slots_to_bytes(&program.insns, Endian::NATIVE), files)?;
+    }
+    if let Some(file) = &args.signature {
+        let shown = file.display();
+        let signature = std::fs::read(file)
+            .map_err(|cause| Error::new(format!("cannot read `{shown}`: {cause}")).with_source(cause))?;
+        // A sequence, as every message is in DER; text would begin with dashes.
+        if signature.first() != Some(&0x30) {
+            return Err(Error::new(format!("`{shown}` is no signature in DER"))
+                .with_hint("make one with `openssl cms -sign -binary -noattr -nocerts -outform DER ...`"));
+        }
+        program.seal = Some(Seal { signature });
+    }
+    Ok(program)
 }
 
 /// The machine, with types from `btf` for CO-RE.

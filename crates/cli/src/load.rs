@@ -42,7 +42,8 @@ pub(crate) fn load(args: &LoadArgs) -> Result<ExitCode, Error> {
             && !args.each
             && let Some(loader) = loader_of(file)?
         {
-            let loaded = LoaderEngine::new(loader).load(spec.clone(), &LoadOptions::default());
+            let loaded =
+                LoaderEngine::new(loader).with_keyring(args.keyring).load(spec.clone(), &LoadOptions::default());
             all &= loaded.is_ok();
             match (&loaded, args.json) {
                 (Err(error), false) => report::error(error),

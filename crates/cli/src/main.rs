@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     let result = match args.command {
         Command::Run(args) => run::run(*args, globals),
         Command::Trace(args) => trace::command::trace(*args),
-        Command::Build(args) => build::build(args),
+        Command::Build(args) => build::build(*args),
         Command::List(args) => trace::command::list(args),
         Command::Load(args) => load::load(&args),
         Command::Doctor(args) => doctor::doctor(&args),

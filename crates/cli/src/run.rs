@@ -15,7 +15,7 @@ use crate::{engine, report};
 
 pub(crate) fn run(args: RunArgs, globals: Vec<Global>) -> Result<ExitCode, Error> {
     let verbose = args.verbose;
-    let choice = args.engine;
+    let (choice, keyring) = (args.engine, args.keyring);
     let target = crate::build::target(args.btf.as_deref())?;
     let sources = Sources {
         packets: args.pcap.clone(),
@@ -34,7 +34,7 @@ pub(crate) fn run(args: RunArgs, globals: Vec<Global>) -> Result<ExitCode, Error
             return Err(Error::new("a loader program loads into the kernel, and does nothing else")
                 .with_hint("give the object that it was made of"));
         }
-        let engine = LoaderEngine::new(loader.clone());
+        let engine = LoaderEngine::new(loader.clone()).with_keyring(keyring);
         let mut out = std::io::stdout();
         sum_up(&skep_run::run(prepared, &options, &engine, &mut out, &mut |notice| tell(notice, verbose))?);
         return Ok(ExitCode::SUCCESS);

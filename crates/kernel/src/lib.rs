@@ -34,7 +34,7 @@ use skep_binary::near;
 
 pub use features::Features;
 pub use load::errno_of;
-pub use loader::LoaderEngine;
+pub use loader::{LoaderEngine, SESSION_KEYRING};
 pub use map::KernelMap;
 pub use prepared::{CloneOptions, EditInsns, PreparedObject};
 pub use program::KernelProgram;

@@ -11,6 +11,7 @@ use std::process::Command;
 
 use skep_engine::{Engine, Error, ErrorKind, HeldCommand, LoadOptions, Loaded, Session};
 use skep_insn::Endian;
+use skep_spec::digest::program_digest;
 use skep_spec::loader::{CTX_FDS, CTX_LOG, LoaderProgram, Step};
 use skep_spec::map::MapOrigin;
 use skep_spec::{MapId, MapType, ProgType, Spec};
@@ -31,8 +32,12 @@ use crate::target::LiveTarget;
 #[derive(Clone, Debug)]
 pub struct LoaderEngine {
     loader: LoaderProgram,
+    keyring: i32,
     target: LiveTarget,
 }
+
+/// The keyring of the session (`KEY_SPEC_SESSION_KEYRING`, include/uapi/linux/keyctl.h), to which everybody may add certificates.
+pub const SESSION_KEYRING: i32 = -3;
 
 /// Room for the verifier's log of the program that is refused.
 const LOG_BYTES: usize = 1 << 20;
@@ -40,7 +45,14 @@ const LOG_BYTES: usize = 1 << 20;
 impl LoaderEngine {
     /// For the object that `loader` was made of.
     pub fn new(loader: LoaderProgram) -> LoaderEngine {
-        LoaderEngine { loader, target: LiveTarget::shared() }
+        LoaderEngine { loader, keyring: SESSION_KEYRING, target: LiveTarget::shared() }
+    }
+
+    /// Has the signature checked against another keyring than that of the session: one by its number, or 0, 1 and 2 for the kernel's own:
+    /// with which it was built, with what was added to them, and those of the platform.
+    #[must_use]
+    pub fn with_keyring(self, keyring: i32) -> LoaderEngine {
+        LoaderEngine { keyring, ..self }
     }
 
     /// Runs the loader program. Of the options only the size of perf buffers means something here. `spec` says what programs and maps are called and where they attach, and has the first values of
@@ -66,6 +78,9 @@ impl LoaderEngine {
 
     /// The data as this machine wants it.
     fn fit(&self, spec: &Spec) -> Result<Vec<u8>, Error> {
+        if self.loader.seal.is_some() {
+            return self.sealed(spec);
+        }
         let mut data = self.loader.data.clone();
         let other = || Error::new("the loader program was made of another object").with_hint("build the file again");
         if self.loader.maps.len() != spec.maps.len() || self.loader.programs as usize != spec.programs.len() {
@@ -101,6 +116,29 @@ impl LoaderEngine {
         Ok(data)
     }
 
+    /// The data as it was sealed, if that is what is asked for.
+    fn sealed(&self, spec: &Spec) -> Result<Vec<u8>, Error> {
+        if KernelVersion::running() < KernelVersion::new(6, 18, 0) {
+            return Err(Error::new("the loader program is sealed, which needs kernel 6.18")
+                .with_kind(ErrorKind::Unsupported)
+                .with_hint("build it without a seal, or load the object that it was made of"));
+        }
+        for ((_, map), place) in spec.maps().zip(&self.loader.maps) {
+            let Some((at, len)) = place.and_then(|place| place.value) else { continue };
+            let mut value = map.initial_value().unwrap_or_default();
+            value.resize(len as usize, 0);
+            let sealed = self.loader.data.get(at as usize..at as usize + len as usize);
+            if sealed != Some(&value) {
+                return Err(Error::new(format!(
+                    "the loader program is sealed: values of `{}` cannot be set",
+                    map.name
+                ))
+                .with_hint("build it without a seal, or with these values in the source"));
+            }
+        }
+        Ok(self.loader.data.clone())
+    }
+
     /// The values of this kernel's configuration that the object asks for, by their map.
     fn configuration(&self, spec: &Spec) -> Result<Vec<(MapId, Vec<u8>)>, Error> {
         if !spec.maps.iter().any(|map| map.autocreate && map.origin == MapOrigin::Kconfig) {
@@ -115,12 +153,15 @@ impl LoaderEngine {
     }
 
     fn blob(&self, data: &[u8]) -> Result<MapFd, Error> {
+        let only = self.loader.seal.is_some().then(|| program_digest(&self.loader.insns));
         let create = MapCreate {
             map_type: MapType::ARRAY.0,
             key_size: 4,
             value_size: data.len() as u32,
             max_entries: 1,
             name: "__loader.map",
+            // Nobody else may change what was sealed.
+            exclusive_hash: only.as_ref(),
             ..MapCreate::default()
         };
         let mut made = create.create();
@@ -131,6 +172,10 @@ impl LoaderEngine {
             |errno| permission::explained(failed("cannot make the data of the loader program", errno), Tried::Map);
         let map = made.map_err(what)?;
         map.update(&0u32.to_ne_bytes(), data, 0).map_err(what)?;
+        if self.loader.seal.is_some() {
+            // The program compares what the kernel computes now.
+            map.freeze().and_then(|()| map.digest()).map_err(what)?;
+        }
         Ok(map)
     }
 
@@ -138,6 +183,7 @@ impl LoaderEngine {
         const SLEEPABLE: u32 = 1 << 4;
         let insns = skep_insn::slots_to_bytes(&self.loader.insns, Endian::NATIVE);
         let fds = [blob.as_fd().as_raw_fd()];
+        let signature = self.loader.seal.as_ref().map_or(&[][..], |seal| &seal.signature);
         let attempt = |log: Option<Log<'_>>| {
             ProgLoad {
                 prog_type: ProgType::SYSCALL.0,
@@ -146,6 +192,8 @@ impl LoaderEngine {
                 name: "__loader.prog",
                 prog_flags: SLEEPABLE,
                 fd_array: &fds,
+                signature,
+                keyring: self.keyring,
                 log,
                 ..ProgLoad::default()
             }
@@ -158,6 +206,11 @@ impl LoaderEngine {
                     .with_kind(ErrorKind::Unsupported)
                     .with_hint("loader programs need kernel 5.14: load the object itself");
             }
+            if !signature.is_empty()
+                && let Some(error) = self.unverified(errno)
+            {
+                return error;
+            }
             let mut buf = vec![0; LOG_BYTES];
             let _ = attempt(Some(Log { level: LogLevel::BRIEF, buf: &mut buf }));
             let error = failed("cannot load the loader program", errno).with_log(text(&buf));
@@ -165,8 +218,28 @@ impl LoaderEngine {
         })
     }
 
+    /// What the kernel means that was given a signature; `None` when that need not be the reason.
+    fn unverified(&self, errno: Errno) -> Option<Error> {
+        let error = failed("the kernel does not take the signature of the loader program", errno);
+        let add = "add it with `keyctl padd asymmetric '' @s < CERT.der`, or name another keyring with `--keyring`";
+        Some(match errno {
+            Errno::EOPNOTSUPP => error.with_kind(ErrorKind::Unsupported).with_hint(
+                "it was built without CONFIG_SYSTEM_DATA_VERIFICATION: load the object, or seal it without a signature",
+            ),
+            Errno::ENOKEY => error.with_hint(format!("no keyring has the signer's certificate: {add}")),
+            Errno::EKEYREJECTED | Errno::EBADMSG => error.with_hint(
+                "it is of other instructions, or by another key: sign what `--to-sign` writes, and build again",
+            ),
+            Errno::ENOPKG => error
+                .with_hint("it uses an algorithm that this kernel was built without: RSA with SHA-256 is everywhere"),
+            _ => return None,
+        })
+    }
+
     fn run(&self, program: &ProgFd, log: Option<Log<'_>>) -> Result<Run, Error> {
         let mut ctx = vec![0; self.loader.context_len()];
+        // No step was begun, and there is no descriptor.
+        ctx[..4].fill(0xff);
         ctx[CTX_FDS as usize..].fill(0xff);
         let run = program
             .run_loader(&mut ctx, CTX_LOG as usize, CTX_FDS as usize, log)
@@ -214,6 +287,10 @@ impl LoaderEngine {
                     (Some(program), _) => failed(&format!("the kernel refuses program `{}`", program.name), errno),
                     (None, _) => failed("the kernel refuses a program", errno),
                 }
+            }
+            None if self.loader.seal.is_some() => {
+                failed("the loader program is sealed, and its data is not what it was", errno)
+                    .with_hint("build it again")
             }
             None => failed("the loader program fails", errno),
         }

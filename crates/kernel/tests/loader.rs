@@ -12,7 +12,7 @@ use skep_insn::InsnIdx;
 use skep_kernel::{KernelEngine, KernelSession, LoaderEngine};
 use skep_spec::external::KconfigType;
 use skep_spec::function::{RefTarget, Reference};
-use skep_spec::loader::{attach, detach, generate};
+use skep_spec::loader::{Seal, attach, detach, generate, seal};
 use skep_spec::map::{DataKind, DataSection, MapContents, MapOrigin, Pinning, Slot};
 use skep_spec::{AttachPoint, Extern, ExternId, ExternKind, Map, MapId, MapType, ProgId, ProgType, Spec};
 use skep_sys::bpf::ProgLoad;
@@ -253,4 +253,52 @@ fn compiled_objects_load_as_from_user_space() {
     );
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), by_loader + wrong.len(), wrong.join("\n"));
     assert!(by_loader > 10, "{by_loader}");
+}
+
+/// A sealed loader program runs on its own data, and on no other.
+#[test]
+fn what_was_sealed_loads_only_as_it_was() {
+    if !may_load() || !kernel(6, 18) {
+        return;
+    }
+    let mut spec = empty();
+    let constants = DataSection { kind: DataKind::Rodata, align_bytes: 4, datasec: None, variables: Vec::new() };
+    spec.maps.push(Map {
+        origin: MapOrigin::Data(constants),
+        contents: MapContents::Data(77u32.to_ne_bytes().to_vec()),
+        flags: skep_sys::bpf::flags::F_RDONLY_PROG,
+        ..Map::new(".rodata", MapType::ARRAY, 4, 4, 1)
+    });
+    let ring = add_map(&mut spec, "ring", MapType::RINGBUF, 0, 0, 5000);
+    let read = "*(u32 *)(r10 -4) = 0\nr2 = r10\nr2 += -4\nr1 = map[id:0]\ncall bpf_map_lookup_elem#1\n\
+                if r0 == 0x0 goto out\nr0 = *(u32 *)(r0 +0)\nexit\nout:\nr0 = 99\nexit";
+    let id = add_program(&mut spec, "reads", CLS, read);
+    let loader = seal(&spec).unwrap();
+    assert_eq!(loader.insns, seal(&spec).unwrap().insns, "who builds it again has the same to sign");
+    let load = |loader, spec| LoaderEngine::new(loader).load(spec, &LoadOptions::default());
+    let session = load(loader.clone(), spec.clone()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(session.test_run(id, &with_packet()).unwrap().retval, 77);
+    assert!(session.kernel_map(ring).unwrap().facts().max_entries >= 8192);
+
+    // One byte of the data, at several places.
+    for at in [0, loader.data.len() / 2, loader.data.len() - 1] {
+        let mut other = loader.clone();
+        other.data[at] ^= 1;
+        let error = load(other, spec.clone()).map(drop).unwrap_err().to_string();
+        assert!(
+            error.starts_with("the loader program is sealed, and its data is not what it was")
+                || error.starts_with("the loader program is sealed: values of `.rodata` cannot be set"),
+            "{at}: {error}"
+        );
+    }
+    let mut set = spec.clone();
+    set.maps[0].contents = MapContents::Data(78u32.to_ne_bytes().to_vec());
+    let error = load(loader.clone(), set).map(drop).unwrap_err().to_string();
+    assert_eq!(error, "the loader program is sealed: values of `.rodata` cannot be set");
+
+    // A signature that is none: refused, whatever the kernel was built with.
+    let mut signed = loader;
+    signed.seal = Some(Seal { signature: vec![0x30, 3, 2, 1, 7] });
+    let error = load(signed, spec).map(drop).unwrap_err().to_string();
+    assert!(error.contains("loader program"), "{error}");
 }

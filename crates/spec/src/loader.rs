@@ -39,6 +39,14 @@
 //!
 //! Descriptors belong to the process that ran the program, which closes those it does not want, also after an error.
 //!
+//! # Sealed loader programs
+//!
+//! [`seal`] puts a check in front: the program ends at once unless its data has the SHA-256 that stands in its own instructions. The
+//! kernel (6.18) computes that of a frozen map when it is asked for it, and keeps it in the map, where programs may read it. So who trusts the
+//! instructions trusts all of it, and a signature of the instructions (PKCS#7, [`Seal::signature`]), which the kernel checks
+//! against a keyring, is one of the object. Nothing in the data can be fitted to a machine then: values of the kernel's configuration and
+//! settings are refused, buffers have their size from the start.
+//!
 //! # What cannot be written down
 //!
 //! What depends on more than bpf(2) calls: struct_ops (whose layout differs between kernels), arenas with globals, pinned maps,
@@ -52,6 +60,7 @@ use std::collections::BTreeMap;
 use skep_btf::Kind;
 use skep_insn::{Endian, RawInsn};
 
+use crate::digest::sha256;
 use crate::external::ExternKind;
 use crate::function::RefTarget;
 use crate::map::{DataKind, MapContents, MapOrigin, Pinning, Slot};
@@ -83,6 +92,15 @@ pub struct LoaderProgram {
     pub fds: u32,
     /// What each step does, by its number.
     pub steps: Vec<Step>,
+    /// Set by [`seal`].
+    pub seal: Option<Seal>,
+}
+
+/// What goes with a loader program that runs on its own data only.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seal {
+    /// A detached PKCS#7 message about the instructions, in DER; empty when nobody has signed.
+    pub signature: Vec<u8>,
 }
 
 /// Where a map stands in the data. What depends on the machine (the size of a page, the number of CPUs) may be changed there.
@@ -174,7 +192,39 @@ pub fn generate(spec: &Spec) -> Result<LoaderProgram, Error> {
         programs: spec.programs.len() as u32,
         fds: writer.fds,
         steps: writer.steps,
+        seal: None,
     })
+}
+
+/// As [`generate`], sealed: the program refuses any other data than its own. Needs kernel 6.18 to run.
+///
+/// # Errors
+///
+/// As those of [`generate`], and when a value of the object is known only on the machine that loads it.
+pub fn seal(spec: &Spec) -> Result<LoaderProgram, Error> {
+    /// A page nearly everywhere.
+    const PAGE: u32 = 4096;
+    /// More processors than there are.
+    const CPUS: u32 = 4096;
+    let mut whole = spec.clone();
+    for map in whole.maps.iter_mut().filter(|map| map.autocreate) {
+        match map.map_type {
+            _ if map.origin == MapOrigin::Kconfig => {
+                return Err(Error::new("a sealed loader program cannot hold values of the kernel's configuration")
+                    .about(&map.name)
+                    .hint("build it without a seal"));
+            }
+            MapType::RINGBUF | MapType::USER_RINGBUF => {
+                map.max_entries = map.max_entries.max(PAGE).checked_next_power_of_two().unwrap_or(1 << 31);
+            }
+            MapType::PERF_EVENT_ARRAY if map.max_entries == 0 => map.max_entries = CPUS,
+            _ => {}
+        }
+    }
+    let mut loader = generate(&whole)?;
+    loader.insns = [code::check_digest(&sha256(&loader.data)), loader.insns].concat();
+    loader.seal = Some(Seal::default());
+    Ok(loader)
 }
 
 /// What a loader program cannot do.

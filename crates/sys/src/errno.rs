@@ -105,6 +105,8 @@ errnos! {
     ESTALE = libc::ESTALE, "stale file handle";
     EDQUOT = libc::EDQUOT, "disk quota exceeded";
     ECANCELED = libc::ECANCELED, "operation canceled";
+    ENOPKG = libc::ENOPKG, "package not installed";
+    ENOKEY = libc::ENOKEY, "required key not available";
     EKEYREJECTED = libc::EKEYREJECTED, "key was rejected by service";
     ENOTSUPP = 524, "operation is not supported by this kernel";
 }

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 use skep_sys::version::KernelVersion;
 
-use crate::support::needs::Need::{Clang, Root};
+use crate::support::needs::Need::{Clang, Program, Root};
 use crate::support::programs::{case, corpus};
 use crate::support::skep::call;
 use crate::support::{Skep, needs, scratch};
@@ -69,4 +69,78 @@ fn compiled_objects_with_co_re_get_loader_programs_and_what_cannot_is_named() {
     let (_, out) = build("freplace");
     assert!(!out.status.success() && out.stderr.contains("replace a function"), "{}", out.stderr);
     assert!(out.stderr.contains("load the object itself"), "{}", out.stderr);
+}
+
+/// What `--to-sign` writes is signed by whoever has the key, with the tool of their choice, and the kernel gets the signature.
+#[test]
+fn a_loader_program_is_sealed_and_signed() {
+    if !needs(&[Root, Program("openssl")]) {
+        return;
+    }
+    if KernelVersion::running() < KernelVersion::new(6, 18, 0) {
+        println!("skipped: needs kernel 6.18");
+        return;
+    }
+    let folder = scratch("loader-seal");
+    let path = |name: &str| folder.join(name).display().to_string();
+    let object = corpus("clang19-el", "core_fields").display().to_string();
+    let build = |options: &[&str], file: &str| {
+        let out = call(&[&["build", &object, "--loader"], options, &["-o", file]].concat());
+        assert!(out.status.success(), "{}", out.stderr);
+    };
+    let (plain, code, signature) = (path("sealed.lskel"), path("code"), path("signature"));
+    build(&["--to-sign", &code], &plain);
+    let out = call(&["load", &plain]);
+    assert!(out.status.success() && out.stdout.contains("ok "), "{}{}", out.stdout, out.stderr);
+
+    let (key, certificate) = (path("key.pem"), path("cert.pem"));
+    let openssl = |words: &[&str]| {
+        let out = std::process::Command::new("openssl").args(words).output().expect("openssl starts");
+        assert!(out.status.success(), "{words:?}: {}", String::from_utf8_lossy(&out.stderr));
+    };
+    openssl(&[
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        &key,
+        "-out",
+        &certificate,
+        "-days",
+        "2",
+        "-subj",
+        "/CN=skep",
+    ]);
+    let mut sign = vec!["cms", "-sign", "-binary", "-noattr", "-nocerts", "-outform", "DER", "-md", "sha256"];
+    sign.extend(["-signer", &certificate, "-inkey", &key, "-in", &code, "-out", &signature]);
+    openssl(&sign);
+    let signed = path("signed.lskel");
+    build(&["--signature", &signature], &signed);
+    // The signature is about what the kernel is given: both files hold the same instructions.
+    let code = std::fs::read(&code).expect("it was written");
+    for file in [&plain, &signed] {
+        let bytes = std::fs::read(file).expect("it was written");
+        assert!(bytes.windows(code.len()).any(|window| window == code), "{file}");
+    }
+    // No keyring has this certificate; a kernel that cannot check at all says so.
+    let out = call(&["load", &signed]);
+    assert_eq!(out.status.code(), Some(1), "{}", out.stdout);
+    let known = ["EOPNOTSUPP", "ENOKEY"].iter().any(|errno| {
+        out.stderr.starts_with("error: the kernel does not take the signature of the loader program")
+            && out.stderr.contains(errno)
+    });
+    assert!(known && out.stderr.contains("= help: "), "{}", out.stderr);
+    let out = call(&["build", &object, "--loader", "--signature", &certificate, "-o", &path("text.lskel")]);
+    assert!(!out.status.success() && out.stderr.contains("is no signature in DER"), "{}", out.stderr);
+    // What depends on the machine that loads cannot be sealed.
+    let kconfig = corpus("clang19-el", "kconfig").display().to_string();
+    let out = call(&["build", &kconfig, "--loader", "--seal", "-o", &path("kconfig.lskel")]);
+    assert!(
+        !out.status.success() && out.stderr.contains("cannot hold values of the kernel's configuration"),
+        "{}",
+        out.stderr
+    );
+    let _ = std::fs::remove_dir_all(&folder);
 }

@@ -27,6 +27,26 @@ const SYS_BPF: i32 = 166;
 const BTF_FIND_BY_NAME_KIND: i32 = 167;
 const KALLSYMS_LOOKUP_NAME: i32 = 179;
 
+/// Ends the program with `-EINVAL` unless the map at place 0 of the table has this digest, which is the first of what the kernel keeps about a
+/// map (`sha` of `struct bpf_map`, include/linux/bpf.h, 6.18). Changes no register but `r0` and `r2` to `r4`.
+pub(super) fn check_digest(digest: &[u8; 32]) -> Vec<RawInsn> {
+    const EINVAL: i32 = 22;
+    let words = digest.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word));
+    let check = |(at, word): (i16, u64)| {
+        [
+            RawInsn::new(BPF_LD | BPF_DW | BPF_IMM, 2, BPF_PSEUDO_MAP_IDX, 0, 0),
+            RawInsn::new(0, 0, 0, 0, 0),
+            RawInsn::new(BPF_LDX | BPF_MEM | BPF_DW, 3, 2, at, 0),
+            RawInsn::new(BPF_LD | BPF_DW | BPF_IMM, 4, 0, 0, word as u32 as i32),
+            RawInsn::new(0, 0, 0, 0, (word >> 32) as i32),
+            RawInsn::new(BPF_JMP | BPF_JEQ | BPF_X, 3, 4, 2, 0),
+            RawInsn::new(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, -EINVAL),
+            RawInsn::new(BPF_JMP | BPF_EXIT, 0, 0, 0, 0),
+        ]
+    };
+    (0i16..).step_by(8).zip(words).flat_map(check).collect()
+}
+
 /// Data in the making. Everything begins at a multiple of 8.
 #[derive(Debug, Default)]
 pub(super) struct Blob(Vec<u8>);

@@ -4,7 +4,7 @@
 //! itself, as every tool reads it, and behind its end the loader program with a trailer: length, SHA-256 and a mark.
 //!
 //! ```text
-//! ELF object | loader program | u64 length of it | 32 bytes of SHA-256 over it | "skeplsk1"
+//! ELF object | loader program | u64 length of it | 32 bytes of SHA-256 over it | "skeplsk2"
 //! ```
 //!
 //! Numbers are of 32 bits, little-endian; instructions and data are as the machine that made them has them, which the first
@@ -12,11 +12,11 @@
 
 use skep_insn::{Endian, RawInsn};
 
-use super::{LoaderMap, LoaderProgram, Step};
+use super::{LoaderMap, LoaderProgram, Seal, Step};
 use crate::digest::sha256;
 use crate::{Error, ExternId, MapId, ProgId};
 
-const MARK: &[u8; 8] = b"skeplsk1";
+const MARK: &[u8; 8] = b"skeplsk2";
 /// Bytes of the trailer, the last of a file with a loader program.
 pub const TRAILER: usize = 8 + 32 + 8;
 /// Read back as another number on a machine of the other byte order.
@@ -29,7 +29,9 @@ pub fn attach(object: &[u8], loader: &LoaderProgram) -> Vec<u8> {
     let mut put = |words: &[u32]| payload.extend(words.iter().flat_map(|word| word.to_le_bytes()));
     let [insns, data, maps, steps] =
         [loader.insns.len(), loader.data.len(), loader.maps.len(), loader.steps.len()].map(|len| len as u32);
-    put(&[insns, data, maps, loader.programs, loader.fds, steps]);
+    // The length of a signature, and one more; 0 without a seal.
+    let seal = loader.seal.as_ref().map_or(0, |seal| seal.signature.len() as u32 + 1);
+    put(&[insns, data, maps, loader.programs, loader.fds, steps, seal]);
     for map in &loader.maps {
         let (value, len) = map.and_then(|map| map.value).unwrap_or((NONE, 0));
         put(&[map.map_or(NONE, |map| map.attr_off), value, len]);
@@ -47,6 +49,7 @@ pub fn attach(object: &[u8], loader: &LoaderProgram) -> Vec<u8> {
     }
     payload.extend(skep_insn::slots_to_bytes(&loader.insns, Endian::NATIVE));
     payload.extend(&loader.data);
+    payload.extend(loader.seal.iter().flat_map(|seal| &seal.signature));
     [object, &payload, &(payload.len() as u64).to_le_bytes(), &sha256(&payload), MARK].concat()
 }
 
@@ -95,8 +98,8 @@ impl<'a> Reader<'a> {
     }
 
     fn program(&mut self) -> Option<LoaderProgram> {
-        let [insns, data, maps, programs, fds, steps] = {
-            let mut numbers = [0; 6];
+        let [insns, data, maps, programs, fds, steps, seal] = {
+            let mut numbers = [0; 7];
             for number in &mut numbers {
                 *number = self.word()?;
             }
@@ -137,7 +140,12 @@ impl<'a> Reader<'a> {
         let code = self.bytes(insns as usize * 8)?;
         let data = self.bytes(data as usize)?.to_vec();
         let insns = code.as_chunks::<8>().0.iter().map(|slot| RawInsn::from_bytes(*slot, Endian::NATIVE)).collect();
-        self.0.is_empty().then_some(LoaderProgram { insns, data, maps: of_maps, programs, fds, steps: all })
+        let signature = seal.checked_sub(1).map(|len| self.bytes(len as usize).map(<[u8]>::to_vec));
+        let seal = match signature {
+            Some(signature) => Some(Seal { signature: signature? }),
+            None => None,
+        };
+        self.0.is_empty().then_some(LoaderProgram { insns, data, maps: of_maps, programs, fds, steps: all, seal })
     }
 }
 
@@ -153,6 +161,7 @@ mod tests {
             programs: 1,
             fds: 4,
             steps: vec![Step::Types, Step::Map(MapId(1)), Step::Contents(MapId(1)), Step::Program(ProgId(0))],
+            seal: None,
         }
     }
 
@@ -161,6 +170,10 @@ mod tests {
         let file = attach(b"object", &sample());
         assert!(file.starts_with(b"object"));
         assert_eq!(detach(&file), Ok(Some(sample())));
+        for signature in [vec![], vec![0x30, 3, 2, 1, 7]] {
+            let sealed = LoaderProgram { seal: Some(Seal { signature }), ..sample() };
+            assert_eq!(detach(&attach(b"object", &sealed)), Ok(Some(sealed)));
+        }
         assert_eq!(detach(b"object"), Ok(None));
         assert_eq!(detach(b""), Ok(None));
     }

@@ -71,6 +71,18 @@ impl MapInfo {
         MapInfo::of_map(fd)
     }
 
+    /// The digest of a map's contents.
+    pub(super) fn digest(fd: BorrowedFd<'_>) -> Result<[u8; 32], Errno> {
+        let mut digest = [0u8; 32];
+        let mut i = attr::MapInfo::zeroed();
+        i.hash = digest.as_mut_ptr().expose_provenance() as u64;
+        i.hash_size = digest.len() as u32;
+        // SAFETY: the only address is that of the digest, with its length.
+        unsafe { get(fd, &mut i)? };
+        // A kernel that does not know the fields leaves them alone, or refuses those that it does not know.
+        if i.hash_size as usize == digest.len() && digest != [0; 32] { Ok(digest) } else { Err(Errno::EINVAL) }
+    }
+
     /// Of a descriptor that is known to be a map, which saves looking.
     pub(super) fn of_map(fd: BorrowedFd<'_>) -> Result<MapInfo, Errno> {
         let mut i = attr::MapInfo::zeroed();

@@ -126,6 +126,12 @@ impl MapFd {
         MapFd { fd, map_type, key_len: key_size as usize, value_len }
     }
 
+    /// The SHA-256 of what it holds, which the kernel computes now and keeps for programs to compare (kernel 6.18, arrays only). `EINVAL` on
+    /// older kernels and for other maps.
+    pub fn digest(&self) -> Result<[u8; 32], Errno> {
+        MapInfo::digest(self.as_fd())
+    }
+
     /// Takes a descriptor from elsewhere (another process, a parent) and asks the kernel what it is. `EINVAL` when it is
     /// not a map.
     pub fn from_fd(fd: OwnedFd) -> Result<MapFd, Errno> {

@@ -76,6 +76,11 @@ pub struct ProgLoad<'a> {
     pub fd_array_bound: bool,
     /// A delegated right.
     pub token: Option<BorrowedFd<'a>>,
+    /// A PKCS#7 message about the instructions (kernel 6.18).
+    pub signature: &'a [u8],
+    /// Number of the keyring with the certificate that it must be signed by, such as `KEY_SPEC_SESSION_KEYRING` (-3), or one of the
+    /// kernel's own: 0 has those that it was built with, 1 those that were added to them, 2 those of the platform.
+    pub keyring: i32,
 }
 
 impl ProgLoad<'_> {
@@ -129,6 +134,11 @@ impl ProgLoad<'_> {
             a.fd_array_cnt = len(self.fd_array)?;
         } else if !self.fd_array.is_empty() {
             check_fd_array(self.insns, self.fd_array.len())?;
+        }
+        if !self.signature.is_empty() {
+            a.signature = addr(self.signature);
+            a.signature_size = len(self.signature)?;
+            a.keyring_id = self.keyring;
         }
         if let Some(token) = self.token {
             a.prog_flags |= flags::F_TOKEN_FD;
