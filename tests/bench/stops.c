@@ -2,9 +2,9 @@
 /*
  * A tracer that does nothing: what the stops of a tracee cost whatever one does in them, for `cargo xtask bench user`.
  *
- *     stops enter|both|function CALLS
+ *     stops enter|both|function|unwanted CALLS
  *
- * A child makes a system call or calls a function CALLS times and prints the nanoseconds of one. Both are on one processor. A stop is ended with
+ * A child makes a system call, which its filter may let pass (`unwanted`), or calls a function CALLS times and prints the nanoseconds of one. Both are on one processor. A stop is ended with
  * the fewest requests there can be: what it was, and for a breakpoint the registers, in which the hidden instruction is imitated.
  */
 #define _GNU_SOURCE
@@ -31,11 +31,11 @@ __attribute__((noinline, noipa)) static long hit(long n)
 	return n + 1;
 }
 
-static void trace_getppid(void)
+static void trace(unsigned int nr)
 {
 	struct sock_filter code[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getppid, 0, 1),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
@@ -45,13 +45,13 @@ static void trace_getppid(void)
 	prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
 }
 
-static void traced(int function, long calls)
+static void traced(int function, unsigned int nr, long calls)
 {
 	struct timespec start, end;
 
 	raise(SIGSTOP);
 	if (!function)
-		trace_getppid();
+		trace(nr);
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	if (function)
 		for (long i = 0; i < calls;)
@@ -80,7 +80,7 @@ int main(int argc, char **argv)
 	sched_setaffinity(0, sizeof(here), &here);
 	child = fork();
 	if (!child)
-		traced(function, atol(argv[2]));
+		traced(function, strcmp(argv[1], "unwanted") ? SYS_getppid : SYS_mkdir, atol(argv[2]));
 	waitpid(child, &status, __WALL | WUNTRACED);
 	if (ptrace(PTRACE_SEIZE, child, 0, PTRACE_O_TRACESECCOMP | PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL))
 		return 1;
