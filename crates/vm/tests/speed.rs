@@ -660,3 +660,21 @@ fn what_a_lookup_is_given_stays_where_somebody_reads_it() {
         }
     }
 }
+
+#[test]
+fn a_copied_function_jumps_back_into_its_copy() {
+    let machine = Machine::new(Helpers::none()).expect("4 GiB of addresses");
+    // A branch back to what ends the function, to a loop, and to a loop whose end stands before its body.
+    let functions = [
+        "goto ask\nless:\nr0 = 5\nr0 += r1\nexit\nask:\nif r1 < 3 goto less\nr0 = r1\nexit",
+        "r0 = 0\nagain:\nr0 += r1\nr1 -= 1\nif r1 s> 0 goto again\nexit",
+        "r0 = 0\nr2 = 0\ngoto body\nnext:\nr2 += 1\nif r2 > 4 goto out\nbody:\nr0 += r1\ngoto next\nout:\nexit",
+    ];
+    for function in functions {
+        let asm = format!(
+            "r6 = 6\nr7 = 0\nround:\nr1 = r6\ncall f\nr7 *= 31\nr7 += r0\nr6 -= 1\nif r6 != 0 goto round\nr0 = r7\nexit\nf:\n{function}"
+        );
+        same(&machine, &asm, [0, 0]);
+        same_in_memory(&machine, &asm);
+    }
+}

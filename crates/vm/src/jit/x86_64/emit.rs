@@ -380,18 +380,24 @@ impl Emitter {
             && self.loops.get(jump.target as usize) == Some(&false)
         {
             // Out of a loop to what was put before it: once, and not in the way of what goes on.
-            let pays = self.rare(Rare::Pays { jump });
+            // In a copy of a function the target is the copy's, which nobody knows any more when the rare cases are written.
+            let pays = self.rare(Rare::Pays { jump, target });
             return self.asm.jcc(cc, pays);
         }
-        let exhausted = self.rare(Rare::Exhausted { jump });
         let on = self.asm.label();
         if let Some(cc) = cc {
             self.asm.jcc(cc.opposite(), on);
         }
+        self.pay_and_go(jump, target);
+        self.asm.bind(on);
+    }
+
+    /// Pays for a jump and makes it.
+    pub(super) fn pay_and_go(&mut self, jump: Jump, target: Label) {
+        let exhausted = self.rare(Rare::Exhausted { jump });
         self.asm.arith_imm(Arith::Sub, Bits::B64, R12, jump.cost as i32);
         self.asm.jcc(Cc::ABOVE_EQUAL, target);
         self.asm.jmp(exhausted);
-        self.asm.bind(on);
     }
 }
 

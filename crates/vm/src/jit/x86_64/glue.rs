@@ -42,7 +42,7 @@ pub(super) enum Rare {
     /// A call or a return that native code does not do. Of a call, what was paid too much is given back.
     Control { at: u32, cost: u32 },
     /// A jump that is to be paid.
-    Pays { jump: Jump },
+    Pays { jump: Jump, target: Label },
     /// The fuel was less than the jump's price.
     Exhausted { jump: Jump },
 }
@@ -78,7 +78,7 @@ impl Emitter {
                     asm.mov_imm(R9, at.into());
                     asm.jmp(self.control);
                 }
-                Rare::Pays { jump } => self.go(None, jump),
+                Rare::Pays { jump, target } => self.pay_and_go(jump, target),
                 Rare::Exhausted { jump } => {
                     // Nothing was paid.
                     asm.arith_imm(Arith::Add, Bits::B64, R12, jump.cost as i32);
