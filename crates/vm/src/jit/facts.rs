@@ -2,9 +2,10 @@
 //!
 //! Facts hold along straight code: they are forgotten at every *leader*, an operation that something else than the one before it
 //! leads to. A branch that is not taken forgets nothing. A [`Fact`] says where a register points, so that accesses by it need no check:
-//! into the own frame, into the value that a lookup of a map gave, or at a number that the code itself has.
+//! into the own frame, into the value that a lookup of a map gave, or at a number that the code itself has. Beside that it is known which
+//! registers have an upper half of zeros, and which one was stored last into the frame: who reads it back from there has it already.
 
-use skep_insn::{AtomicOp, Size, helpers};
+use skep_insn::{AtomicOp, Size, Width, helpers};
 
 use super::shape::Shape;
 use crate::op::{Code, Op};
@@ -26,10 +27,23 @@ pub(super) enum Fact {
     },
 }
 
+/// What the frame has of a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stored {
+    /// Where, from the frame pointer.
+    off: i64,
+    size: Size,
+    reg: u8,
+}
+
 /// The facts about r0 to r10.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts {
     regs: [Fact; 11],
+    /// A bit for each register whose upper half is 0.
+    short: u16,
+    /// The last register that was stored into the frame, while both are as they were.
+    stored: Option<Stored>,
 }
 
 /// The register that an operation writes.
@@ -117,7 +131,7 @@ fn may_reach(ops: &[Op], from: usize, to: usize) -> bool {
 
 impl Facts {
     pub(super) fn new() -> Facts {
-        let mut facts = Facts { regs: [Fact::Unknown; 11] };
+        let mut facts = Facts { regs: [Fact::Unknown; 11], short: 0, stored: None };
         facts.forget();
         facts
     }
@@ -126,10 +140,22 @@ impl Facts {
     pub(super) fn forget(&mut self) {
         self.regs = [Fact::Unknown; 11];
         self.regs[10] = Fact::Frame(0);
+        self.short = 0;
+        self.stored = None;
     }
 
     pub(super) fn of(&self, reg: u8) -> Fact {
         self.regs.get(usize::from(reg)).copied().unwrap_or(Fact::Unknown)
+    }
+
+    /// Whether the upper half of a register is 0.
+    pub(super) fn is_short(&self, reg: u8) -> bool {
+        self.short >> reg & 1 != 0
+    }
+
+    /// The register that has what these bytes of the frame have: the whole of it, or of 4 bytes its lower half.
+    pub(super) fn stored_at(&self, off: i64, size: Size) -> Option<u8> {
+        self.stored.filter(|stored| stored.off == off && stored.size == size).map(|stored| stored.reg)
     }
 
     fn set(&mut self, reg: u8, fact: Fact) {
@@ -138,8 +164,38 @@ impl Facts {
         }
     }
 
+    /// A register is written: what was stored of it is no longer there, and its upper half is 0 or not.
+    fn write(&mut self, reg: u8, short: bool) {
+        self.stored = self.stored.filter(|stored| stored.reg != reg);
+        let bit = 1u16.checked_shl(reg.into()).unwrap_or(0);
+        self.short = if short { self.short | bit } else { self.short & !bit };
+    }
+
+    /// Before [`Facts::step`], for an operation that writes memory; `known` says whether what `base` is known to point into has all of it.
+    pub(super) fn store(&mut self, base: u8, off: i64, size: Size, known: bool, src: Option<u8>) {
+        let len = |size: Size| i64::from(size.len_bytes());
+        match self.of(base) {
+            Fact::Frame(from) if known => {
+                let off = from.saturating_add(off);
+                let over = |it: &Stored| off < it.off + len(it.size) && it.off < off + len(size);
+                match src.filter(|_| matches!(size, Size::W | Size::Dw)) {
+                    Some(reg) => self.stored = Some(Stored { off, size, reg }),
+                    None => self.stored = self.stored.filter(|stored| !over(stored)),
+                }
+            }
+            Fact::Value { .. } | Fact::Number(_) if known => {}
+            _ => self.stored = None,
+        }
+    }
+
     /// Behind an operation that calls no helper, when the next one follows.
     pub(super) fn step(&mut self, op: &Op) {
+        if let Some(reg) = written(op) {
+            self.write(reg, self.makes_short(op));
+        }
+        if Shape::of(op.code) == Shape::Helper {
+            self.stored = None;
+        }
         match (op.code, self.of(op.dst)) {
             (Code::Imm, _) => self.set(op.dst, Fact::Number(op.imm)),
             (Code::Mov64, _) => self.set(op.dst, self.of(op.src)),
@@ -160,8 +216,39 @@ impl Facts {
         }
     }
 
+    /// What sets up r1 and r2 was left out: they are as they were `before`.
+    pub(super) fn leave_out_arguments(&mut self, before: &Facts) {
+        self.regs[1..3].copy_from_slice(&before.regs[1..3]);
+        self.short = before.short;
+        self.stored = before.stored;
+    }
+
+    /// A register that nobody reads any more has whatever it has.
+    pub(super) fn lose(&mut self, reg: u8) {
+        self.set(reg, Fact::Unknown);
+        self.write(reg, false);
+    }
+
+    /// Whether an operation leaves a register with an upper half of zeros.
+    fn makes_short(&self, op: &Op) -> bool {
+        match Shape::of(op.code) {
+            Shape::Alu { width, .. } => width == Width::W32,
+            Shape::Load { ty } => !ty.is_signed() && ty.size() != Size::Dw,
+            Shape::LoadAcquire { size } => size != Size::Dw,
+            Shape::Move => match op.code {
+                Code::Imm => op.imm >> 32 == 0,
+                Code::Mov64 => self.is_short(op.src),
+                Code::Mov32 | Code::Neg32 | Code::Zx16 | Code::Zx32 | Code::Swap16 | Code::Swap32 => true,
+                Code::Sx8To32 | Code::Sx16To32 => true,
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
     /// Behind a lookup in a map.
     pub(super) fn looked_up(&mut self, map: usize) {
+        self.write(0, false);
         self.set(0, Fact::Value { map, off: 0, or_null: true });
     }
 }

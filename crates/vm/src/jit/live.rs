@@ -1,11 +1,13 @@
 //! Which registers somebody still reads.
 //!
 //! Walked backwards until nothing changes. What leaves the code (calls, jumps by register, the end of a function, whose
-//! caller sees r1 to r5 as it left them) reads all that may be seen there.
+//! caller sees r1 to r5 as it left them) reads all that may be seen there. The end of the entry function leaves nothing but r0, unless the
+//! program calls it.
 
 use super::facts::written;
 use super::shape::Shape;
 use crate::op::{Code, Op};
+use crate::program::Program;
 
 /// A bit for each register.
 const ALL: u16 = 0x7ff;
@@ -17,28 +19,33 @@ const ARGUMENTS: u16 = 0x3e;
 const ROUNDS: usize = 8;
 
 /// For each operation the registers that are read behind it, before they are written.
-pub(super) fn behind(ops: &[Op]) -> Vec<u16> {
+pub(super) fn behind(program: &Program) -> Vec<u16> {
+    let ops = &program.ops;
+    let called = ops.iter().any(|op| op.code == Code::CallReg || op.code == Code::Call && op.imm == 0);
+    let entry = if called { 0 } else { program.functions.first().map_or(0, |entry| entry.end as usize) };
     let mut before = vec![0u16; ops.len() + 1];
     for _ in 0..ROUNDS {
         let mut changed = false;
         for (at, op) in ops.iter().enumerate().rev() {
-            let now = read(op) | (behind_one(ops, &before, at) & !kills(op));
+            let now = read(op) | (behind_one(ops, &before, at, entry) & !kills(op));
             changed |= now != before[at];
             before[at] = now;
         }
         if !changed {
-            return (0..ops.len()).map(|at| behind_one(ops, &before, at)).collect();
+            return (0..ops.len()).map(|at| behind_one(ops, &before, at, entry)).collect();
         }
     }
     vec![ALL; ops.len()]
 }
 
-fn behind_one(ops: &[Op], before: &[u16], at: usize) -> u16 {
+/// `entry` is where the part ends from which nobody sees r1 to r5.
+fn behind_one(ops: &[Op], before: &[u16], at: usize, entry: usize) -> u16 {
     let op = &ops[at];
     let target = || before.get((at + 1).wrapping_add_signed(op.off as isize)).copied().unwrap_or(ALL);
     match Shape::of(op.code) {
         Shape::Jump => target(),
         Shape::Branch { .. } | Shape::MayGoto => target() | before[at + 1],
+        Shape::Exit if at < entry => bit(0),
         Shape::Exit => BEHIND_EXIT,
         Shape::Control | Shape::Call => ALL,
         _ => before[at + 1],

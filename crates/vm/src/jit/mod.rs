@@ -26,7 +26,7 @@
 //! - *Lookups.* What sets up r1 and r2 for one in line is left out where nobody reads them behind it, and a branch for what is absent is the one
 //!   that the lookup makes anyway.
 //! - *Shorter code.* Rotations ([`rotate`]) stand in place of shifts where nobody reads the other register ([`live`]); a move and a sum are one
-//!   instruction, and so is a load, a sum and a store of what is counted in memory; small functions that only compute are copied to where they are
+//!   instruction, and so is a load, a sum and a store of what is counted in memory; what was stored into the frame and is read back is moved; small functions that only compute are copied to where they are
 //!   called ([`copy`]), and the end of a loop that stands before its body to where the body ends, so that a round has one jump. A run that is stopped shows memory, fuel and the place, all of which are the same.
 //! - *Fuel.* A jump back and its price are one subtraction from a register and a jump that is never taken.
 //! - *Calls.* Functions of the program do not call each other on the processor's stack, but in the frames of [`Cpu`](crate::Cpu), which
@@ -157,8 +157,8 @@ struct Plan {
 struct Lookup<'a> {
     /// Where the key is, from r10.
     key_off: i32,
-    /// The register whose lower half is the key, too, when one is known.
-    key_in: Option<u8>,
+    /// The register whose lower half is the key, too, when one is known; and whether that is all it has.
+    key_in: Option<(u8, bool)>,
     map: &'a Arc<Map>,
     /// Where it goes on without a value, when the operation behind the call asks that; it need not ask any more then.
     absent: Option<Jump>,
@@ -284,7 +284,7 @@ impl Native {
 fn assemble(program: &Program, options: CompileOptions, mut backend: impl Backend) -> Made {
     let plan = Plan { options, leaders: facts::leaders(program), loops: facts::loops(&program.ops) };
     backend.prepare(&plan);
-    let live = if backend.rotates() { live::behind(&program.ops) } else { Vec::new() };
+    let live = if backend.rotates() { live::behind(program) } else { Vec::new() };
     // Before the maps are looked up: what is removed meanwhile is noticed.
     let removals = program.registry.upgrade().map_or(0, |registry| registry.removals());
     let mut walk = Walk { program, plan: &plan, live, backend, facts: Facts::new(), maps: Vec::new(), in_copy: false };
@@ -310,37 +310,37 @@ struct Walk<'a, B> {
 impl<B: Backend> Walk<'_, B> {
     fn all(&mut self, slots: std::ops::Range<usize>) {
         let ops = &self.program.ops;
-        // Behind the operations that were done as one.
-        let (mut rotated, mut looked_up) = (0, 0);
+        // Behind the operations that were done as one: those that do what each of them says, and those after which the facts are known.
+        let (mut joined, mut done) = (0, 0);
         for at in slots {
             let op = &ops[at];
             self.backend.slot(at as u32);
-            if at < looked_up {
+            if at < done {
                 continue;
             }
             if self.plan.leaders[at] {
                 self.facts.forget();
             }
-            if at >= rotated
-                && let Some(end) = self.look_up(at)
+            if at >= joined
+                && let Some(end) = self.look_up(at).or_else(|| self.add_to(at))
             {
-                looked_up = end;
+                done = end;
                 continue;
             }
-            if at >= rotated
+            if at >= joined
                 && self.backend.rotates()
                 && let Some(rotation) = rotate::at(ops, &self.plan.leaders, &self.live, at)
             {
                 self.backend.rotate(rotation);
-                rotated = at + rotation.len;
+                joined = at + rotation.len;
             }
-            if at >= rotated
+            if at >= joined
                 && self.backend.sums()
-                && let Some(len) = self.sum(at).or_else(|| self.add_to(at))
+                && let Some(len) = self.sum(at)
             {
-                rotated = at + len;
+                joined = at + len;
             }
-            if at >= rotated {
+            if at >= joined {
                 self.emit(at as u32, op);
             } else {
                 self.facts.step(op);
@@ -377,9 +377,12 @@ impl<B: Backend> Walk<'_, B> {
         Some(2)
     }
 
-    /// A count in memory: a load, a sum and a store to the same place, of a register that nobody reads behind them. Gives how many operations
-    /// that were.
+    /// A count in memory: a load, a sum and a store to the same place, of a register that nobody reads behind them. That register is not
+    /// written. Gives where it goes on.
     fn add_to(&mut self, at: usize) -> Option<usize> {
+        if !self.backend.sums() {
+            return None;
+        }
         let [load, add, store, ..] = self.program.ops.get(at..)? else { return None };
         let (dst, base) = (load.dst, load.src);
         let (Shape::Load { ty }, Shape::Alu { op: AluOp::Add, width, imm }) =
@@ -406,7 +409,8 @@ impl<B: Backend> Walk<'_, B> {
         }
         let by = if imm { Source::Imm(add.imm as i32) } else { Source::Reg(add.src) };
         self.backend.add_to(write, by);
-        Some(3)
+        self.facts.store(base, store.off.into(), size, write.known, None);
+        Some(at + 3)
     }
 
     fn emit(&mut self, at: u32, op: &Op) {
@@ -418,7 +422,12 @@ impl<B: Backend> Walk<'_, B> {
             Shape::Branch { cond, width, imm } => self.backend.branch(cond, width, op.dst, source(imm), jump()),
             Shape::Load { ty } => {
                 let place = self.place(at, op, op.src, ty.size(), Access::Read);
-                self.backend.load(ty, op.dst, place);
+                match self.stored(op, ty) {
+                    Some(reg) if ty == LoadType::U64 => self.backend.unary(Code::Mov64, op.dst, reg, 0),
+                    Some(reg) if reg == op.dst && self.facts.is_short(reg) => {}
+                    Some(reg) => self.backend.unary(Code::Mov32, op.dst, reg, 0),
+                    None => self.backend.load(ty, op.dst, place),
+                }
             }
             Shape::LoadAcquire { size } => {
                 let place = self.place(at, op, op.src, size, Access::AtomicRead);
@@ -427,15 +436,18 @@ impl<B: Backend> Walk<'_, B> {
             Shape::Store { size, imm } => {
                 let place = self.place(at, op, op.dst, size, Access::Write);
                 self.backend.store(place, source(imm));
+                self.facts.store(op.dst, op.off.into(), size, place.known, (!imm).then_some(op.src));
             }
             Shape::StoreRelease { size } => {
                 let place = self.place(at, op, op.dst, size, Access::Atomic);
                 self.backend.store(place, Source::Reg(op.src));
+                self.facts.store(op.dst, op.off.into(), size, place.known, Some(op.src));
             }
             Shape::Atomic { op: atomic, width } => {
                 let size = if width == Width::W32 { Size::W } else { Size::Dw };
                 let place = self.place(at, op, op.dst, size, Access::Atomic);
                 self.backend.atomic(atomic, width, place, op.src);
+                self.facts.store(op.dst, op.off.into(), size, place.known, None);
             }
             Shape::Move => self.backend.unary(op.code, op.dst, op.src, op.imm),
             Shape::Jump => self.jump(jump()),
@@ -525,11 +537,16 @@ impl<B: Backend> Walk<'_, B> {
         if !in_frame || !self.backend.looks_up(&self.maps[map]) {
             return None;
         }
-        let key_in = at.checked_sub(1).map(|before| &ops[before]).filter(|before| {
-            let stored = matches!(Shape::of(before.code), Shape::Store { size: Size::W, imm: false });
-            stored && before.dst == 10 && i64::from(before.off) == key_off && key_bytes == 4
-        });
-        let key_in = key_in.filter(|_| !self.plan.leaders[at]).map(|before| before.src);
+        // What sets up r1 and r2 is left out, so it is asked what these have now.
+        let key_in = self.facts.stored_at(key_off, Size::W).filter(|_| key_bytes == 4);
+        let key_in = key_in.map(|reg| (reg, self.facts.is_short(reg)));
+        if call > at {
+            // They do not get what the operations say.
+            facts.leave_out_arguments(&self.facts);
+        }
+        if !keeps(3) {
+            facts.lose(3);
+        }
         facts.looked_up(map);
         let mut end = call + 1;
         let asks = ops.get(end).filter(|op| op.code == Code::JEq64K && op.dst == 0 && op.imm == 0);
@@ -542,6 +559,12 @@ impl<B: Backend> Walk<'_, B> {
         self.backend.look_up(&lookup);
         self.facts = facts;
         Some(end)
+    }
+
+    /// The register that has what a load gives, which was stored there before.
+    fn stored(&self, op: &Op, ty: LoadType) -> Option<u8> {
+        let (Fact::Frame(from), false) = (self.facts.of(op.src), ty.is_signed()) else { return None };
+        self.facts.stored_at(from.saturating_add(op.off.into()), ty.size())
     }
 
     /// The map whose handle is known, if its values can be reached.

@@ -86,12 +86,19 @@ impl Emitter {
         };
         let nothing = self.rare(Rare::Nothing(nothing));
         let asm = &mut self.asm;
-        match lookup.key_in {
-            Some(key) => asm.mov(Bits::B32, RAX, reg(key)),
-            None => asm.load(Bits::B32, RAX, at(RBP, lookup.key_off)),
-        }
+        let key = match lookup.key_in {
+            Some((key, true)) => reg(key),
+            Some((key, false)) => {
+                asm.mov(Bits::B32, RAX, reg(key));
+                RAX
+            }
+            None => {
+                asm.load(Bits::B32, RAX, at(RBP, lookup.key_off));
+                RAX
+            }
+        };
         // Of 32 bits, and so without a sign.
-        asm.arith_imm(Arith::Cmp, Bits::B32, RAX, values.count() as i32);
+        asm.arith_imm(Arith::Cmp, Bits::B32, key, values.count() as i32);
         asm.jcc(Cc::ABOVE_EQUAL, nothing);
         if values.cpus() != 1 {
             asm.load(Bits::B64, R9, at(RSP, CPU));
@@ -100,8 +107,11 @@ impl Emitter {
         }
         asm.mov_imm(R11, values.block().addr());
         if stride == 8 {
-            asm.lea(Bits::B64, RAX, Mem { base: R11, index: Some((RAX, 3)), disp: 0 });
+            asm.lea(Bits::B64, RAX, Mem { base: R11, index: Some((key, 3)), disp: 0 });
         } else {
+            if key != RAX {
+                asm.mov(Bits::B32, RAX, key);
+            }
             scale(asm, RAX, stride);
             asm.arith(Arith::Add, Bits::B64, RAX, R11);
         }
