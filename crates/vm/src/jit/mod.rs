@@ -25,7 +25,8 @@
 //!   maps are in line. The code keeps these maps, and is left to the interpreter once one of them was removed from the machine.
 //! - *Lookups.* What sets up r1 and r2 for one in line is left out where nobody reads them behind it, and a branch for what is absent is the one
 //!   that the lookup makes anyway.
-//! - *Shorter code.* Rotations ([`rotate`]) stand in place of shifts where nobody reads the other register ([`live`]); a move and a sum are one
+//! - *Shorter code.* Rotations ([`rotate`]) stand in place of shifts where nobody reads the other register ([`live`]); a number that
+//!   is loaded byte by byte is one load ([`merge`]), where all of it is known to be there; a branch over a move is a move with a condition; a move and a sum are one
 //!   instruction, and so is a load, a sum and a store of what is counted in memory; what was stored into the frame and is read back is moved; small functions that only compute are copied to where they are
 //!   called ([`copy`]), and the end of a loop that stands before its body to where the body ends, so that a round has one jump. A run that is stopped shows memory, fuel and the place, all of which are the same.
 //! - *Fuel.* A jump back and its price are one subtraction from a register and a jump that is never taken.
@@ -44,6 +45,7 @@ mod code;
 mod copy;
 mod facts;
 mod live;
+mod merge;
 mod native;
 mod rotate;
 mod shape;
@@ -136,8 +138,6 @@ struct Place {
     off: i32,
     size: Size,
     access: Access,
-    /// Whether it lies in the frame, so that nothing need be checked.
-    in_frame: bool,
     /// Whether it is known to be right, and its address to be the true one: in the frame, or by what the code before it did.
     known: bool,
 }
@@ -186,7 +186,7 @@ trait Backend: Sized {
     fn copies(&self) -> bool {
         false
     }
-    /// Whether there are [`Backend::sum`], [`Backend::load_sum`] and [`Backend::add_to`].
+    /// Whether there are [`Backend::sum`] and [`Backend::load_sum`].
     fn sums(&self) -> bool {
         false
     }
@@ -198,6 +198,10 @@ trait Backend: Sized {
     }
     /// Whether no access is checked.
     fn trusts(&self) -> bool {
+        false
+    }
+    /// Whether there is [`Backend::add_to`].
+    fn adds_to_memory(&self) -> bool {
         false
     }
     /// `*on += by`, of an access that needs no check.
@@ -231,6 +235,12 @@ trait Backend: Sized {
     fn pay(&mut self, _jump: Jump) {}
     /// If `dst cond src`.
     fn branch(&mut self, cond: Cond, width: Width, dst: u8, src: Source, jump: Jump);
+    /// Whether there is [`Backend::select`].
+    fn selects(&self) -> bool {
+        false
+    }
+    /// `copy`, a move of all 64 bits, unless `dst cond src`.
+    fn select(&mut self, _cond: Cond, _width: Width, _dst: u8, _src: Source, _copy: &Op) {}
     /// If the counter of this frame is used up; otherwise counts.
     fn may_goto(&mut self, jump: Jump);
     /// Calls the helper of the slot, which comes back.
@@ -284,7 +294,7 @@ impl Native {
 fn assemble(program: &Program, options: CompileOptions, mut backend: impl Backend) -> Made {
     let plan = Plan { options, leaders: facts::leaders(program), loops: facts::loops(&program.ops) };
     backend.prepare(&plan);
-    let live = if backend.rotates() { live::behind(program) } else { Vec::new() };
+    let live = live::behind(program);
     // Before the maps are looked up: what is removed meanwhile is noticed.
     let removals = program.registry.upgrade().map_or(0, |registry| registry.removals());
     let mut walk = Walk { program, plan: &plan, live, backend, facts: Facts::new(), maps: Vec::new(), in_copy: false };
@@ -297,7 +307,7 @@ fn assemble(program: &Program, options: CompileOptions, mut backend: impl Backen
 struct Walk<'a, B> {
     program: &'a Program,
     plan: &'a Plan,
-    /// Which registers are read behind each operation, for a back end that rotates.
+    /// Which registers are read behind each operation.
     live: Vec<u16>,
     backend: B,
     facts: Facts,
@@ -335,6 +345,16 @@ impl<B: Backend> Walk<'_, B> {
                 joined = at + rotation.len;
             }
             if at >= joined
+                && let Some(len) = self.merge(at)
+            {
+                joined = at + len;
+            }
+            if at >= joined
+                && let Some(len) = self.select(at)
+            {
+                joined = at + len;
+            }
+            if at >= joined
                 && self.backend.sums()
                 && let Some(len) = self.sum(at)
             {
@@ -346,6 +366,44 @@ impl<B: Backend> Walk<'_, B> {
                 self.facts.step(op);
             }
         }
+    }
+
+    /// A number that is loaded byte by byte, where all of it may be read. Gives how many operations that were.
+    fn merge(&mut self, at: usize) -> Option<usize> {
+        let ops = &self.program.ops;
+        if Shape::of(ops[at].code) != (Shape::Load { ty: LoadType::U8 }) {
+            return None;
+        }
+        let merged = merge::at(ops, &self.plan.leaders, &self.live, at)?;
+        let known = self.is_known(merged.base, merged.off.into(), merged.size, Access::Read);
+        if !known && !self.backend.trusts() {
+            return None;
+        }
+        let place =
+            Place { at: at as u32, base: merged.base, off: merged.off, size: merged.size, access: Access::Read, known };
+        self.backend.load(unsigned(merged.size), merged.dst, place);
+        if merged.big_endian {
+            let swap = match merged.size {
+                Size::B | Size::H => Code::Swap16,
+                Size::W => Code::Swap32,
+                Size::Dw => Code::Swap64,
+            };
+            self.backend.unary(swap, merged.dst, merged.dst, 0);
+        }
+        Some(merged.len)
+    }
+
+    /// A branch over one move: what compilers make of `a ? b : c`, and what the processor does without a jump. Gives how many operations
+    /// that were.
+    fn select(&mut self, at: usize) -> Option<usize> {
+        let [branch, copy, ..] = self.program.ops.get(at..)? else { return None };
+        let Shape::Branch { cond, width, imm } = Shape::of(branch.code) else { return None };
+        if !self.backend.selects() || branch.off != 1 || copy.code != Code::Mov64 || self.plan.leaders[at + 1] {
+            return None;
+        }
+        let src = if imm { Source::Imm(branch.imm as i32) } else { Source::Reg(branch.src) };
+        self.backend.select(cond, width, branch.dst, src, copy);
+        Some(2)
     }
 
     /// A move and a sum, as clang writes the sum of two registers into a third; and a load from there into the same register. Gives how many
@@ -380,7 +438,7 @@ impl<B: Backend> Walk<'_, B> {
     /// A count in memory: a load, a sum and a store to the same place, of a register that nobody reads behind them. That register is not
     /// written. Gives where it goes on.
     fn add_to(&mut self, at: usize) -> Option<usize> {
-        if !self.backend.sums() {
+        if !self.backend.adds_to_memory() {
             return None;
         }
         let [load, add, store, ..] = self.program.ops.get(at..)? else { return None };
@@ -584,9 +642,8 @@ impl<B: Backend> Walk<'_, B> {
 
     fn place(&mut self, at: u32, op: &Op, base: u8, size: Size, access: Access) -> Place {
         let off = op.off;
-        let in_frame = base == 10 && facts::in_frame(off.into(), size, access);
-        let known = in_frame || self.is_known(base, off.into(), size, access);
-        Place { at, base, off, size, access, in_frame, known }
+        let known = self.is_known(base, off.into(), size, access);
+        Place { at, base, off, size, access, known }
     }
 
     /// Whether an access cannot go wrong.

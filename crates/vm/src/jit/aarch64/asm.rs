@@ -88,6 +88,10 @@ pub(super) enum Rmw {
 pub(super) struct Cc(u8);
 
 impl Cc {
+    pub(super) fn opposite(self) -> Cc {
+        Cc(self.0 ^ 1)
+    }
+
     pub(super) const EQUAL: Cc = Cc(0x0);
     pub(super) const NOT_EQUAL: Cc = Cc(0x1);
     pub(super) const ABOVE_EQUAL: Cc = Cc(0x2);
@@ -111,7 +115,7 @@ pub(super) enum When {
 impl When {
     pub(super) fn opposite(self) -> When {
         match self {
-            When::Flags(Cc(number)) => When::Flags(Cc(number ^ 1)),
+            When::Flags(cc) => When::Flags(cc.opposite()),
             When::Zero(bits, reg) => When::NotZero(bits, reg),
             When::NotZero(bits, reg) => When::Zero(bits, reg),
         }
@@ -414,6 +418,12 @@ impl Asm {
         }
     }
 
+    /// Rotates to the right by less than the width.
+    pub(super) fn rotate(&mut self, bits: Bits, to: Reg, from: Reg, right: u32) {
+        let n = u32::from(bits == Bits::B64) << 22;
+        self.put(0x1380_0000 | sf(bits) | n | rm(from) | right << 10 | rn(from) | rd(to));
+    }
+
     /// `mov to, from`.
     pub(super) fn mov(&mut self, bits: Bits, to: Reg, from: Reg) {
         self.logic(Logic::Or, bits, to, ZERO, from);
@@ -507,6 +517,12 @@ impl Asm {
     /// `ldr to, [base, index, lsl #3]`.
     pub(super) fn load_indexed(&mut self, to: Reg, base: Reg, index: Reg) {
         self.put(0xf860_7800 | rm(index) | rn(base) | rd(to));
+    }
+
+    /// `ldr to, [base, index]`, with the upper bits cleared or, of less than 8 bytes, the sign in all 64 bits.
+    pub(super) fn load_beside(&mut self, len: Len, signed: bool, to: Reg, base: Reg, index: Reg) {
+        let opcode = if signed { 0x38a0_6800 } else { 0x3860_6800 };
+        self.put(opcode | (len as u32) << 30 | rm(index) | rn(base) | rd(to));
     }
 
     fn pair(&mut self, opcode: u32, a: Reg, b: Reg, base: Reg, disp: i32) {

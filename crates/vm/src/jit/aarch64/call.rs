@@ -48,15 +48,21 @@ impl Emitter {
         self.asm.multiply_add(Bits::B64, X11, X9, X11, CPU);
     }
 
-    pub(super) fn enter_function(&mut self, call: Call) {
-        let Call { at: slot, target, cost, stack_bytes } = call;
+    /// Pays for a call that is not one too many; in x9 is how many there are.
+    pub(super) fn pay_for_call(&mut self, call: Call) {
+        let Call { at: slot, cost, .. } = call;
         let not_plain = self.rare(Rare::Control { at: slot, cost });
-        let target = self.slots[target as usize];
         self.sum_imm(Sum::Subs, Bits::B64, FUEL, FUEL, cost.into());
         self.asm.jump_if(When::Flags(Cc::BELOW), not_plain);
         self.asm.load(Len::B8, X9, CPU, DEPTH);
         self.sum_imm(Sum::Subs, Bits::B64, ZERO, X9, MAX_FRAMES as i64);
         self.asm.jump_if(When::Flags(Cc::ABOVE_EQUAL), not_plain);
+    }
+
+    pub(super) fn enter_function(&mut self, call: Call) {
+        let Call { at: slot, target, stack_bytes, .. } = call;
+        let target = self.slots[target as usize];
+        self.pay_for_call(call);
         self.frame_address();
         self.sum_imm(Sum::Add, Bits::B64, X9, X9, 1);
         let asm = &mut self.asm;

@@ -26,8 +26,8 @@ use super::asm::{Asm, Bits, Cc, Label, Len, Logic, Reach, Reg, Rmw, Sum, Two, Wh
 use super::glue::Rare;
 use crate::Access;
 use crate::jit::native::Context;
-use crate::jit::{Assembled, Backend, Call, Jump, Place, Source};
-use crate::op::Code;
+use crate::jit::{Assembled, Backend, Call, Jump, Place, Plan, Rotation, Source};
+use crate::op::{Code, Op};
 
 /// The registers of r0 to r10.
 pub(super) const REGS: [Reg; 11] =
@@ -90,6 +90,11 @@ pub(in crate::jit) struct Emitter {
     pub(super) leave: Label,
     /// Whether the processor has atomic instructions (ARMv8.1).
     lse: bool,
+    /// Whether loads and stores are not checked.
+    plain: bool,
+    metered: bool,
+    /// While a function is copied: the labels of its own code, from its first slot, and the end of the copy.
+    copied: Option<(u32, Vec<Label>, Label)>,
 }
 
 impl Emitter {
@@ -109,6 +114,9 @@ impl Emitter {
             leave: asm.label(),
             asm,
             lse,
+            plain: false,
+            metered: true,
+            copied: None,
         }
     }
 
@@ -204,9 +212,10 @@ impl Emitter {
     /// end; the upper one is the start in its 16 bits, and more than any place in a slot in its 32 bits where programs may only read. Each
     /// comparison happens only if those before it went well; else the flags say that it went wrong, so that one jump decides.
     fn checked(&mut self, place: Place) -> (Reg, i32) {
-        if place.in_frame {
+        // Of atomic accesses the address is checked all the same: a wrong one is a signal on this processor.
+        if place.known || self.plain && matches!(place.access, Access::Read | Access::Write) {
             if Asm::reaches(len(place.size), place.off) {
-                return (FRAME, place.off);
+                return (reg(place.base), place.off);
             }
             self.address(place);
             return (X10, 0);
@@ -239,13 +248,11 @@ impl Emitter {
         (X10, 0)
     }
 
-    /// As [`Emitter::checked`], with the whole address in one register.
+    /// As [`Emitter::checked`], with the whole address in x10.
     fn checked_exactly(&mut self, place: Place) -> Reg {
-        let (base, disp) = self.checked(place);
-        if disp == 0 {
-            return base;
+        if self.checked(place) != (X10, 0) {
+            self.address(place);
         }
-        self.address(place);
         X10
     }
 
@@ -307,10 +314,31 @@ impl Emitter {
         asm.mov(Bits::B64, r0, X11);
     }
 
+    /// Sets the flags, and says which of them make `dst cond src`.
+    fn compare(&mut self, cond: Cond, width: Width, dst: u8, src: Source) -> Cc {
+        let (dst, bits) = (reg(dst), bits(width));
+        match cond {
+            Cond::Set => self.logic(Logic::Ands, bits, ZERO, dst, src),
+            _ => self.sum(Sum::Subs, bits, ZERO, dst, src),
+        }
+        match cond {
+            Cond::Eq => Cc::EQUAL,
+            Cond::Ne | Cond::Set => Cc::NOT_EQUAL,
+            Cond::Gt => Cc::ABOVE,
+            Cond::Ge => Cc::ABOVE_EQUAL,
+            Cond::Lt => Cc::BELOW,
+            Cond::Le => Cc::BELOW_EQUAL,
+            Cond::SGt => Cc::GREATER,
+            Cond::SGe => Cc::GREATER_EQUAL,
+            Cond::SLt => Cc::LESS,
+            Cond::SLe => Cc::LESS_EQUAL,
+        }
+    }
+
     /// Jumps there when it should, or always, and pays.
     fn go(&mut self, when: Option<When>, jump: Jump) {
         let target = self.slots[jump.target as usize];
-        if jump.cost == 0 {
+        if jump.cost == 0 || !self.metered {
             match when {
                 Some(when) => self.asm.jump_if(when, target),
                 None => self.asm.jump(target),
@@ -330,6 +358,66 @@ impl Emitter {
 }
 
 impl Backend for Emitter {
+    fn prepare(&mut self, plan: &Plan) {
+        self.plain = plan.options.reach == crate::options::Reach::Plain;
+        self.metered = plan.options.metered;
+    }
+
+    fn copies(&self) -> bool {
+        true
+    }
+
+    fn begin_copy(&mut self, call: Call, end: u32) {
+        self.pay_for_call(call);
+        let fresh: Vec<Label> = (call.target..end).map(|_| self.asm.label()).collect();
+        let slots = call.target as usize..end as usize;
+        let own = self.slots.splice(slots, fresh).collect();
+        self.copied = Some((call.target, own, self.asm.label()));
+    }
+
+    fn leave_copy(&mut self) {
+        if let Some((.., end)) = self.copied {
+            self.asm.jump(end);
+        }
+    }
+
+    fn end_copy(&mut self) {
+        if let Some((start, own, end)) = self.copied.take() {
+            let start = start as usize;
+            self.slots.splice(start..start + own.len(), own);
+            self.asm.bind(end);
+        }
+    }
+
+    fn rotates(&self) -> bool {
+        true
+    }
+
+    fn rotate(&mut self, rotation: Rotation) {
+        let Rotation { width, dst, src, left, .. } = rotation;
+        let width_bits = if width == Width::W32 { 32 } else { 64 };
+        self.asm.rotate(bits(width), reg(dst), reg(src), width_bits - u32::from(left));
+    }
+
+    fn sums(&self) -> bool {
+        true
+    }
+
+    fn sum(&mut self, width: Width, dst: u8, a: u8, b: Source) {
+        self.sum(Sum::Add, bits(width), reg(dst), reg(a), b);
+    }
+
+    fn load_sum(&mut self, ty: LoadType, dst: u8, a: u8, b: u8, off: i16) -> bool {
+        if self.plain && off == 0 {
+            self.asm.load_beside(len(ty.size()), ty.is_signed(), reg(dst), reg(a), reg(b));
+        }
+        self.plain && off == 0
+    }
+
+    fn trusts(&self) -> bool {
+        self.plain
+    }
+
     fn slot(&mut self, at: u32) {
         self.asm.bind(self.slots[at as usize]);
     }
@@ -433,33 +521,35 @@ impl Backend for Emitter {
         self.go(None, jump);
     }
 
+    fn pays(&self) -> bool {
+        true
+    }
+
+    fn pay(&mut self, jump: Jump) {
+        if self.metered {
+            let exhausted = self.rare(Rare::Exhausted { jump });
+            self.sum_imm(Sum::Subs, Bits::B64, FUEL, FUEL, jump.cost.into());
+            self.asm.jump_if(When::Flags(Cc::BELOW), exhausted);
+        }
+    }
+
     fn branch(&mut self, cond: Cond, width: Width, dst: u8, src: Source, jump: Jump) {
-        let (dst, bits) = (reg(dst), bits(width));
-        let cc = match cond {
-            Cond::Eq => Cc::EQUAL,
-            Cond::Ne | Cond::Set => Cc::NOT_EQUAL,
-            Cond::Gt => Cc::ABOVE,
-            Cond::Ge => Cc::ABOVE_EQUAL,
-            Cond::Lt => Cc::BELOW,
-            Cond::Le => Cc::BELOW_EQUAL,
-            Cond::SGt => Cc::GREATER,
-            Cond::SGe => Cc::GREATER_EQUAL,
-            Cond::SLt => Cc::LESS,
-            Cond::SLe => Cc::LESS_EQUAL,
-        };
         let when = match (cond, src) {
-            (Cond::Eq, Source::Imm(0)) => When::Zero(bits, dst),
-            (Cond::Ne, Source::Imm(0)) => When::NotZero(bits, dst),
-            (Cond::Set, _) => {
-                self.logic(Logic::Ands, bits, ZERO, dst, src);
-                When::Flags(cc)
-            }
-            _ => {
-                self.sum(Sum::Subs, bits, ZERO, dst, src);
-                When::Flags(cc)
-            }
+            (Cond::Eq, Source::Imm(0)) => When::Zero(bits(width), reg(dst)),
+            (Cond::Ne, Source::Imm(0)) => When::NotZero(bits(width), reg(dst)),
+            _ => When::Flags(self.compare(cond, width, dst, src)),
         };
         self.go(Some(when), jump);
+    }
+
+    fn selects(&self) -> bool {
+        true
+    }
+
+    fn select(&mut self, cond: Cond, width: Width, dst: u8, src: Source, copy: &Op) {
+        let cc = self.compare(cond, width, dst, src);
+        let to = reg(copy.dst);
+        self.asm.select(cc, to, to, reg(copy.src));
     }
 
     fn may_goto(&mut self, jump: Jump) {

@@ -301,6 +301,11 @@ impl Asm {
         self.insn(bits, &[0x89], from.0, to);
     }
 
+    /// `mov to, from` of all 64 bits, when the condition holds.
+    pub(super) fn mov_if(&mut self, cc: Cc, to: Reg, from: Reg) {
+        self.insn(Bits::B64, &[0x0f, 0x40 | cc.0], to.0, from);
+    }
+
     /// A number, in as few bytes as it takes. Spoils the flags.
     pub(super) fn mov_imm(&mut self, to: Reg, value: u64) {
         if value == 0 {

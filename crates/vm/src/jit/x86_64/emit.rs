@@ -29,7 +29,7 @@ use super::glue::Rare;
 use super::lookup::Way;
 use crate::jit::native::Context;
 use crate::jit::{Assembled, Backend, Call, Jump, Lookup, Place, Plan, Rotation, Source};
-use crate::op::Code;
+use crate::op::{Code, Op};
 use crate::options::Reach;
 use crate::{Access, Map};
 
@@ -366,6 +366,29 @@ impl Emitter {
         }
     }
 
+    /// Sets the flags, and says which of them make `dst cond src`.
+    fn compare(&mut self, cond: Cond, width: Width, dst: u8, src: Source) -> Cc {
+        let (dst, bits) = (reg(dst), bits(width));
+        match (cond, src) {
+            (Cond::Set, Source::Reg(src)) => self.asm.test(bits, dst, reg(src)),
+            (Cond::Set, Source::Imm(imm)) => self.asm.test_imm(bits, dst, imm),
+            (_, Source::Imm(0)) => self.asm.test(bits, dst, dst),
+            _ => self.arith(Arith::Cmp, bits, dst, src),
+        }
+        match cond {
+            Cond::Eq => Cc::EQUAL,
+            Cond::Ne | Cond::Set => Cc::NOT_EQUAL,
+            Cond::Gt => Cc::ABOVE,
+            Cond::Ge => Cc::ABOVE_EQUAL,
+            Cond::Lt => Cc::BELOW,
+            Cond::Le => Cc::BELOW_EQUAL,
+            Cond::SGt => Cc::GREATER,
+            Cond::SGe => Cc::GREATER_EQUAL,
+            Cond::SLt => Cc::LESS,
+            Cond::SLe => Cc::LESS_EQUAL,
+        }
+    }
+
     /// Jumps there when the condition holds, or always, and pays.
     pub(super) fn go(&mut self, cc: Option<Cc>, jump: Jump) {
         let target = self.slots[jump.target as usize];
@@ -504,6 +527,10 @@ impl Backend for Emitter {
         self.reach == Reach::Plain
     }
 
+    fn adds_to_memory(&self) -> bool {
+        true
+    }
+
     fn add_to(&mut self, on: Place, by: Source) {
         let (mem, bits) = (at(reg(on.base), on.off), size_bits(on.size));
         match by {
@@ -629,26 +656,18 @@ impl Backend for Emitter {
     }
 
     fn branch(&mut self, cond: Cond, width: Width, dst: u8, src: Source, jump: Jump) {
-        let (dst, bits) = (reg(dst), bits(width));
-        match (cond, src) {
-            (Cond::Set, Source::Reg(src)) => self.asm.test(bits, dst, reg(src)),
-            (Cond::Set, Source::Imm(imm)) => self.asm.test_imm(bits, dst, imm),
-            (_, Source::Imm(0)) => self.asm.test(bits, dst, dst),
-            _ => self.arith(Arith::Cmp, bits, dst, src),
-        }
-        let cc = match cond {
-            Cond::Eq => Cc::EQUAL,
-            Cond::Ne | Cond::Set => Cc::NOT_EQUAL,
-            Cond::Gt => Cc::ABOVE,
-            Cond::Ge => Cc::ABOVE_EQUAL,
-            Cond::Lt => Cc::BELOW,
-            Cond::Le => Cc::BELOW_EQUAL,
-            Cond::SGt => Cc::GREATER,
-            Cond::SGe => Cc::GREATER_EQUAL,
-            Cond::SLt => Cc::LESS,
-            Cond::SLe => Cc::LESS_EQUAL,
-        };
+        let cc = self.compare(cond, width, dst, src);
         self.go(Some(cc), jump);
+    }
+
+    fn selects(&self) -> bool {
+        true
+    }
+
+    fn select(&mut self, cond: Cond, width: Width, dst: u8, src: Source, copy: &Op) {
+        let cc = self.compare(cond, width, dst, src);
+        self.written(copy.dst);
+        self.asm.mov_if(cc.opposite(), reg(copy.dst), reg(copy.src));
     }
 
     fn may_goto(&mut self, jump: Jump) {
