@@ -115,6 +115,14 @@ impl Either {
             }
             report::line(&format!("`{program}` ({place}): {}", text.join(", ")));
         }
+        // Where there is no other packet, that is an error.
+        for (link, count) in report.left_out.iter().filter(|_| report.packets > 0) {
+            let packets = if *count == 1 { "packet" } else { "packets" };
+            report::warning(
+                &format!("{count} {packets} of link layer {link} left out"),
+                Some("Ethernet (1), raw IP (101) and Linux' own (113, 276) are understood"),
+            );
+        }
         let plural = if report.packets == 1 { "" } else { "s" };
         let written = report.written.map_or(String::new(), |count| format!(", {count} written"));
         report::line(&format!(

@@ -78,14 +78,14 @@ impl LoaderEngine {
 
     /// The data as this machine wants it.
     fn fit(&self, spec: &Spec) -> Result<Vec<u8>, Error> {
-        if self.loader.seal.is_some() {
-            return self.sealed(spec);
-        }
-        let mut data = self.loader.data.clone();
         let other = || Error::new("the loader program was made of another object").with_hint("build the file again");
         if self.loader.maps.len() != spec.maps.len() || self.loader.programs as usize != spec.programs.len() {
             return Err(other());
         }
+        if self.loader.seal.is_some() {
+            return self.sealed(spec);
+        }
+        let mut data = self.loader.data.clone();
         let configuration = self.configuration(spec)?;
         let mut put = |at: u32, bytes: &[u8]| {
             let at = at as usize;

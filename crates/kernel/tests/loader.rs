@@ -295,6 +295,10 @@ fn what_was_sealed_loads_only_as_it_was() {
     set.maps[0].contents = MapContents::Data(78u32.to_ne_bytes().to_vec());
     let error = load(loader.clone(), set).map(drop).unwrap_err().to_string();
     assert_eq!(error, "the loader program is sealed: values of `.rodata` cannot be set");
+    let mut longer = spec.clone();
+    add_map(&mut longer, "more", MapType::ARRAY, 4, 4, 1);
+    let error = load(loader.clone(), longer).map(drop).unwrap_err().to_string();
+    assert_eq!(error, "the loader program was made of another object");
 
     // A signature that is none: refused, whatever the kernel was built with.
     let mut signed = loader;

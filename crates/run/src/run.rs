@@ -50,8 +50,8 @@ pub fn run(
 
     // Readers stand before the first program is attached: nothing is missed, and a full buffer is counted.
     let source = session.records(&buffers, formats.is_some())?;
-    let signals =
-        SignalPipe::new(SignalPipe::ENDING).map_err(|cause| Error::new("cannot catch signals").with_source(cause))?;
+    let signals = SignalPipe::new(&SignalPipe::ending())
+        .map_err(|cause| Error::new("cannot catch signals").with_source(cause))?;
     let held = options.command.as_deref().map(|command| hold(engine, command)).transpose()?;
     let mut attach_options = options.attach.clone();
     if let Some(held) = &held {

@@ -31,8 +31,8 @@ impl Usual {
 /// Frames of a stack in a run, which is the kernel's own limit (`kernel.perf_event_max_stack`) where nobody changed it.
 const FRAMES: u32 = 127;
 
-/// Gives the maps that are switched on and have no size a usual one, and says which got what. Perf event arrays are sized by the
-/// loader, and storage maps have no entries. A map of maps without an inner map gets an array of one `u32`.
+/// Gives the maps that are switched on and have no size a usual one, and says which got what. What has an
+/// entry for each CPU is sized by the loader, and storage maps have no entries. A map of maps without an inner map gets an array of one `u32`.
 pub(crate) fn fill(spec: &mut Spec, usual: Usual) -> Vec<String> {
     let mut said = Vec::new();
     for map in spec.maps.iter_mut().filter(|map| map.autocreate) {
@@ -56,14 +56,7 @@ pub(crate) fn fill(spec: &mut Spec, usual: Usual) -> Vec<String> {
 }
 
 fn is_sized_elsewhere(map_type: MapType) -> bool {
-    matches!(
-        map_type,
-        MapType::SK_STORAGE
-            | MapType::INODE_STORAGE
-            | MapType::TASK_STORAGE
-            | MapType::CGRP_STORAGE
-            | MapType::PERF_EVENT_ARRAY
-    )
+    map_type.is_storage() || matches!(map_type, MapType::PERF_EVENT_ARRAY | MapType::CPUMAP)
 }
 
 #[cfg(test)]
@@ -83,12 +76,14 @@ mod tests {
             Map::new("sized", MapType::HASH, 4, 8, 7),
             Map::new("ring", MapType::RINGBUF, 0, 0, 0),
             Map::new("perf", MapType::PERF_EVENT_ARRAY, 4, 4, 0),
+            Map::new("cpus", MapType::CPUMAP, 4, 8, 0),
+            Map::new("cgroups", MapType::CGROUP_STORAGE, 8, 8, 0),
             stacks,
         ]);
         let said = fill(&mut spec, Usual::run());
         let entries: Vec<u32> = spec.maps.iter().map(|map| map.max_entries).collect();
-        assert_eq!(entries, [10_240, 7, 1 << 20, 0, 10_240]);
-        assert_eq!(spec.maps[4].value_size, 127 * 8);
+        assert_eq!(entries, [10_240, 7, 1 << 20, 0, 0, 0, 10_240]);
+        assert_eq!(spec.maps[6].value_size, 127 * 8);
         assert_eq!(said.len(), 4);
         assert_eq!(said[0], "map `open` has no size in the object: it gets 10240 entries");
         assert_eq!(fill(&mut spec, Usual::run()), Vec::<String>::new());

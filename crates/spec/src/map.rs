@@ -68,6 +68,21 @@ map_types! {
     INSN_ARRAY = 34, "insn_array";
 }
 
+impl MapType {
+    /// Whether its values belong to something else (sockets, tasks, cgroups), so that it has no number of entries.
+    pub fn is_storage(self) -> bool {
+        matches!(
+            self,
+            MapType::SK_STORAGE
+                | MapType::INODE_STORAGE
+                | MapType::TASK_STORAGE
+                | MapType::CGRP_STORAGE
+                | MapType::CGROUP_STORAGE
+                | MapType::PERCPU_CGROUP_STORAGE
+        )
+    }
+}
+
 impl std::fmt::Debug for MapType {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         std::fmt::Display::fmt(self, f)

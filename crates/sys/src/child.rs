@@ -88,6 +88,7 @@ impl HeldChild {
             // child, and a tracer's stops are reported to whoever waits first.
             unsafe { libc::_exit(127) }
         };
+        crate::front::join_job(&mut command);
         // SAFETY: `hold` allocates nothing and makes only async-signal-safe calls.
         unsafe { command.pre_exec(hold) };
         // `Command::spawn` returns only after the exec, so it waits on a thread of its own.

@@ -5,23 +5,38 @@
 //! work. When the work is over the worker says with what status, and may live on; when the front dies first, the worker gets
 //! SIGTERM, as if it had been asked to end.
 //!
-//! Signals that a terminal sends reach both, since they are of one process group; the front leaves them to the worker. Those that
-//! somebody sends to the front alone (kill(1)) are passed on.
+//! # Signals
+//!
+//! The worker has a process group of its own, and the commands that it starts are put into the front's ([`join_job`]). So for a terminal and a
+//! shell the job is the front and its commands: what a key or somebody sends to the job's group reaches them once, and the front passes it
+//! on, so that it reaches the worker once too. What is sent to the front alone takes the same way. Left out are signals that nobody can
+//! catch and those of faults. What was ignored when we were started is ignored by the worker, unless it asks for the signal.
+//!
+//! A stop (Ctrl-Z) is told to the worker, which stops writing but not tracing ([`SignalPipe`](crate::signal::SignalPipe)): tasks that are
+//! traced would stand still with it. Then the front stops, so that the prompt comes back.
 //!
 //! # Safety
 //!
-//! fork(2) happens while the process has one thread, which is checked, so the child may do everything. The front's signal handler
-//! only stores an atomic and calls kill(2), which signal-safety(7) allows.
-#![expect(unsafe_code, reason = "fork(2), sigaction(2)")]
+//! fork(2) happens while the process has one thread, which is checked, so the child may do everything. The front's signal handlers
+//! only store atomics and call kill(2) and sigaction(2), which signal-safety(7) allows.
+#![expect(unsafe_code, reason = "fork(2), sigaction(2), a step between fork and exec")]
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
 /// The worker, for the front's signal handler.
 static WORKER: AtomicI32 = AtomicI32::new(0);
+
+/// Whether the front was continued since its last stop.
+static CONTINUED: AtomicBool = AtomicBool::new(false);
+
+/// The front's process group, in the worker; 0 elsewhere.
+static JOB: AtomicI32 = AtomicI32::new(0);
 
 /// The worker's way to tell the front that it may end.
 #[derive(Debug)]
@@ -51,6 +66,12 @@ impl Worker {
                 if rustix::process::getppid() != Some(front) {
                     leave(1);
                 }
+                let job = rustix::process::getpgrp();
+                // Without a group of its own it hears some signals twice, which is all.
+                if rustix::process::setpgid(None, None).is_ok() {
+                    JOB.store(job.as_raw_pid(), Ordering::SeqCst);
+                    leave_terminal();
+                }
                 Ok(Worker { to_front })
             }
             worker => {
@@ -68,36 +89,98 @@ impl Worker {
             let _ = rustix::stdio::dup2_stdout(&nothing);
             let _ = rustix::stdio::dup2_stderr(&nothing);
         }
+        // Who leads a group cannot leave its session.
+        let job = rustix::process::Pid::from_raw(JOB.swap(0, Ordering::SeqCst));
+        let _ = job.map(|job| rustix::process::setpgid(None, Some(job)));
         let _ = rustix::process::setsid();
         let _ = rustix::io::write(&self.to_front, &[status]);
     }
 }
 
+/// Whether this process is a worker whose front waits for it.
+pub fn is_worker() -> bool {
+    JOB.load(Ordering::SeqCst) != 0
+}
+
+/// Lets a command be of the front's process group, so that the terminal is its own and keys reach it. Does nothing outside of a worker.
+pub fn join_job(command: &mut Command) {
+    let job = JOB.load(Ordering::SeqCst);
+    if job == 0 {
+        return;
+    }
+    let join = move || {
+        // SAFETY: setpgid(2) with numbers only. Where the front was killed the group may be gone, and the command runs without it.
+        unsafe { libc::setpgid(0, job) };
+        Ok(())
+    };
+    // SAFETY: `join` makes one system call.
+    unsafe { command.pre_exec(join) };
+}
+
+/// Lets this thread, and those that it starts, write to the terminal of another group (termios(3), `TOSTOP`). Commands start with nothing blocked.
+fn leave_terminal() {
+    // SAFETY: all-zero bytes are a valid `sigset_t`.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    for signal in [libc::SIGTTIN, libc::SIGTTOU] {
+        // SAFETY: `set` is a whole `sigset_t`.
+        unsafe { libc::sigaddset(&raw mut set, signal) };
+    }
+    // SAFETY: as above.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+}
+
 /// The front's life.
 fn wait_for(worker: i32, from_worker: &OwnedFd) -> ! {
     WORKER.store(worker, Ordering::SeqCst);
-    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2] {
-        // SAFETY: all-zero bytes are a valid `sigaction`.
-        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-        action.sa_sigaction = on_signal as extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) as usize;
-        action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
-        // SAFETY: `action` is a whole `sigaction`, and the handler is signal-safe (see above).
-        unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+    for signal in (1..=libc::SIGRTMAX()).filter(|signal| is_passed_on(*signal)) {
+        let handler = match signal {
+            libc::SIGTSTP => on_stop,
+            libc::SIGCONT => on_continue,
+            _ => pass_on,
+        };
+        handle(signal, handler);
     }
     let mut status = [0];
     if let Ok(1) = rustix::io::retry_on_intr(|| rustix::io::read(from_worker, &mut status)) {
         leave(i32::from(status[0]));
     }
-    // It ended without a word: its status is ours, as a shell would say it.
-    let mut how = 0;
+    // It ended without a word: its status is ours, as a shell would say it. It stays a zombie, so that its number is nobody else's while
+    // signals are passed on.
+    // SAFETY: all-zero bytes are a valid `siginfo_t`.
+    let mut how: libc::siginfo_t = unsafe { std::mem::zeroed() };
     loop {
-        // SAFETY: waitpid(2) writes one `int`.
-        let done = unsafe { libc::waitpid(worker, &raw mut how, 0) };
-        if done == worker || io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
+        // SAFETY: waitid(2) writes one `siginfo_t`.
+        let done = unsafe { libc::waitid(libc::P_PID, worker as u32, &raw mut how, libc::WEXITED | libc::WNOWAIT) };
+        if done == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
             break;
         }
     }
-    leave(if libc::WIFEXITED(how) { libc::WEXITSTATUS(how) } else { 128 + libc::WTERMSIG(how) })
+    // SAFETY: waitid(2) has filled it as for SIGCHLD.
+    let status = unsafe { how.si_status() };
+    leave(if how.si_code == libc::CLD_EXITED { status } else { 128 + status })
+}
+
+/// Which signals of the front are its worker's.
+fn is_passed_on(signal: i32) -> bool {
+    let is_ours = matches!(
+        signal,
+        // Nobody catches these; the next are a child's, and those of whom a terminal makes wait.
+        libc::SIGKILL | libc::SIGSTOP | libc::SIGCHLD | libc::SIGTTIN | libc::SIGTTOU
+        // Faults, of which the front may die: the worker is told by that.
+        | libc::SIGILL | libc::SIGTRAP | libc::SIGABRT | libc::SIGBUS | libc::SIGFPE | libc::SIGSEGV | libc::SIGSYS
+    );
+    // Those between are the C library's own.
+    let exists = signal <= libc::SIGSYS || signal >= libc::SIGRTMIN();
+    exists && !is_ours
+}
+
+fn handle(signal: i32, handler: extern "C" fn(i32)) {
+    // SAFETY: all-zero bytes are a valid `sigaction`.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as usize;
+    action.sa_flags = libc::SA_RESTART | libc::SA_NODEFER;
+    // SAFETY: `action` is a whole `sigaction`, and the handlers are signal-safe (see above).
+    unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
 }
 
 fn leave(status: i32) -> ! {
@@ -105,18 +188,33 @@ fn leave(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
-    // SAFETY: `errno` is the thread's own.
-    let errno = unsafe { libc::__errno_location() };
-    // SAFETY: as above; the pointer is valid for the thread's life.
-    let saved = unsafe { *errno };
-    // SAFETY: the kernel gives a whole `siginfo_t` to a handler with SA_SIGINFO.
-    let code = unsafe { (*info).si_code };
-    // Positive codes are the kernel's own: a key on the terminal, of which the worker has heard as well.
-    if code <= 0 {
+extern "C" fn pass_on(signal: i32) {
+    crate::signal::keep_errno(|| {
         // SAFETY: kill(2) with numbers only.
         unsafe { libc::kill(WORKER.load(Ordering::SeqCst), signal) };
-    }
-    // SAFETY: as above.
-    unsafe { *errno = saved };
+    });
+}
+
+extern "C" fn on_continue(signal: i32) {
+    CONTINUED.store(true, Ordering::SeqCst);
+    pass_on(signal);
+}
+
+/// Tells the worker, and stops as if nobody had caught the signal.
+extern "C" fn on_stop(signal: i32) {
+    crate::signal::keep_errno(|| {
+        CONTINUED.store(false, Ordering::SeqCst);
+        pass_on(signal);
+        // SAFETY: all-zero bytes are a valid `sigaction`: the default.
+        let default: libc::sigaction = unsafe { std::mem::zeroed() };
+        // SAFETY: a whole `sigaction`.
+        unsafe { libc::sigaction(signal, &raw const default, std::ptr::null_mut()) };
+        // SAFETY: kill(2) with numbers only. It returns when we are continued (the handler does not block its own signal).
+        unsafe { libc::kill(libc::getpid(), signal) };
+        handle(signal, on_stop);
+        // The kernel stops nobody whom no shell could continue.
+        if !CONTINUED.load(Ordering::SeqCst) {
+            pass_on(libc::SIGCONT);
+        }
+    });
 }

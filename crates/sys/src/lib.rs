@@ -46,6 +46,7 @@ pub mod syscalls;
 pub mod tap;
 mod trace_instance;
 pub mod tracefs;
+pub mod tracepoints;
 pub mod undo;
 pub mod user_ringbuf;
 pub mod version;

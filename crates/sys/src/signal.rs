@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 /// Whether a signal of [`SignalPipe::ENDING`] came since the last [`SignalPipe::new`].
@@ -18,14 +19,24 @@ static END_ASKED: AtomicBool = AtomicBool::new(false);
 static WRITE_END: AtomicI32 = AtomicI32::new(-1);
 
 /// The signals caught since the last look.
+///
+/// In a [worker](crate::front) it knows of stops too: whoever looks is held until the job is continued or asked to end, while all other
+/// threads go on.
 #[derive(Debug)]
 pub struct SignalPipe {
     read_end: OwnedFd,
+    /// Whether the job is stopped; `None` when the kernel does all that is to be done.
+    stopped: Option<AtomicBool>,
 }
 
 impl SignalPipe {
     /// The signals that ask a program to end: Ctrl-C, `kill`, a terminal that goes away.
-    pub const ENDING: &[i32] = &[libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+    const ENDING: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+
+    /// The signals that ask this process to end; a terminal that goes away does not under nohup(1).
+    pub fn ending() -> Vec<i32> {
+        SignalPipe::ENDING.into_iter().filter(|signal| *signal != libc::SIGHUP || !is_ignored(*signal)).collect()
+    }
 
     /// Catches `signals` for the whole process from now on. A process has one such pipe: a second one takes over.
     pub fn new(signals: &[i32]) -> io::Result<SignalPipe> {
@@ -36,7 +47,12 @@ impl SignalPipe {
         for &signal in signals {
             catch(signal)?;
         }
-        Ok(SignalPipe { read_end })
+        let stopped = crate::front::is_worker().then(AtomicBool::default);
+        if stopped.is_some() {
+            catch(libc::SIGTSTP)?;
+            catch(libc::SIGCONT)?;
+        }
+        Ok(SignalPipe { read_end, stopped })
     }
 
     /// Whether the process was asked to end, though nobody has taken the signal from the pipe yet.
@@ -44,8 +60,28 @@ impl SignalPipe {
         END_ASKED.load(Ordering::SeqCst)
     }
 
-    /// A signal that came since the last call; `None` when there is none. Does not block.
+    /// A signal that came since the last call; `None` when there is none. Blocks only while the job is stopped.
     pub fn take(&self) -> Option<i32> {
+        loop {
+            if self.stopped.as_ref().is_some_and(|stopped| stopped.load(Ordering::SeqCst)) {
+                let _ = poll(&mut [PollFd::new(self, PollFlags::IN)], None);
+            }
+            let signal = self.next()?;
+            let Some(stopped) = &self.stopped else { return Some(signal) };
+            match signal {
+                libc::SIGTSTP => stopped.store(true, Ordering::SeqCst),
+                libc::SIGCONT => stopped.store(false, Ordering::SeqCst),
+                _ => {
+                    if SignalPipe::ENDING.contains(&signal) {
+                        stopped.store(false, Ordering::SeqCst);
+                    }
+                    return Some(signal);
+                }
+            }
+        }
+    }
+
+    fn next(&self) -> Option<i32> {
         let mut byte = [0u8; 1];
         match rustix::io::read(&self.read_end, &mut byte) {
             Ok(1) => Some(i32::from(byte[0])),
@@ -84,15 +120,31 @@ extern "C" fn on_signal(signal: i32) {
         END_ASKED.store(true, Ordering::SeqCst);
     }
     let byte = signal as u8;
+    keep_errno(|| {
+        let fd = WRITE_END.load(Ordering::SeqCst);
+        // SAFETY: one byte of our own is written; a full pipe only means that there is enough to see already.
+        unsafe { libc::write(fd, std::ptr::from_ref(&byte).cast(), 1) };
+    });
+}
+
+/// What a handler does, so that who was interrupted does not see its errors.
+pub(crate) fn keep_errno(handler: impl FnOnce()) {
     // SAFETY: `errno` is the thread's own.
     let errno = unsafe { libc::__errno_location() };
     // SAFETY: as above; the pointer is valid for the thread's life.
     let saved = unsafe { *errno };
-    let fd = WRITE_END.load(Ordering::SeqCst);
-    // SAFETY: one byte of our own is written; a full pipe only means that there is enough to see already.
-    unsafe { libc::write(fd, std::ptr::from_ref(&byte).cast(), 1) };
+    handler();
     // SAFETY: as above.
     unsafe { *errno = saved };
+}
+
+/// Whether a signal does nothing to this process.
+pub(crate) fn is_ignored(signal: i32) -> bool {
+    // SAFETY: all-zero bytes are a valid `sigaction`.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: sigaction(2) writes one `sigaction`.
+    let asked = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
+    asked == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
 /// Makes one thread's blocking system call return with `EINTR`.

@@ -5,41 +5,13 @@
 
 use skep_engine::Error;
 use skep_sys::Errno;
+use skep_vm::offsets::{sk_buff as skb, xdp_md as xdp};
 use skep_vm::{PacketBuffer, PacketKind, SK_BUFF_BYTES, XDP_MD_BYTES};
 
 /// Bytes of an Ethernet header: the least that a packet has.
 pub(crate) const ETH_HLEN: usize = 14;
 /// The loopback device, which packets come from when nobody says otherwise.
 const LOOPBACK: u32 = 1;
-
-/// Offsets in `struct xdp_md`.
-mod xdp {
-    pub(super) const DATA: usize = 0;
-    pub(super) const DATA_END: usize = 4;
-    pub(super) const DATA_META: usize = 8;
-    pub(super) const INGRESS_IFINDEX: usize = 12;
-    pub(super) const RX_QUEUE_INDEX: usize = 16;
-    pub(super) const EGRESS_IFINDEX: usize = 20;
-}
-
-/// Offsets in `struct __sk_buff`.
-mod skb {
-    pub(super) const MARK: usize = 8;
-    pub(super) const PRIORITY: usize = 32;
-    pub(super) const INGRESS_IFINDEX: usize = 36;
-    pub(super) const IFINDEX: usize = 40;
-    pub(super) const CB: usize = 48;
-    pub(super) const FAMILY: usize = 88;
-    pub(super) const REMOTE_IP4: usize = 92;
-    pub(super) const LOCAL_IP4: usize = 96;
-    pub(super) const REMOTE_IP6: usize = 100;
-    pub(super) const LOCAL_IP6: usize = 116;
-    pub(super) const TSTAMP: usize = 152;
-    pub(super) const WIRE_LEN: usize = 160;
-    pub(super) const GSO_SEGS: usize = 164;
-    pub(super) const GSO_SIZE: usize = 176;
-    pub(super) const HWTSTAMP: usize = 184;
-}
 
 /// Fields of `struct __sk_buff` that a caller may set: where they start and how long they are.
 const SKB_INPUT: &[(usize, usize)] = &[

@@ -1,14 +1,15 @@
 //! What programs tell: ring buffers, perf buffers and printed text, all in one stream.
 
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use skep_engine::{Error, Record, RecordSource, Source};
 use skep_spec::MapId;
+use skep_sys::wake::Wake;
 use skep_vm::{Listener, Map, MapKind};
 
 use crate::map::failed;
@@ -22,30 +23,29 @@ pub(crate) struct Records {
     shared: Arc<Shared>,
     maps: Vec<(MapId, Arc<Map>)>,
     printk: bool,
-    wake: Arc<Wake>,
+    wake: Arc<Waking>,
     #[expect(dead_code, reason = "the bell calls it as long as it is held")]
     listener: Arc<Listener>,
 }
 
-/// A descriptor that becomes readable when the bell rings.
-struct Wake {
-    fd: OwnedFd,
+/// What becomes readable when the bell rings.
+struct Waking {
+    wake: Wake,
     /// Whether it is readable already, so that not each stroke costs a system call.
     set: AtomicBool,
 }
 
-impl Wake {
+impl Waking {
     fn set(&self) {
         if !self.set.swap(true, Ordering::AcqRel) {
-            // Only a count that is full refuses, which is readable as well.
-            let _ = rustix::io::write(&self.fd, &1u64.to_ne_bytes());
+            self.wake.wake();
         }
     }
 
     /// Before the buffers are looked at: what comes then sets it again.
     fn clear(&self) {
         // Always: who sets it may write after it was cleared before.
-        let _ = rustix::io::read(&self.fd, &mut [0; 8]);
+        self.wake.clear();
         self.set.swap(false, Ordering::AcqRel);
     }
 }
@@ -71,9 +71,8 @@ impl Records {
                 }
             }
         }
-        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|errno| Error::new("cannot wait for events").with_source(std::io::Error::from(errno)))?;
-        let wake = Arc::new(Wake { fd, set: AtomicBool::new(false) });
+        let wake = Wake::new().map_err(|errno| Error::new("cannot wait for events").with_source(errno))?;
+        let wake = Arc::new(Waking { wake, set: AtomicBool::new(false) });
         let listener: Arc<Listener> = Arc::new({
             let wake = wake.clone();
             move || wake.set()
@@ -150,7 +149,7 @@ impl RecordSource for Records {
     ) -> Result<usize, Error> {
         if timeout != Some(Duration::ZERO) && !self.wake.set.load(Ordering::Acquire) {
             let timeout = timeout.and_then(|timeout| rustix::time::Timespec::try_from(timeout).ok());
-            match poll(&mut [PollFd::new(&self.wake.fd, PollFlags::IN)], timeout.as_ref()) {
+            match poll(&mut [PollFd::new(&self.wake.wake, PollFlags::IN)], timeout.as_ref()) {
                 Ok(_) => {}
                 Err(rustix::io::Errno::INTR) => return Ok(0),
                 Err(errno) => {
@@ -183,6 +182,6 @@ impl RecordSource for Records {
     }
 
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.wake.fd.as_fd())
+        Some(self.wake.wake.as_fd())
     }
 }

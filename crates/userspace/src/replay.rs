@@ -41,6 +41,8 @@ pub struct Report {
     pub bytes: u64,
     /// How many were written.
     pub written: Option<u64>,
+    /// How many were left out of each link layer that is not understood, by its number.
+    pub left_out: Vec<(u32, u64)>,
     /// Time that reading, running and writing took.
     pub took: Duration,
     /// The programs that saw them.
@@ -80,6 +82,7 @@ impl Replay {
             packets: self.reader.packets(),
             bytes: self.bytes,
             written: self.writer.as_ref().map(Writer::packets),
+            left_out: self.reader.left_out().collect(),
             took: self.took,
             programs: self.chain.verdicts(shared),
         }

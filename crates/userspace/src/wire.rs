@@ -129,6 +129,7 @@ impl Wire {
                 packets: cable.packets,
                 bytes: cable.bytes,
                 written: None,
+                left_out: Vec::new(),
                 took: start.elapsed(),
                 programs,
             });

@@ -212,6 +212,19 @@ fn helpers_of_xdp_give_what_the_kernel_gives() {
     pair.finish(400);
 }
 
+/// As in the kernel, where they are gone when they are sent. Not held against it here: its copies would go over the machine's own interfaces.
+#[test]
+fn a_program_that_is_repeated_sends_a_copy_each_time() {
+    let code = call("bpf_clone_redirect#13", &[1, 0]) + "exit";
+    let session =
+        UserEngine::new(LiveTarget::shared()).load(object(ProgType::SCHED_CLS, &code), &LoadOptions::default());
+    let session = session.unwrap_or_else(|error| panic!("{error}"));
+    for repeat in [1, 64, 65, 1000] {
+        let (given, why) = given(&session, ProgId(0), &packets()[0], &[], repeat);
+        assert_eq!(given.map(|(retval, ..)| retval), Some(0), "{repeat} times: {why}");
+    }
+}
+
 /// Fields of `struct __sk_buff` whose values do not depend on the machine.
 const SKB_FIELDS: &[u32] =
     &[0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 64, 68, 72, 84, 160, 164, 176];

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use crate::map::Map;
+use crate::offsets::{sk_buff as skb, xdp_md as xdp};
 use crate::{Block, Packet, Space, SpaceError};
 
 /// Bytes of `struct xdp_md`.
@@ -71,28 +72,6 @@ pub struct SentClone {
     pub ifindex: u32,
     /// The packet.
     pub data: Vec<u8>,
-}
-
-/// Offsets in `struct xdp_md`.
-mod xdp {
-    pub(super) const DATA: u64 = 0;
-    pub(super) const DATA_END: u64 = 4;
-    pub(super) const DATA_META: u64 = 8;
-}
-
-/// Offsets in `struct __sk_buff`.
-pub(crate) mod skb {
-    pub(crate) const LEN: u64 = 0;
-    pub(crate) const PKT_TYPE: u64 = 4;
-    pub(crate) const PROTOCOL: u64 = 16;
-    pub(crate) const VLAN_PRESENT: u64 = 20;
-    pub(crate) const VLAN_TCI: u64 = 24;
-    pub(crate) const VLAN_PROTO: u64 = 28;
-    pub(crate) const HASH: u64 = 68;
-    pub(crate) const GSO_SIZE: u64 = 176;
-    pub(crate) const DATA: u64 = 76;
-    pub(crate) const DATA_END: u64 = 80;
-    pub(crate) const DATA_META: u64 = 140;
 }
 
 /// See the module's text.
@@ -226,15 +205,15 @@ impl PacketBuffer {
     }
 
     /// Writes a field of the context.
-    pub(crate) fn put(&self, at: u64, value: u32) {
-        let written = self.ctx.write(at, &value.to_ne_bytes());
+    pub(crate) fn put(&self, at: usize, value: u32) {
+        let written = self.ctx.write(at as u64, &value.to_ne_bytes());
         debug_assert!(written.is_some(), "the context has these bytes");
     }
 
     /// Reads a field of the context.
-    pub(crate) fn get(&self, at: u64) -> u32 {
+    pub(crate) fn get(&self, at: usize) -> u32 {
         let mut bytes = [0; 4];
-        let read = self.ctx.read(at, &mut bytes);
+        let read = self.ctx.read(at as u64, &mut bytes);
         debug_assert!(read.is_some(), "the context has these bytes");
         u32::from_ne_bytes(bytes)
     }
@@ -310,6 +289,11 @@ impl PacketBuffer {
     /// Copies that were sent.
     pub fn clones(&self) -> &[SentClone] {
         &self.clones
+    }
+
+    /// Lets go of the copies so far: there is room for as many again.
+    pub fn forget_clones(&mut self) {
+        self.clones.clear();
     }
 
     pub(crate) fn send_clone(&mut self, ifindex: u32) {

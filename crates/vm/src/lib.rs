@@ -78,6 +78,7 @@ mod load;
 mod machine;
 mod map;
 mod memory;
+pub mod offsets;
 mod op;
 mod options;
 mod packet;

@@ -20,6 +20,7 @@ mod scope;
 mod stacks;
 mod stop;
 mod streams;
+mod terminal;
 mod tool;
 mod tools;
 mod trace;

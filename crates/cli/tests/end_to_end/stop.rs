@@ -1,5 +1,6 @@
 //! How runs end.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
@@ -42,6 +43,21 @@ fn the_usual_signals_end_a_run_in_good_order() {
         // There is a summary; a loaded machine may have lost lines.
         outcome.counts();
     }
+}
+
+#[test]
+fn a_run_under_nohup_outlives_its_terminal() {
+    if !needs(&[Root]) {
+        return;
+    }
+    let ignoring = ["sh", "-c", "trap '' HUP; exec \"$0\" \"$@\""].map(OsString::from);
+    let _chatter = Chatter::new();
+    let skep = Skep::run_within(&ignoring, &[example("minimal")]);
+    skep.signal(Signal::HUP);
+    // More than one read holds.
+    let heard = skep.lines().len();
+    eventually(|| (skep.lines().len() > heard + 10_000).then_some(())).expect("it goes on");
+    skep.stop();
 }
 
 #[test]

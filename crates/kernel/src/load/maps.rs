@@ -228,7 +228,7 @@ impl Maker<'_> {
             {
                 error.with_hint("maps for one program alone need kernel 6.18: leave out `make_exclusive`")
             }
-            Errno::EINVAL if shape.max_entries == 0 && !shape.is_storage() => {
+            Errno::EINVAL if shape.max_entries == 0 && !shape.map_type.is_storage() => {
                 error.with_hint("its `max_entries` is 0: give it a size")
             }
             Errno::EINVAL if self.target.features().map_type(shape.map_type) == Err(Errno::EINVAL) => {

@@ -83,19 +83,6 @@ impl Shape {
         found
     }
 
-    /// Whether its type has no number of elements.
-    pub(crate) fn is_storage(&self) -> bool {
-        [
-            MapType::SK_STORAGE,
-            MapType::INODE_STORAGE,
-            MapType::TASK_STORAGE,
-            MapType::CGRP_STORAGE,
-            MapType::CGROUP_STORAGE,
-            MapType::PERCPU_CGROUP_STORAGE,
-        ]
-        .contains(&self.map_type)
-    }
-
     /// Whether its type has values at all.
     pub(crate) fn has_values(&self) -> bool {
         ![MapType::RINGBUF, MapType::USER_RINGBUF, MapType::ARENA].contains(&self.map_type)

@@ -2,56 +2,18 @@
 //!
 //! System calls are known by heart ([`skep_sys::syscalls`]); the layout of the others is that of their structures in the kernel's
 //! types, from which tracefs's own text is made as well (`TRACE_EVENT`, include/trace/stages, Linux 6.18). Where the types are not to be had either, it is
-//! that of Linux 6.18, as it is for who makes the records (`userspace`'s `process/record.rs`); the kernel's own records nobody gets without tracefs.
+//! that of Linux 6.18 ([`tracepoints`]), as it is for who makes the records (`userspace`'s `process/record.rs`); the kernel's own records nobody gets without tracefs.
 
 use skep_btf::{Btf, Kind, Type};
 use skep_sys::syscalls;
-
-/// The events beside system calls.
-const EVENTS: &[(&str, &str)] = &[
-    ("raw_syscalls", "sys_enter"),
-    ("raw_syscalls", "sys_exit"),
-    ("sched", "sched_process_exec"),
-    ("sched", "sched_process_exit"),
-    ("sched", "sched_process_fork"),
-    ("signal", "signal_deliver"),
-];
+use skep_sys::tracepoints::{self, EVENTS};
 
 /// A member of a record: name, offset, bytes, and for an array how many elements.
 type Member = (String, u32, u64, Option<u64>);
 
-/// The members of an event's record in Linux 6.18, behind those that all have.
-fn members_of_618(event: &str) -> &'static [(&'static str, u32, u64, Option<u64>)] {
-    match event {
-        "sys_enter" => &[("id", 8, 8, None), ("args", 16, 48, Some(6))],
-        "sys_exit" => &[("id", 8, 8, None), ("ret", 16, 8, None)],
-        "sched_process_exec" => &[("__data_loc_filename", 8, 4, None), ("pid", 12, 4, None), ("old_pid", 16, 4, None)],
-        "sched_process_exit" => {
-            &[("comm", 8, 16, Some(16)), ("pid", 24, 4, None), ("prio", 28, 4, None), ("group_dead", 32, 1, None)]
-        }
-        "sched_process_fork" => &[
-            ("__data_loc_parent_comm", 8, 4, None),
-            ("parent_pid", 12, 4, None),
-            ("__data_loc_child_comm", 16, 4, None),
-            ("child_pid", 20, 4, None),
-        ],
-        "signal_deliver" => &[
-            ("sig", 8, 4, None),
-            ("errno", 12, 4, None),
-            ("code", 16, 4, None),
-            ("sa_handler", 24, 8, None),
-            ("sa_flags", 32, 8, None),
-        ],
-        _ => &[],
-    }
-}
-
 /// The members of an event's record as the kernel's types have them, behind those that all have.
 fn members_of(btf: &Btf, event: &str) -> Option<Vec<Member>> {
-    // Before 6.16 an exit had the structure of a class of events.
-    let class = if event == "sched_process_exit" { "sched_process_template" } else { event };
-    let find = |name: &str| btf.find(&format!("trace_event_raw_{name}"), Kind::STRUCT);
-    let id = find(event).or_else(|| find(class))?;
+    let id = tracepoints::structs(event).iter().find_map(|name| btf.find(name, Kind::STRUCT))?;
     let Type::Struct(layout) = btf.type_by_id(id).ok()? else { return None };
     let mut members = Vec::new();
     for member in layout.members() {
@@ -90,7 +52,10 @@ pub(super) fn format(btf: Option<&Btf>, category: &str, event: &str) -> Option<S
     let members = match btf {
         Some(btf) => members_of(btf, event)?,
         None => {
-            members_of_618(event).iter().map(|&(name, off, size, count)| (name.to_owned(), off, size, count)).collect()
+            let members = tracepoints::members(event).into_iter();
+            members
+                .map(|it| (it.name.to_owned(), it.off_bytes, it.size_bytes.into(), it.elements.map(u64::from)))
+                .collect()
         }
     };
     let mut text = format!("name: {event}\nformat:\n");

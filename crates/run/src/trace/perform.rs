@@ -349,10 +349,13 @@ impl<'a, 'o> Performer<'a, 'o> {
         let command = String::from_utf8_lossy(command).into_owned();
         self.output.flush();
         let start = self.output.text.len();
-        match Command::new("/bin/sh").arg("-c").arg(&command).stdin(Stdio::null()).stderr(Stdio::inherit()).output() {
+        let mut shell = Command::new("/bin/sh");
+        shell.arg("-c").arg(&command).stdin(Stdio::null()).stderr(Stdio::inherit());
+        skep_sys::front::join_job(&mut shell);
+        match shell.output() {
             Ok(done) => self.output.text.extend_from_slice(&done.stdout),
             Err(error) => {
-                let message = format!("cannot run `{command}`: {}", crate::input::io_text(&error));
+                let message = format!("cannot run `{command}`: {}", skep_sys::io_text(&error));
                 notice(Notice::Warning { message, hint: None });
             }
         }

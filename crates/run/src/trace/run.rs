@@ -1,9 +1,10 @@
 //! The steps of a run.
 
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, pidfd_send_signal};
 use skep_engine::{AttachOptions, Engine, ErrorKind, ProgId, RunningCommand, Session, TestRun};
 use skep_script::plan::{Attach, Missing, Plan};
 use skep_sys::signal::SignalPipe;
@@ -75,7 +76,7 @@ pub fn run(
         return Ok(Outcome::default());
     }
 
-    let mut caught = SignalPipe::ENDING.to_vec();
+    let mut caught = SignalPipe::ending();
     let own_signals: Vec<(i32, ProgId)> = own_signals(&plan)?;
     caught.extend(own_signals.iter().map(|(signal, _)| *signal));
     caught.extend((!caught.contains(&PRINT)).then_some(PRINT));
@@ -109,12 +110,14 @@ pub fn run(
     let mut run = Run { session, plan: &plan, performer, names: &names, told: Told::default(), exit: None };
     run.iterators(&mut reader, options.pid, notice)?;
     let failed = trials::run(&mut run, &mut reader, notice)?;
+    // While it waits, its number is its own.
+    let child_fd = held.as_ref().and_then(|held| pidfd(held.pid()));
     let mut child = held
         .map(|held| held.release())
         .transpose()
         .map_err(|cause| cannot_start(options.command.as_deref().unwrap_or_default(), &cause))?
-        .map(Ending);
-    reader.processes.extend(child.as_ref().and_then(|child| pidfd(child.0.pid())));
+        .map(|command| Ending { command, fd: child_fd });
+    reader.processes.extend(child.as_ref().and_then(|child| child.fd.as_ref()?.try_clone().ok()));
     if let Some(pid) = options.pid {
         engine.watch(pid)?;
     }
@@ -125,7 +128,7 @@ pub fn run(
     run.drain(&mut reader, notice)?;
     if run.exit.is_none() && run.waits() && run.performer.output.is_open()? {
         let ended = |child: &mut Option<Ending>| {
-            let child = child.as_mut().is_some_and(|child| !matches!(child.0.try_wait(), Ok(None)));
+            let child = child.as_mut().is_some_and(|child| !matches!(child.command.try_wait(), Ok(None)));
             child || watched.as_ref().is_some_and(Watched::ended)
         };
         reader = run.wait(reader, &own_signals, switch, &mut || ended(&mut child), notice)?;
@@ -201,14 +204,20 @@ fn own_signals(plan: &Plan) -> Result<Vec<(i32, ProgId)>, Error> {
 }
 
 /// A command that was started for the trace ends with it.
-struct Ending(Box<dyn RunningCommand>);
+struct Ending {
+    command: Box<dyn RunningCommand>,
+    /// `None` before kernel 5.3.
+    fd: Option<OwnedFd>,
+}
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        if matches!(self.0.try_wait(), Ok(None)) {
-            let pid = Pid::from_raw(self.0.pid() as i32);
-            let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
-        }
+        // Its number may be another process's by now: a tracer buries the command in a thread of its own.
+        let _ = match (&self.fd, Pid::from_raw(self.command.pid() as i32)) {
+            (Some(fd), _) => pidfd_send_signal(fd, Signal::TERM),
+            (None, Some(pid)) if matches!(self.command.try_wait(), Ok(None)) => kill_process(pid, Signal::TERM),
+            (None, _) => Ok(()),
+        };
     }
 }
 
@@ -252,7 +261,7 @@ impl Run<'_, '_> {
             loop {
                 let got = text.read(&mut buffer).map_err(|cause| {
                     let name = &self.session.spec().program(id).name;
-                    Error::new(format!("iterator `{name}`: {}", crate::input::io_text(&cause)))
+                    Error::new(format!("iterator `{name}`: {}", skep_sys::io_text(&cause)))
                 })?;
                 self.performer.output.text.extend_from_slice(&buffer[..got]);
                 self.drain(reader, notice)?;

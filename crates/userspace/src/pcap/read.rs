@@ -1,5 +1,6 @@
 //! Reading.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 
 use skep_engine::Error;
@@ -35,6 +36,8 @@ pub struct Reader {
     at: u64,
     /// Packets read so far.
     packets: u64,
+    /// Packets of interfaces whose link layer is not understood, by its number.
+    left_out: BTreeMap<u32, u64>,
     swapped: bool,
     format: Format,
     /// For messages; may be empty.
@@ -49,7 +52,8 @@ enum Format {
 /// An interface of pcapng.
 #[derive(Clone, Copy)]
 struct Interface {
-    link: Link,
+    /// By its number where it is not understood.
+    link: Result<Link, u32>,
     /// Units of time in a second.
     per_second: u64,
     /// To be added to times, in seconds.
@@ -73,7 +77,8 @@ impl Reader {
     pub fn new(input: Box<dyn Read + Send>) -> Result<Reader, Error> {
         let input = io::BufReader::with_capacity(BUFFER, input);
         let format = Format::Blocks { interfaces: Vec::new(), body: Vec::new() };
-        let mut reader = Reader { input, at: 0, packets: 0, swapped: false, format, name: String::new() };
+        let mut reader =
+            Reader { input, at: 0, packets: 0, left_out: BTreeMap::new(), swapped: false, format, name: String::new() };
         let mut magic = [0; 4];
         if !reader.fill(&mut magic, "the file's header")? {
             return Err(Error::new("the file is empty, no file of packets"));
@@ -118,11 +123,16 @@ impl Reader {
         self.packets
     }
 
+    /// How many packets were left out so far: pcapng may have interfaces of link layers that are not understood, here by their numbers.
+    pub fn left_out(&self) -> impl Iterator<Item = (u32, u64)> {
+        self.left_out.iter().map(|(link, count)| (*link, *count))
+    }
+
     /// Reads the next packet; `false` at the end.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, breaks off, or makes no sense.
+    /// When the file cannot be read, breaks off, or makes no sense, and when none of its packets is of a link layer that is understood.
     pub fn read(&mut self, packet: &mut Packet) -> Result<bool, Error> {
         let more = match self.format {
             Format::Classic { nanos, link } => self.classic(packet, nanos, link)?,
@@ -158,7 +168,10 @@ impl Reader {
             let start = self.at;
             let mut head = [0; 4];
             if !self.fill(&mut head, "a block's header")? {
-                return Ok(false);
+                return match self.left_out.first_key_value() {
+                    Some((number, _)) if self.packets == 0 => Err(self.wrong(start, not_understood(*number))),
+                    _ => Ok(false),
+                };
             }
             if u32::from_le_bytes(head) == SECTION {
                 self.section()?;
@@ -171,8 +184,8 @@ impl Reader {
             let body = self.body(start, len, 8)?;
             let found = match kind {
                 1 => self.interface(start, &body).map(|()| false),
-                2 | 6 => self.packet(start, &body, kind == 2, packet).map(|()| true),
-                3 => self.simple(start, &body, packet).map(|()| true),
+                2 | 6 => self.packet(start, &body, kind == 2, packet),
+                3 => self.simple(start, &body, packet),
                 _ => Ok(false),
             };
             if let Format::Blocks { body: kept, .. } = &mut self.format {
@@ -228,7 +241,7 @@ impl Reader {
             return Err(self.wrong(start, "an interface without a description"));
         }
         let number = u32::from(self.half(body, 0));
-        let link = Link::from_number(number).ok_or_else(|| self.wrong(start + 8, not_understood(number)))?;
+        let link = Link::from_number(number).ok_or(number);
         let mut interface = Interface { link, per_second: 1_000_000, offset: 0, snap: self.word(body, 4) };
         let mut options = &body[8..];
         while options.len() >= 4 {
@@ -274,7 +287,8 @@ impl Reader {
         })
     }
 
-    fn packet(&self, start: u64, body: &[u8], old: bool, packet: &mut Packet) -> Result<(), Error> {
+    /// Whether it is a packet to be given.
+    fn packet(&mut self, start: u64, body: &[u8], old: bool, packet: &mut Packet) -> Result<bool, Error> {
         if body.len() < 20 {
             return Err(self.wrong(start, "a packet without a header"));
         }
@@ -287,7 +301,7 @@ impl Reader {
     }
 
     /// A packet without a time, of the first interface.
-    fn simple(&self, start: u64, body: &[u8], packet: &mut Packet) -> Result<(), Error> {
+    fn simple(&mut self, start: u64, body: &[u8], packet: &mut Packet) -> Result<bool, Error> {
         let interface = self.find(start, 0)?;
         if body.len() < 4 {
             return Err(self.wrong(start, "a packet without a header"));
@@ -298,17 +312,29 @@ impl Reader {
         self.take(start, &body[4..], packet.len.min(limit), interface.link, packet)
     }
 
-    fn take(&self, start: u64, body: &[u8], len: u32, link: Link, packet: &mut Packet) -> Result<(), Error> {
+    fn take(
+        &mut self,
+        start: u64,
+        body: &[u8],
+        len: u32,
+        link: Result<Link, u32>,
+        packet: &mut Packet,
+    ) -> Result<bool, Error> {
         if len > MAX_PACKET {
             return Err(self.wrong(start, format!("a packet of {len} bytes, more than {MAX_PACKET}")));
         }
         let data = body.get(..len as usize);
         let data =
             data.ok_or_else(|| self.wrong(start, format!("a packet of {len} bytes in a block of {}", body.len())))?;
-        packet.data.clear();
-        packet.data.extend_from_slice(data);
-        link.make_ethernet(&mut packet.data, &mut packet.len);
-        Ok(())
+        match link {
+            Err(number) => *self.left_out.entry(number).or_default() += 1,
+            Ok(link) => {
+                packet.data.clear();
+                packet.data.extend_from_slice(data);
+                link.make_ethernet(&mut packet.data, &mut packet.len);
+            }
+        }
+        Ok(link.is_ok())
     }
 
     /// Fills `to`; `false` when the file ends before it.
@@ -430,6 +456,33 @@ mod tests {
             assert_eq!(packets[1], Packet { time_ns: 0, data: vec![8, 9], len: 2 });
             assert_eq!(packets.len(), 2);
         }
+    }
+
+    /// Two interfaces, of Ethernet and of a link layer that is not understood, and packets of these interfaces.
+    fn of_interfaces(packets: &[u8]) -> Vec<u8> {
+        let section = [&ORDER.to_le_bytes()[..], &[1, 0, 0, 0], &[0xff; 8]].concat();
+        let interface = |link: u8| block(1, &[link, 0, 0, 0, 0, 0, 0, 0], false);
+        let mut file = [block(SECTION, &section, false), interface(1), interface(147)].concat();
+        for (number, of) in (7u8..).zip(packets) {
+            let head = [u32::from(*of), 0, 0, 1, 1].map(u32::to_le_bytes).concat();
+            file.extend(block(6, &[head, vec![number]].concat(), false));
+        }
+        file
+    }
+
+    #[test]
+    fn packets_of_interfaces_that_are_not_understood_are_left_out_and_counted() {
+        let file = of_interfaces(&[1, 0, 1, 0, 1]);
+        let mut reader = Reader::new(Box::new(io::Cursor::new(file))).unwrap();
+        let (mut packet, mut seen) = (Packet::default(), Vec::<u8>::new());
+        while reader.read(&mut packet).unwrap() {
+            seen.extend(&packet.data);
+        }
+        assert_eq!(seen, [8, 10]);
+        assert_eq!(reader.left_out().collect::<Vec<_>>(), [(147, 3)]);
+        assert_eq!(all(&of_interfaces(&[])), Ok(vec![]));
+        let error = all(&of_interfaces(&[1])).unwrap_err();
+        assert!(error.contains("packets of link layer 147 are not understood"), "{error}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::fs;
 
 use skep_btf::{Btf, NeededNames, Type, TypeId};
 use skep_spec::Target;
+use skep_sys::tracepoints;
 
 use super::{Event, TracedTask, What};
 use skep_vm::Task as _;
@@ -20,10 +21,6 @@ const ENTRY_BYTES: usize = 8;
 const COMM_BYTES: usize = 16;
 /// What `/proc` takes off a priority (`MAX_RT_PRIO`).
 const PRIO_OFFSET: i64 = 100;
-
-/// Events whose layout is the kernel's business, and the class that the last but one belonged to before 6.16.
-const EVENTS: [&str; 5] =
-    ["sched_process_fork", "sched_process_exec", "signal_deliver", "sched_process_exit", "sched_process_template"];
 
 /// One field of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,10 +50,12 @@ pub(super) struct Layouts {
 impl Layouts {
     /// As the kernel of a target has them.
     pub(super) fn of(target: &dyn Target) -> Layouts {
-        let names = EVENTS.iter().fold(NeededNames::default(), |mut names, event| {
-            names.add(&format!("trace_event_raw_{event}"));
-            names
-        });
+        let structs: Vec<String> =
+            tracepoints::EVENTS.iter().flat_map(|(_, event)| tracepoints::structs(event)).collect();
+        let mut names = NeededNames::default();
+        for name in &structs {
+            names.add(name);
+        }
         // What programs were fitted to.
         let types = match target.core_btf() {
             Some(btf) => {
@@ -67,12 +66,10 @@ impl Layouts {
         };
         match types {
             Ok(Some((btf, found))) => Layouts::from_types(|event| {
-                let read = |event: &str| {
-                    let at = EVENTS.iter().position(|it| *it == event)?;
+                tracepoints::structs(event).iter().find_map(|name| {
+                    let at = structs.iter().position(|it| it == name)?;
                     found.get(at)?.iter().find_map(|id| Layout::read(&btf, *id))
-                };
-                let class = if event == "sched_process_exit" { "sched_process_template" } else { event };
-                read(event).or_else(|| read(class))
+                })
             }),
             // Without types, or where they may not be read.
             Ok(None) | Err(_) => Layouts::from_types(|_| None),
@@ -80,31 +77,12 @@ impl Layouts {
     }
 
     fn from_types(read: impl Fn(&str) -> Option<Layout>) -> Layouts {
-        let layout = |event: &str, default: &[(&str, usize, usize)]| {
-            let fields = default.iter().map(|&(name, off, len)| Field { name: name.to_owned(), off, len });
-            let fields: Vec<Field> = fields.collect();
-            let len = fields.iter().map(|field| field.off + field.len).max().unwrap_or(ENTRY_BYTES);
-            read(event).unwrap_or(Layout { fields, len })
-        };
+        let layout = |event| read(event).unwrap_or_else(|| Layout::by_heart(event));
         Layouts {
-            fork: layout(
-                "sched_process_fork",
-                &[
-                    ("__data_loc_parent_comm", 8, 4),
-                    ("parent_pid", 12, 4),
-                    ("__data_loc_child_comm", 16, 4),
-                    ("child_pid", 20, 4),
-                ],
-            ),
-            exec: layout("sched_process_exec", &[("__data_loc_filename", 8, 4), ("pid", 12, 4), ("old_pid", 16, 4)]),
-            exit: layout(
-                "sched_process_exit",
-                &[("comm", 8, 16), ("pid", 24, 4), ("prio", 28, 4), ("group_dead", 32, 1)],
-            ),
-            signal: layout(
-                "signal_deliver",
-                &[("sig", 8, 4), ("errno", 12, 4), ("code", 16, 4), ("sa_handler", 24, 8), ("sa_flags", 32, 8)],
-            ),
+            fork: layout("sched_process_fork"),
+            exec: layout("sched_process_exec"),
+            exit: layout("sched_process_exit"),
+            signal: layout("signal_deliver"),
         }
     }
 
@@ -146,6 +124,15 @@ impl Layouts {
 }
 
 impl Layout {
+    fn by_heart(event: &str) -> Layout {
+        let members = tracepoints::members(event).into_iter();
+        let fields: Vec<Field> = members
+            .map(|it| Field { name: it.name.to_owned(), off: it.off_bytes as usize, len: it.size_bytes as usize })
+            .collect();
+        let len = fields.iter().map(|field| field.off + field.len).max().unwrap_or(ENTRY_BYTES);
+        Layout { fields, len }
+    }
+
     fn read(btf: &Btf, id: TypeId) -> Option<Layout> {
         let Type::Struct(composite) = btf.type_by_id(id).ok()? else { return None };
         let mut fields = Vec::new();

@@ -9,7 +9,8 @@ use skep_insn::helpers;
 use super::packet::buffer;
 use super::skb::NOTSUPP;
 use super::{Family, error, pay};
-use crate::buffer::{PacketBuffer, skb};
+use crate::buffer::PacketBuffer;
+use crate::offsets::sk_buff as skb;
 use crate::{Cpu, PacketKind, Stop};
 
 pub(super) const FAMILY: Family = &[(helpers::SKB_ADJUST_ROOM, adjust_room), (helpers::SKB_CHANGE_PROTO, change_proto)];

@@ -8,7 +8,8 @@ use skep_insn::helpers;
 
 use super::packet::buffer;
 use super::{Family, bytes, error, pay};
-use crate::buffer::{PacketBuffer, SKB_MAX_LEN, skb};
+use crate::buffer::{PacketBuffer, SKB_MAX_LEN};
+use crate::offsets::sk_buff as skb;
 use crate::{Access, Cpu, PacketKind, Stop};
 
 pub(super) const FAMILY: Family = &[
