@@ -31,7 +31,8 @@ pub const BREAKPOINT: u8 = 0xcc;
 #[derive(Debug)]
 pub struct Patches {
     map: SharedMap,
-    places: HashMap<u32, Vec<usize>>,
+    /// Of each process: where the change at an address stands.
+    places: HashMap<u32, HashMap<u64, usize>>,
     next: usize,
     free: Vec<usize>,
 }
@@ -51,7 +52,8 @@ impl Patches {
 
     /// Adds a change that is about to be made. False when the list is full: then it should not be made.
     pub fn add(&mut self, pid: u32, addr: u64, patch: Patch) -> bool {
-        let place = self.free.pop().unwrap_or(self.next);
+        let known = self.places.get(&pid).and_then(|places| places.get(&addr).copied());
+        let place = known.or_else(|| self.free.pop()).unwrap_or(self.next);
         if place >= MAX_PATCHES {
             return false;
         }
@@ -65,16 +67,28 @@ impl Patches {
         let _ = self.map.write(at + 8, &addr.to_ne_bytes());
         let _ = self.map.write(at + 4, &what.to_ne_bytes());
         let _ = self.map.write(at, &pid.to_ne_bytes());
-        self.places.entry(pid).or_default().push(place);
+        self.places.entry(pid).or_default().insert(addr, place);
         true
     }
 
     /// A process has no changes any more: they were taken back, or it is gone.
     pub fn forget(&mut self, pid: u32) {
-        for place in self.places.remove(&pid).unwrap_or_default() {
-            let _ = self.map.write(place * PLACE_BYTES, &[0; 4]);
-            self.free.push(place);
+        for place in self.places.remove(&pid).unwrap_or_default().into_values() {
+            self.clear(place);
         }
+    }
+
+    /// A process has no change at an address any more: the memory there is gone.
+    pub fn remove(&mut self, pid: u32, addr: u64) {
+        if let Some(place) = self.places.get_mut(&pid).and_then(|places| places.remove(&addr)) {
+            self.clear(place);
+        }
+    }
+
+    fn clear(&mut self, place: usize) {
+        // It was written before, so it is inside.
+        let _ = self.map.write(place * PLACE_BYTES, &[0; 4]);
+        self.free.push(place);
     }
 
     /// Takes back what is on the list.
@@ -154,5 +168,11 @@ mod tests {
         patches.take_back();
         assert_eq!(std::hint::black_box(&*memory), &[0x55, 7, BREAKPOINT, 0, 2, 0]);
         assert!(patches.add(pid, at(2), Patch::Code(1)) && patches.next == 3);
+        // A place is used again, and a change that is listed twice has one.
+        for _ in 0..10 {
+            assert!(patches.add(pid, at(3), Patch::Code(1)) && patches.add(pid, at(3), Patch::Code(1)));
+            patches.remove(pid, at(3));
+        }
+        assert_eq!((patches.next, patches.free.len()), (3, 2));
     }
 }

@@ -1,17 +1,22 @@
 /* What a watched program may do that is easily broken by who watches it. `fragile WHAT` says what came of it. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -106,6 +111,123 @@ static int rules(void)
 	return 0;
 }
 
+/* Pages of code with a function that works wherever it is. */
+long moved(long n), pushed(long n);
+#define PAGE(name)                                                                                          \
+	".globl " name "\n.type " name ", @function\n" name ":\n\tpush %rbx\n\tmov %rdi, %rbx\n"              \
+	"\tlea 1(%rbx), %rax\n\tpop %rbx\n\tret\n.size " name ", .-" name "\n.balign 4096\n"
+__asm__(".section .moved,\"ax\",@progbits\n.balign 4096\n" PAGE("moved") PAGE("pushed") ".text\n");
+
+#define CODE (PROT_READ | PROT_WRITE | PROT_EXEC)
+
+static void *room(void *at)
+{
+	void *map = mmap(at, 4096, CODE, MAP_PRIVATE | MAP_ANONYMOUS | (at ? MAP_FIXED : 0), -1, 0);
+
+	if (map == MAP_FAILED)
+		_exit(8);
+	return map;
+}
+
+/* Takes its code elsewhere, as programs do that want it in large pages, or that make code of it. */
+static int moves(void)
+{
+	long (*copy)(long) = room(NULL), (*apart)(long) = room(NULL), sum = moved(0);
+	char kept[4096];
+
+	/* A copy, which is code like any other. */
+	memcpy(copy, moved, 4096);
+	memcpy(kept, moved, sizeof(kept));
+	for (int i = 0; i < 3; i++)
+		sum += copy(i);
+	/* A copy in place of the page itself. */
+	memcpy(room(moved), kept, sizeof(kept));
+	for (int i = 0; i < 3; i++)
+		sum += moved(i);
+	/* Something else is mapped, so that we are looked at again. */
+	if (!dlopen("libm.so.6", RTLD_NOW))
+		return 8;
+	sum += moved(0);
+	/* A page of the file, somewhere else. */
+	sum += pushed(0);
+	if (mremap(pushed, 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED, apart) != (void *)apart)
+		return 8;
+	for (int i = 0; i < 3; i++)
+		sum += apart(i);
+	printf("moved %ld\n", sum);
+	return 0;
+}
+
+/* As `moves`, but goes on when nobody looks any more. */
+__attribute__((noreturn)) static void keeps(void)
+{
+	long (*copy)(long) = room(NULL), (*apart)(long) = room(NULL);
+	long (*all[])(long) = { moved, copy, apart };
+
+	/* Until it is watched: the second thing that it does is another one. */
+	while (*(volatile unsigned char *)moved != 0xcc)
+		usleep(1000);
+	memcpy(copy, moved, 4096);
+	memcpy(apart, moved, 4096);
+	for (;;)
+		for (int i = 0; i < 3; i++) {
+			moved(0);
+			usleep(1000);
+			if (*(volatile unsigned char *)moved != 0xcc)
+				all[i](1);
+		}
+}
+
+/* Loads a library and throws it away, again and again, here and there. */
+static int reloads(const char *library)
+{
+	long sum = 0;
+
+	for (int i = 0; i < 200; i++) {
+		void *handle = dlopen(library, RTLD_NOW);
+		long (*square)(long) = handle ? (long (*)(long))dlsym(handle, "square") : NULL;
+		void *old = (void *)((long)square & -4096);
+
+		if (!square)
+			return 8;
+		sum += square(i);
+		dlclose(handle);
+		/* The next one must be elsewhere. */
+		if (i % 20 == 0)
+			mmap(old, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	}
+	printf("reloads %ld\n", sum);
+	return 0;
+}
+
+/* Children that leave: made so that nobody may trace them, and one that is nobody's child. */
+static int leaves_home(void)
+{
+	int status = 0;
+	long child = syscall(SYS_clone, CLONE_UNTRACED | SIGCHLD, 0, 0, 0, 0);
+
+	hot();
+	if (child == 0)
+		_exit((int)moved(2));
+	waitpid((pid_t)child, &status, 0);
+	printf("untraced %d\n", WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status));
+	fflush(stdout);
+	if (fork() == 0) {
+		pid_t maker = setsid();
+
+		if (fork())
+			_exit(0);
+		while (getppid() == maker)
+			usleep(1000);
+		printf("daemon %ld\n", moved(6));
+		fflush(stdout);
+		_exit(0);
+	}
+	wait(NULL);
+	usleep(200000);
+	return 0;
+}
+
 static void *thread(void *name)
 {
 	usleep(50000);
@@ -130,6 +252,14 @@ int main(int argc, char **argv)
 		return faults();
 	if (!strcmp(what, "rules"))
 		return rules();
+	if (!strcmp(what, "moves"))
+		return moves();
+	if (!strcmp(what, "keeps"))
+		keeps();
+	if (!strcmp(what, "reloads"))
+		return reloads(argv[2]);
+	if (!strcmp(what, "leaves"))
+		return leaves_home();
 	/* The first thread ends before the other one maps a library. */
 	signal(SIGTRAP, SIG_IGN);
 	pthread_create(&other, NULL, thread, "libm.so.6");

@@ -403,6 +403,69 @@ fn programs_do_what_they_do_unwatched() {
     assert_eq!(watched(&script, "thread"), ["@hot: 11", "hot 11"]);
 }
 
+/// Code that is moved, copied, thrown away and loaded again.
+#[test]
+fn code_may_move_and_go_and_come_back() {
+    if !needs(&[Program("cc")]) {
+        return;
+    }
+    let open = Open::new("moves");
+    let program = compiled(&open, "fragile", &["-pie", "-fPIE"], "fragile");
+    let at = program.display();
+    let library = open.file("square.so");
+    let source = open.write("square.c", b"long square(long n) { return n * n; }\n");
+    assert!(finish(Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &source])).status.success());
+    let of_library = library.display();
+    let cases = [
+        // The first one, those in place, and of the page that went elsewhere the first and three; not those of the copy.
+        (
+            format!(
+                "uprobe:{at}:moved, uprobe:{at}:pushed {{ @in = count(); }} uretprobe:{at}:moved, uretprobe:{at}:pushed {{ @out = sum(retval); }}"
+            ),
+            "moves".to_owned(),
+            &["@in: 9", "@out: 15", "moved 21"][..],
+        ),
+        (
+            format!(
+                "uprobe:{of_library}:square {{ @in = count(); }} uretprobe:{of_library}:square {{ @out = sum(retval); }}"
+            ),
+            format!("reloads {of_library}"),
+            &["@in: 200", "@out: 2646700", "reloads 2646700"],
+        ),
+        // Nobody may trace the first child, the second one has lost who made it.
+        (
+            format!(
+                "uprobe:{at}:moved {{ @moved = count(); }} uprobe:{at}:hot {{ @hot = count(); }} uretprobe:{at}:hot {{ @out = count(); }}"
+            ),
+            "leaves".to_owned(),
+            &["@hot: 1", "@moved: 1", "@out: 1", "daemon 7", "untraced 3"],
+        ),
+    ];
+    for (script, what, all) in cases {
+        let outcome = open.skep("trace", &["-q", "--engine", "user", &script, "-c", &format!("{at} {what}")]);
+        assert!(outcome.status.success() && outcome.stderr.is_empty(), "{what}: {}{}", outcome.stdout, outcome.stderr);
+        let mut lines: Vec<&str> = outcome.stdout.lines().filter(|line| !line.is_empty()).collect();
+        lines.sort_unstable();
+        assert_eq!(lines, all, "{what}");
+    }
+}
+
+/// Copies of code that is watched work when nobody watches it any more.
+#[test]
+fn copies_of_code_outlive_who_looked_at_it() {
+    if !needs(&[Program("cc")]) || !may_join() {
+        return;
+    }
+    let open = Open::new("copies");
+    let program = compiled(&open, "fragile", &["-pie", "-fPIE"], "fragile");
+    let mut running = Running::new(&program, &["keeps"]);
+    let script = format!("uprobe:{}:moved {{ @ = count(); }} interval:ms:300 {{ exit(); }}", program.display());
+    let outcome = open.skep("trace", &["-q", "--engine", "user", &script, "-p", &running.pid().to_string()]);
+    assert!(outcome.status.success() && outcome.stderr.is_empty(), "{}", outcome.stderr);
+    assert!(outcome.stdout.contains("@: "), "{}", outcome.stdout);
+    running.assert_left_alone();
+}
+
 /// A process whose own rules would kill it for what we let others do.
 #[test]
 fn a_process_with_rules_of_its_own_lives_on() {

@@ -22,6 +22,13 @@
 //! is looked at when its first thread stops. Children of fork have the breakpoints with the copy of the memory; those of vfork share
 //! them until they exec.
 //!
+//! # Code that moves
+//!
+//! Who moves its code (mremap(2)), or copies it (into large pages, or for code that it makes), takes our breakpoints along. Neither is waited for, since many
+//! programs move memory and hardly any moves code: a breakpoint that nobody knows is looked into when it is hit. Where the place of a file is mapped now, it is one
+//! of ours from then on. Elsewhere, what stands behind it tells which instruction it hides, and that comes back; a copy in the place of the code itself
+//! is watched as the code was. Leaving, we look for such copies in all code that the process has.
+//!
 //! # What the target may notice
 //!
 //! - Its code has other bytes, an area has been mapped, and SIGTRAP has a handler there if it had none ([`super::refuge`]). Area and handler stay when we
@@ -52,7 +59,6 @@ use super::refuge::{self, Refuge};
 use super::registers::{Reg, Registers};
 use super::sites::{Moments, Site, Sites};
 use super::{Event, TracedTask, What};
-use crate::probe::FileId;
 
 /// Functions that may run at one time in a process, each with a trampoline.
 const TRAMPOLINES: u32 = 4096;
@@ -62,6 +68,12 @@ const MAX_RETURNS: usize = 2 * TRAMPOLINES as usize;
 const TRAMPOLINE_BYTES: u64 = 8;
 /// Bytes of all trampolines, and of all return addresses behind them.
 const POOL_BYTES: u64 = 2 * TRAMPOLINES as u64 * TRAMPOLINE_BYTES;
+/// What the code of an area is less far from than an instruction reaches, in bytes.
+const NEAR: u64 = 1 << 30;
+/// Bytes behind a breakpoint that tell which one it is a copy of, at least.
+const TELLING_BYTES: usize = 4;
+/// Bytes of code without a file that are looked through for copies, at most.
+const MAX_SCANNED: u64 = 256 << 20;
 /// `si_code` of a breakpoint.
 const SI_KERNEL: i32 = 0x80;
 /// The instruction that a trampoline has when nobody looks any more.
@@ -83,6 +95,37 @@ struct Armed {
     insn: Insn,
     /// Where the instruction is executed; `None`: it is imitated.
     slot: Option<u64>,
+}
+
+/// What is at a place of a file where no breakpoint is.
+#[derive(Clone, Copy, Debug)]
+struct Original {
+    bytes: [u8; decode::MAX_LEN],
+    len: usize,
+    insn: Insn,
+}
+
+impl Original {
+    /// Whether a breakpoint hides this, of which some bytes from there on were read. What stands behind it may have breakpoints too.
+    fn is_hidden_in(&self, bytes: &[u8]) -> bool {
+        let count = TELLING_BYTES.max(usize::from(self.insn.len) - 1);
+        let Some([BREAKPOINT, behind @ ..]) = bytes.get(..=count) else { return false };
+        let own = self.bytes.get(1..=count).filter(|_| count < self.len);
+        own.is_some_and(|own| own.iter().zip(behind).all(|(own, it)| own == it || *it == BREAKPOINT))
+    }
+}
+
+/// The bytes of a task's code from an address on, as many as an instruction may have.
+fn code_at(tid: u32, addr: u64) -> ([u8; decode::MAX_LEN], usize) {
+    let mut bytes = [0; decode::MAX_LEN];
+    // The next page may not be there.
+    let in_page = page_size() - (addr % page_size() as u64) as usize;
+    let mut len = 0;
+    for part in [..in_page.min(bytes.len()), ..bytes.len()] {
+        let read = bytes.get_mut(len..part.end).map(|to| ptrace::read_memory(tid, addr + len as u64, to));
+        len += read.and_then(Result::ok).unwrap_or(0);
+    }
+    (bytes, len)
 }
 
 /// The trampolines of a process.
@@ -138,8 +181,8 @@ struct Space {
     /// What saves those who come by when we are gone.
     refuge: Option<Refuge>,
     looked_for_refuge: bool,
-    /// Areas, by the file and the address of the code that they were mapped for: where they begin, and their bytes.
-    areas: HashMap<(FileId, u64), (u64, u64)>,
+    /// Where areas for slots begin, and their bytes.
+    areas: Vec<(u64, u64)>,
 }
 
 impl Space {
@@ -148,11 +191,15 @@ impl Space {
         self.armed.contains_key(&addr) || self.refused.contains(&addr)
     }
 
-    /// An area of so many bytes that was made for the same code when it was mapped before, and that no slot lies in now.
-    fn old_area(&self, file: FileId, start: u64, len: u64) -> Option<u64> {
-        let (area, had) = *self.areas.get(&(file, start))?;
-        let in_use = |armed: &Armed| armed.slot.is_some_and(|slot| (area..area + had).contains(&slot));
-        (len <= had && !self.armed.values().any(in_use)).then_some(area)
+    /// An area of so many bytes near some code that was made for other code, which is gone: no slot lies in it now.
+    fn old_area(&self, near: &Mapping, len: u64) -> Option<u64> {
+        let free = |area: u64, had: u64| {
+            let in_use = |armed: &Armed| armed.slot.is_some_and(|slot| (area..area + had).contains(&slot));
+            !self.armed.values().any(in_use)
+        };
+        let reaches = |area: u64| near.start.abs_diff(area).max(near.end.abs_diff(area)) < NEAR;
+        let found = self.areas.iter().find(|(area, had)| len <= *had && reaches(*area) && free(*area, *had));
+        found.map(|(area, _)| *area)
     }
 }
 
@@ -172,6 +219,8 @@ struct Return {
 #[derive(Debug)]
 pub(super) struct Breakpoints {
     sites: Arc<Sites>,
+    /// What was found at them.
+    originals: HashMap<Site, Original>,
     spaces: HashMap<u32, Space>,
     /// Which space a process has.
     of: HashMap<u32, u32>,
@@ -208,6 +257,7 @@ impl Breakpoints {
         let guard = guard.map_err(|errno| setup("start the process that takes breakpoints out after us", errno))?;
         Ok(Breakpoints {
             sites,
+            originals: HashMap::new(),
             spaces: HashMap::new(),
             of: HashMap::new(),
             next: 0,
@@ -242,9 +292,11 @@ impl Breakpoints {
         let space = self.of.get(&pid).and_then(|id| self.spaces.get_mut(id));
         if let (Some(space), Ok(registers)) = (space, Registers::of(tid)) {
             let range = start..start.saturating_add(registers.get(Reg::Rsi));
-            space.armed.retain(|addr, _| !range.contains(addr));
+            forget(&mut self.patches, space, |addr, _| range.contains(&addr));
             space.refused.retain(|addr| !range.contains(addr));
-            space.semaphores.retain(|addr| !range.contains(addr));
+            for addr in space.semaphores.extract_if(|addr| range.contains(addr)) {
+                space.users.first().into_iter().for_each(|owner| self.patches.remove(*owner, addr));
+            }
         }
         self.place(pid, tid);
     }
@@ -292,7 +344,15 @@ impl Breakpoints {
                 }
             }
         }
-        space.armed.retain(|addr, _| mapped.contains(addr));
+        // What is mapped elsewhere, or was copied over itself, has its breakpoints.
+        let originals = &self.originals;
+        forget(&mut self.patches, &mut space, |addr, armed| {
+            let is_copy = || {
+                let (bytes, len) = code_at(tid, addr);
+                originals.get(&armed.site).is_some_and(|original| original.is_hidden_in(&bytes[..len]))
+            };
+            !mapped.contains(&addr) && !is_copy()
+        });
         space.refused.retain(|addr| mapped.contains(addr));
         self.raise(&mut space, pid, &all);
         self.spaces.insert(id, space);
@@ -301,15 +361,17 @@ impl Breakpoints {
     /// Sets breakpoints in a mapping.
     fn arm(&mut self, space: &mut Space, whose: Whose<'_>, mapping: &Mapping, new: Vec<(u64, Site, Moments)>) {
         let Whose { pid, tid, .. } = whose;
-        let new_file = new.first().map(|(_, site, _)| site.file);
         let wanted: Vec<u64> = new.iter().map(|(addr, ..)| *addr).collect();
         let mut found = Vec::with_capacity(new.len());
         for (addr, site, moments) in new {
-            let mut bytes = [0; decode::MAX_LEN];
-            let len = bytes.len().min(usize::try_from(mapping.end - addr).unwrap_or(usize::MAX));
-            let Ok(read) = ptrace::read_memory(tid, addr, &mut bytes[..len]) else { continue };
+            let (mut bytes, len) = code_at(tid, addr);
+            // Code that moved, or whose process we did not see being made, has a breakpoint already.
+            if let Some(original) = self.originals.get(&site).filter(|it| it.is_hidden_in(&bytes[..len])) {
+                bytes = original.bytes;
+            }
             // What the file had there was looked at before; this is what runs.
-            let Ok(insn) = decode::decode(&bytes[..read]) else { continue };
+            let Ok(insn) = decode::decode(&bytes[..len]) else { continue };
+            self.originals.insert(site, Original { bytes, len, insn });
             found.push((addr, site, moments, bytes, insn));
         }
         let slots = found.iter().filter(|(.., insn)| insn.kind != Kind::Nothing).count() as u64;
@@ -323,14 +385,15 @@ impl Breakpoints {
             false => 0,
         };
         let len = slot_bytes + pool_bytes + refuge_bytes;
-        let area = match new_file.filter(|_| len > 0 && len == slot_bytes) {
-            Some(file) => space.old_area(file, mapping.start, len),
-            None => None,
+        let area = if len > 0 && len == slot_bytes { space.old_area(mapping, len) } else { None };
+        let area = match area {
+            None if len > 0 => {
+                let made = self.map(whose, mapping, len);
+                space.areas.extend(made.filter(|_| slot_bytes > 0).map(|area| (area, slot_bytes)));
+                made
+            }
+            old => old,
         };
-        let area = area.or_else(|| if len == 0 { None } else { self.map(whose, mapping, len) });
-        if let (Some(area), Some(file)) = (area, new_file) {
-            space.areas.insert((file, mapping.start), (area, slot_bytes));
-        }
         if let (Some(area), true) = (area, returns) {
             let free = (0..TRAMPOLINES).collect();
             space.pool = Some(Pool { base: area + slot_bytes, written: 0, free });
@@ -393,7 +456,7 @@ impl Breakpoints {
             // A task may come by at once.
             space.armed.insert(addr, armed);
             if !listed || memory.write_all_at(&[BREAKPOINT], addr).is_err() {
-                space.armed.remove(&addr);
+                forget(&mut self.patches, space, |it, _| it == addr);
             }
         }
         let refused = wanted.into_iter().filter(|addr| !space.armed.contains_key(addr));
@@ -465,6 +528,9 @@ impl Breakpoints {
             let copy = Space { users: vec![pid], ..space.clone() };
             if !self.lifted {
                 list(&mut self.patches, &copy);
+            } else if let Ok(memory) = memory_of(pid) {
+                // It was made before its maker's were taken out, and nobody could know of it.
+                self.lift_from(&copy, pid, &memory);
             }
             self.spaces.insert(self.next, copy);
             self.of.insert(pid, self.next);
@@ -510,14 +576,22 @@ impl Breakpoints {
 
     fn handle(&mut self, task: &Arc<TracedTask>, sink: &mut dyn FnMut(Event<'_>)) -> Option<bool> {
         let (pid, tid) = (task.pid(), task.tid());
-        let space = self.spaces.get_mut(self.of.get(&pid)?)?;
         let mut registers = Registers::of(tid).ok()?;
         let at = registers.get(Reg::Rip).wrapping_sub(1);
+        if !self.has(pid, at) {
+            // Only the kernel brings one for an instruction.
+            (ptrace::signal_info(tid).ok()?.2 == SI_KERNEL).then_some(())?;
+            self.place(pid, tid);
+            if !self.has(pid, at) {
+                self.uncover(pid, tid, at)?;
+                registers.put(Reg::Rip, at);
+                let _ = registers.set(tid);
+                return Some(true);
+            }
+        }
+        let space = self.spaces.get_mut(self.of.get(&pid)?)?;
         let trampoline = space.pool.as_ref().and_then(|pool| pool.index(at));
         let armed = space.armed.get(&at);
-        if trampoline.is_none() && armed.is_none() {
-            return Some(false);
-        }
         // A signal that somebody sent may find the task behind an instruction of one byte. Elsewhere only a breakpoint leads here.
         let is_sure = !self.lifted && armed.is_none_or(|armed| armed.insn.len > 1);
         if !is_sure && ptrace::signal_info(tid).ok()?.2 != SI_KERNEL {
@@ -560,6 +634,24 @@ impl Breakpoints {
         // A task that was killed meanwhile needs no registers.
         let _ = registers.set(tid);
         Some(true)
+    }
+
+    /// Whether a breakpoint or a trampoline is known there.
+    fn has(&self, pid: u32, addr: u64) -> bool {
+        let space = self.of.get(&pid).and_then(|id| self.spaces.get(id));
+        space.is_some_and(|space| {
+            space.armed.contains_key(&addr) || space.pool.as_ref().is_some_and(|pool| pool.index(addr).is_some())
+        })
+    }
+
+    /// Puts the instruction back that a copy of a breakpoint hides; `None` if there is none, but an instruction of the process's own.
+    fn uncover(&mut self, pid: u32, tid: u32, addr: u64) -> Option<()> {
+        let (bytes, len) = code_at(tid, addr);
+        let original = self.originals.values().find(|it| it.is_hidden_in(&bytes[..len]))?;
+        let all = mappings::read(tid);
+        let mapping = all.iter().find(|mapping| (mapping.start..mapping.end).contains(&addr))?;
+        may_be_copy(mapping).then_some(())?;
+        memory_of(pid).and_then(|memory| memory.write_all_at(&original.bytes[..1], addr)).ok()
     }
 
     /// A task gets a signal for what it did (SIGSEGV and its like). In a slot it did that at the breakpoint, as far as it can know.
@@ -658,12 +750,97 @@ impl Breakpoints {
         for space in self.spaces.values() {
             let Some(pid) = space.users.first() else { continue };
             if let Ok(memory) = memory_of(*pid) {
-                lift(space, *pid, &self.sites, &memory);
+                self.lift_from(space, *pid, &memory);
             }
-            self.patches.forget(*pid);
+        }
+        for space in self.spaces.values() {
+            space.users.first().into_iter().for_each(|pid| self.patches.forget(*pid));
         }
         if let Some(guard) = self.guard.take() {
             guard.dismiss();
+        }
+    }
+
+    /// Takes what was changed in a memory back, and what it has copied of that.
+    fn lift_from(&self, space: &Space, pid: u32, memory: &File) {
+        let tid = mappings::with_memory(pid);
+        // What has been mapped over a file since is not ours.
+        let all = mappings::read(tid);
+        let put_back = |addr: u64, original: &Original| {
+            // A process that is gone has no breakpoint either.
+            let _ = memory.write_all_at(&original.bytes[..1], addr);
+        };
+        let mut scan = Scan::default();
+        for mapping in all.iter().filter(|mapping| mapping.executes) {
+            if let Some((file, wanted)) = self.sites.of(pid, mapping).filter(|_| !mapping.shared) {
+                for off_bytes in wanted.places.keys() {
+                    let original = self.originals.get(&Site { file, off_bytes: *off_bytes });
+                    let (Some(addr), Some(original)) = (mapping.address(*off_bytes), original) else { continue };
+                    let mut byte = [0];
+                    if memory.read_exact_at(&mut byte, addr).is_ok() && byte == [BREAKPOINT] {
+                        put_back(addr, original);
+                    }
+                }
+            } else if may_be_copy(mapping) {
+                scan.look(tid, mapping, &self.originals, put_back);
+            }
+        }
+        let is_there = |addr: u64| {
+            let mapping = all.iter().find(|mapping| (mapping.start..mapping.end).contains(&addr));
+            mapping.is_some_and(|mapping| self.sites.of(pid, mapping).is_some())
+        };
+        for addr in space.semaphores.iter().filter(|addr| is_there(**addr)) {
+            let _ = count(memory, *addr, -1);
+        }
+        if let Some(pool) = &space.pool {
+            let code = trampoline(NOP).repeat(pool.written as usize);
+            let _ = memory.write_all_at(&code, pool.base);
+        }
+    }
+}
+
+/// A search for copies of breakpoints.
+#[derive(Debug, Default)]
+struct Scan<'a> {
+    bytes: u64,
+    /// By what stands behind the breakpoint.
+    telling: HashMap<[u8; TELLING_BYTES], Vec<&'a Original>>,
+}
+
+impl<'a> Scan<'a> {
+    /// Tells of those in a mapping.
+    fn look(
+        &mut self,
+        tid: u32,
+        mapping: &Mapping,
+        originals: &'a HashMap<Site, Original>,
+        found: impl Fn(u64, &Original),
+    ) {
+        const PIECE: usize = 1 << 20;
+        if self.telling.is_empty() {
+            for original in originals.values() {
+                if let Some(behind) = original.bytes[1..].first_chunk() {
+                    self.telling.entry(*behind).or_default().push(original);
+                }
+            }
+        }
+        let mut piece = vec![0; PIECE];
+        let mut at = mapping.start;
+        while at < mapping.end && self.bytes < MAX_SCANNED {
+            let len = PIECE.min((mapping.end - at) as usize);
+            // What was never touched has no code.
+            let Ok(read @ 1..) = ptrace::read_memory(tid, at, &mut piece[..len]) else { break };
+            self.bytes += read as u64;
+            for (off, _) in piece[..read].iter().enumerate().filter(|(_, byte)| **byte == BREAKPOINT) {
+                let here = &piece[off..read];
+                let list = here[1..].first_chunk().and_then(|behind| self.telling.get(behind));
+                if let Some(original) = list.into_iter().flatten().find(|it| it.is_hidden_in(here)) {
+                    found(at + off as u64, original);
+                }
+            }
+            // The next piece begins with what was cut here.
+            let cut = if at + read as u64 == mapping.end { 0 } else { decode::MAX_LEN.min(read - 1) };
+            at += (read - cut) as u64;
         }
     }
 }
@@ -703,33 +880,19 @@ fn write_trampolines(pid: u32, pool: &mut Pool, index: u32) -> Result<(), Errno>
     Ok(())
 }
 
-/// Takes what was changed in a memory back.
-fn lift(space: &Space, pid: u32, sites: &Sites, memory: &File) {
-    // What has been mapped over a file since is not ours.
-    let all = mappings::read(mappings::with_memory(pid));
-    let is_there = |addr: u64, site: Option<&Site>| {
-        all.iter().any(|mapping| {
-            (mapping.start..mapping.end).contains(&addr)
-                && sites.of(pid, mapping).is_some_and(|(file, _)| site.is_none_or(|site| site.file == file))
-        })
-    };
-    for (addr, armed) in &space.armed {
-        let mut byte = [0];
-        if is_there(*addr, Some(&armed.site)) && memory.read_exact_at(&mut byte, *addr).is_ok() && byte == [BREAKPOINT]
-        {
-            // A process that is gone has no breakpoint either.
-            let _ = memory.write_all_at(&[armed.original], *addr);
+/// Takes addresses off a memory's list that have no breakpoint any more.
+fn forget(patches: &mut Patches, space: &mut Space, gone: impl Fn(u64, &Armed) -> bool) {
+    for (addr, _) in space.armed.extract_if(|addr, armed| gone(*addr, armed)) {
+        space.users.first().into_iter().for_each(|owner| patches.remove(*owner, addr));
+        if let Some(refuge) = &mut space.refuge {
+            refuge.forget(addr);
         }
     }
-    for addr in &space.semaphores {
-        if is_there(*addr, None) {
-            let _ = count(memory, *addr, -1);
-        }
-    }
-    if let Some(pool) = &space.pool {
-        let code = trampoline(NOP).repeat(pool.written as usize);
-        let _ = memory.write_all_at(&code, pool.base);
-    }
+}
+
+/// Whether what is mapped may be a copy of code that a process made: no file, or one in memory only. What a file on a disk has is its own.
+fn may_be_copy(mapping: &Mapping) -> bool {
+    mapping.executes && (mapping.file.inode == 0 || mapping.name.starts_with("/memfd:"))
 }
 
 /// Changes a counter of 16 bits.

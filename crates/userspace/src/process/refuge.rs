@@ -6,6 +6,8 @@
 //!
 //! While we trace, the handler does not run for breakpoints. A SIGTRAP of the process's own reaches it, and ends the process by a second one.
 
+use std::collections::HashMap;
+
 use super::inject;
 
 /// Bytes before the list.
@@ -63,7 +65,11 @@ pub(super) struct Refuge {
     base: u64,
     capacity: u64,
     /// Which entry an address has.
-    entries: std::collections::HashMap<u64, u64>,
+    entries: HashMap<u64, u64>,
+    /// Entries of addresses that have no breakpoint any more.
+    free: Vec<u64>,
+    /// So many entries were written.
+    used: u64,
 }
 
 impl Refuge {
@@ -75,7 +81,7 @@ impl Refuge {
     /// At an address, with so many bytes that are zero now.
     pub(super) fn new(base: u64, len: u64) -> Refuge {
         let capacity = len.saturating_sub(LIST_OFF) / ENTRY_BYTES;
-        Refuge { base, capacity: capacity.saturating_sub(1), entries: Default::default() }
+        Refuge { base, capacity: capacity.saturating_sub(1), entries: HashMap::new(), free: Vec::new(), used: 0 }
     }
 
     /// What stands there before any breakpoint is set.
@@ -102,10 +108,13 @@ impl Refuge {
 
     /// The entry for a breakpoint, and where it is written; `None` when there is no room.
     pub(super) fn entry(&mut self, breakpoint: u64, go_on: u64) -> Option<(u64, [u8; 16])> {
-        let next = self.entries.len() as u64;
-        let index = match self.entries.get(&breakpoint) {
-            Some(index) => *index,
-            None if next < self.capacity => next,
+        let known = self.entries.get(&breakpoint).copied();
+        let index = match known.or_else(|| self.free.pop()) {
+            Some(index) => index,
+            None if self.used < self.capacity => {
+                self.used += 1;
+                self.used - 1
+            }
             None => return None,
         };
         self.entries.insert(breakpoint, index);
@@ -113,6 +122,11 @@ impl Refuge {
         bytes[..8].copy_from_slice(&breakpoint.wrapping_add(1).to_le_bytes());
         bytes[8..].copy_from_slice(&go_on.to_le_bytes());
         Some((self.base + LIST_OFF + index * ENTRY_BYTES, bytes))
+    }
+
+    /// Nobody comes by an address any more: its entry is one for the next.
+    pub(super) fn forget(&mut self, breakpoint: u64) {
+        self.free.extend(self.entries.remove(&breakpoint));
     }
 }
 
@@ -159,6 +173,10 @@ mod tests {
         assert_eq!(refuge.entry(2, 2).map(|(at, _)| at), Some(0x1000 + LIST_OFF + 16));
         assert_eq!(refuge.entry(3, 2), None);
         assert_eq!(refuge.entry(1, 9).map(|(at, _)| at), Some(0x1000 + LIST_OFF));
+        refuge.forget(1);
+        refuge.forget(7);
+        assert_eq!(refuge.entry(3, 2).map(|(at, _)| at), Some(0x1000 + LIST_OFF));
+        assert_eq!(refuge.entry(1, 2), None);
         assert_eq!(refuge.bytes(None, 1).len() as u64, LIST_OFF - 8);
     }
 }

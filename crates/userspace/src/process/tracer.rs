@@ -472,6 +472,10 @@ impl Seized {
             let Some(stop) = self.early.remove(&tid) else { continue };
             self.beside(|beside, list| beside.born(tid, list));
             self.add(pid, tid);
+            // It has the breakpoints of whoever made it.
+            if !self.shared.pass.load(Ordering::Acquire) {
+                self.place(tid);
+            }
             self.stopped(tid, stop, &mut |_| {});
         }
     }
