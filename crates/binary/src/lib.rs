@@ -5,6 +5,9 @@
 //! since sections may be stripped), and a USDT probe must be found in the file's notes ([`usdt`]), its arguments translated for the
 //! BPF side ([`usdt_args`]) and put where programs look for them ([`usdt_specs`]).
 //!
+//! Stacks need what a file says about the callers of its functions ([`unwind`]), in a form that programs can walk by
+//! ([`unwind_rows`]), and which libraries a program is going to have ([`libraries`]).
+//!
 //! Both engines set their probes where this crate says: the kernel gets the offset, the user-space engine looks for it in the
 //! mappings of the processes that it traces.
 //!
@@ -14,8 +17,11 @@
 
 pub mod archive;
 pub mod elf;
+pub mod libraries;
 pub mod near;
 pub mod search;
+pub mod unwind;
+pub mod unwind_rows;
 pub mod usdt;
 pub mod usdt_args;
 pub mod usdt_specs;

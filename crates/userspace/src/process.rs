@@ -58,7 +58,6 @@ mod source;
 mod stack;
 mod task;
 mod tracer;
-mod unwind;
 
 pub use calls::Calls;
 pub(crate) use command::Tracing;

@@ -1,16 +1,16 @@
 //! The stack of a stopped task: where it is in user space, and where each caller goes on.
 //!
 //! The task's memory is read in pieces of many frames, not word by word. For each function the tables of its file tell about the caller
-//! (the module `unwind`); code without tables, made at run time, is believed to keep frame pointers, as the kernel believes of all code
+//! ([`skep_binary::unwind`]); code without tables, made at run time, is believed to keep frame pointers, as the kernel believes of all code
 //! (`perf_callchain_user`, arch/x86/events/core.c, Linux 6.18). So a stack here may be longer than the kernel's, and misses
 //! nothing that is in it.
 
 use std::sync::Arc;
 
+use skep_binary::unwind::{self, FP, RA, REGISTERS, Registers, SP, Tables};
 use skep_sys::ptrace;
 
 use super::mappings;
-use super::unwind::{self, FP, RA, REGISTERS, Registers, SP, Tables};
 
 /// Bytes of the stack that are read at once.
 const PIECE: usize = 16 << 10;

@@ -2,7 +2,8 @@
 //!
 //! Compilers describe for each instruction where the registers of the caller are (the tables that exceptions unwind by: DWARF 5,
 //! section 6.4, as the Linux Standard Base encodes it); nearly every binary has them. Their index, `.eh_frame_hdr`, is found by the
-//! program header `PT_GNU_EH_FRAME`, so names of sections are not needed.
+//! program header `PT_GNU_EH_FRAME`, so names of sections are not needed. Static programs have no index: there the section `.eh_frame`
+//! is read from one end to the other.
 //!
 //! A file is read once and kept, as long as there are not too many: libraries are the same in all processes.
 
@@ -12,21 +13,21 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use gimli::{
-    BaseAddresses, CfaRule, EhFrame, EhFrameOffset, EvaluationResult, NativeEndian, Register, RegisterRule,
-    UnwindContext, UnwindExpression, UnwindSection, Value,
+    BaseAddresses, CfaRule, CieOrFde, EhFrame, EhFrameOffset, EvaluationResult, FrameDescriptionEntry, NativeEndian,
+    Register, RegisterRule, UnwindContext, UnwindExpression, UnwindSection, Value,
 };
 
 /// Registers by their DWARF numbers, as far as a caller's are known.
-pub(super) type Registers = [Option<u64>; REGISTERS];
+pub type Registers = [Option<u64>; REGISTERS];
 /// How many numbers there are: 16 and the return address on x86-64, 31, the stack pointer and the instruction pointer on arm64.
-pub(super) const REGISTERS: usize = 33;
+pub const REGISTERS: usize = 33;
 
 /// The stack pointer's number.
-pub(super) const SP: usize = if cfg!(target_arch = "aarch64") { 31 } else { 7 };
+pub const SP: usize = if cfg!(target_arch = "aarch64") { 31 } else { 7 };
 /// The frame pointer's number.
-pub(super) const FP: usize = if cfg!(target_arch = "aarch64") { 29 } else { 6 };
+pub const FP: usize = if cfg!(target_arch = "aarch64") { 29 } else { 6 };
 /// The number of what holds the return address.
-pub(super) const RA: usize = if cfg!(target_arch = "aarch64") { 30 } else { 16 };
+pub const RA: usize = if cfg!(target_arch = "aarch64") { 30 } else { 16 };
 
 /// The longest tables that are read, in bytes.
 const MAX_TABLES: u64 = 64 << 20;
@@ -36,20 +37,20 @@ const MAX_FILES: usize = 64;
 const PT_LOAD: u32 = 1;
 const PT_GNU_EH_FRAME: u32 = 0x6474_e550;
 
-type Reader<'a> = gimli::EndianSlice<'a, NativeEndian>;
+pub(crate) type Reader<'a> = gimli::EndianSlice<'a, NativeEndian>;
 
 /// A part of a file that is mapped.
 #[derive(Clone, Copy, Debug)]
-struct Segment {
-    offset: u64,
-    addr: u64,
-    len: u64,
+pub(crate) struct Segment {
+    pub(crate) offset: u64,
+    pub(crate) addr: u64,
+    pub(crate) len: u64,
 }
 
 /// The tables of a file.
 #[derive(Debug)]
-pub(super) struct Tables {
-    loads: Vec<Segment>,
+pub struct Tables {
+    pub(crate) loads: Vec<Segment>,
     /// The search table: where functions start and where their tables are, as two numbers of 32 bits from the index's address.
     places: Vec<[u8; 8]>,
     index_addr: u64,
@@ -63,7 +64,7 @@ type FileKey = (u64, u64, u64, i64);
 static FILES: LazyLock<Mutex<HashMap<FileKey, Option<Arc<Tables>>>>> = LazyLock::new(Mutex::default);
 
 /// The tables of the file at a path; `None` when it has none that can be read.
-pub(super) fn tables(path: &str) -> Option<Arc<Tables>> {
+pub fn tables(path: &str) -> Option<Arc<Tables>> {
     let meta = fs::metadata(path).ok().filter(|meta| meta.is_file())?;
     let key = (meta.dev(), meta.ino(), meta.size(), meta.mtime());
     let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,7 +80,7 @@ pub(super) fn tables(path: &str) -> Option<Arc<Tables>> {
 }
 
 /// Reads the tables of a file with these bytes, and walks some frames from every place that it maps.
-pub(super) fn walk(data: &[u8]) {
+pub fn walk(data: &[u8]) {
     let Ok(fd) = rustix::fs::memfd_create("tables", rustix::fs::MemfdFlags::CLOEXEC) else { return };
     let file = File::from(fd);
     if file.write_all_at(data, 0).is_err() {
@@ -133,7 +134,14 @@ impl Tables {
                 _ => {}
             }
         }
-        let index = index?;
+        match index {
+            Some(index) => Tables::indexed(file, loads, index),
+            None => Tables::section(file, &head, loads),
+        }
+    }
+
+    /// With the index that a program header names.
+    fn indexed(file: &File, loads: Vec<Segment>, index: Segment) -> Option<Tables> {
         let header = bytes(file, index.offset, index.len)?;
         // As every linker writes it: the start of the tables from its own place, how many there are, and their search table of 32-bit numbers
         // from the index's start. It is read here, since `gimli` takes a table for as long as it says that it is.
@@ -149,8 +157,86 @@ impl Tables {
         Some(Tables { loads, places, index_addr: index.addr, frames, frames_addr })
     }
 
+    /// Of a static program: by the section's name, and all tables are looked at for where their functions start.
+    fn section(file: &File, head: &[u8], loads: Vec<Segment>) -> Option<Tables> {
+        let (at, count) = (u64::from_ne_bytes(word(head, 40)?), u16::from_ne_bytes(word(head, 60)?));
+        let headers = bytes(file, at, u64::from(count) * 64)?;
+        let headers = headers.as_chunks::<64>().0;
+        let place = |header: &[u8; 64]| {
+            let number = |at| word(header, at).map(u64::from_ne_bytes);
+            Some(Segment { offset: number(24)?, addr: number(16)?, len: number(32)? })
+        };
+        let names = place(headers.get(usize::from(u16::from_ne_bytes(word(head, 62)?)))?)?;
+        let names = bytes(file, names.offset, names.len)?;
+        let is_wanted = |header: &&[u8; 64]| {
+            let name = u32::from_ne_bytes(word(*header, 0).unwrap_or_default()) as usize;
+            names.get(name..).is_some_and(|name| name.starts_with(b".eh_frame\0"))
+        };
+        let section = place(headers.iter().find(is_wanted)?)?;
+        let frames = bytes(file, section.offset, section.len)?;
+        let mut tables =
+            Tables { loads, places: Vec::new(), index_addr: section.addr, frames, frames_addr: section.addr };
+        tables.places = tables.read_places();
+        Some(tables)
+    }
+
+    /// The search table, from the tables themselves.
+    fn read_places(&self) -> Vec<[u8; 8]> {
+        let (frames, bases) = (self.frames(), self.bases());
+        let mut places: Vec<(i32, i32)> = Vec::new();
+        let mut entries = frames.entries(&bases);
+        while let Ok(Some(entry)) = entries.next() {
+            let CieOrFde::Fde(entry) = entry else { continue };
+            let Ok(function) = entry.parse(EhFrame::cie_from_offset) else { continue };
+            let start = function.initial_address().wrapping_sub(self.index_addr) as i64;
+            // What is farther than 2 GiB away has no place in such a table.
+            if let (Ok(start), Ok(place)) = (i32::try_from(start), i32::try_from(function.offset())) {
+                places.push((start, place));
+            }
+        }
+        places.sort_unstable();
+        let row = |(start, place): (i32, i32)| {
+            let mut row = [0; 8];
+            row[..4].copy_from_slice(&start.to_ne_bytes());
+            row[4..].copy_from_slice(&place.to_ne_bytes());
+            row
+        };
+        places.into_iter().map(row).collect()
+    }
+
+    pub(crate) fn bases(&self) -> BaseAddresses {
+        BaseAddresses::default().set_eh_frame_hdr(self.index_addr).set_eh_frame(self.frames_addr)
+    }
+
+    pub(crate) fn frames(&self) -> EhFrame<Reader<'_>> {
+        EhFrame::new(&self.frames, NativeEndian)
+    }
+
+    /// How many functions the search table has.
+    pub(crate) fn functions(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Where the function of a row of the search table starts.
+    fn start(&self, row: usize) -> u64 {
+        let from_index = word(&self.places[row], 0).map_or(0, i32::from_ne_bytes);
+        self.index_addr.wrapping_add_signed(from_index.into())
+    }
+
+    /// The table of the function of a row of the search table.
+    pub(crate) fn function<'a>(
+        &self,
+        frames: &EhFrame<Reader<'a>>,
+        row: usize,
+    ) -> Option<FrameDescriptionEntry<Reader<'a>>> {
+        let from_index = i32::from_ne_bytes(word(&self.places[row], 4)?);
+        let place = self.index_addr.wrapping_add_signed(from_index.into()).checked_sub(self.frames_addr)?;
+        let place = EhFrameOffset(usize::try_from(place).ok()?);
+        frames.fde_from_offset(&self.bases(), place, EhFrame::cie_from_offset).ok()
+    }
+
     /// The address in the file's own numbers of what is mapped from this place of the file.
-    pub(super) fn address(&self, offset: u64) -> Option<u64> {
+    pub fn address(&self, offset: u64) -> Option<u64> {
         let load = self.loads.iter().find(|it| (it.offset..it.offset.saturating_add(it.len)).contains(&offset))?;
         Some(load.addr.wrapping_add(offset - load.offset))
     }
@@ -158,22 +244,15 @@ impl Tables {
     /// From the registers of a function to those of its caller, whose return address is in [`RA`]; the second is whether a signal
     /// interrupted the caller, which then goes on where it is. `None` when the tables do not tell. `at` is in the file's own numbers; what
     /// is at an address of memory is told by `load`.
-    pub(super) fn step(
+    pub fn step(
         &self,
         at: u64,
         registers: &Registers,
         load: &mut dyn FnMut(u64) -> Option<u64>,
     ) -> Option<(Registers, bool)> {
-        let bases = BaseAddresses::default().set_eh_frame_hdr(self.index_addr).set_eh_frame(self.frames_addr);
-        let frames = EhFrame::new(&self.frames, NativeEndian);
-        let address = |row: &[u8; 8], half: usize| {
-            let from_index = word(row, half).map_or(0, i32::from_ne_bytes);
-            self.index_addr.wrapping_add_signed(from_index.into())
-        };
-        let row = self.places.partition_point(|row| address(row, 0) <= at).checked_sub(1)?;
-        let place = address(&self.places[row], 4).checked_sub(self.frames_addr)?;
-        let place = EhFrameOffset(usize::try_from(place).ok()?);
-        let function = frames.fde_from_offset(&bases, place, EhFrame::cie_from_offset).ok()?;
+        let (frames, bases) = (self.frames(), self.bases());
+        let rows = partition(self.places.len(), |row| self.start(row) <= at);
+        let function = self.function(&frames, rows.checked_sub(1)?)?;
         if !function.contains(at) {
             return None;
         }
@@ -207,6 +286,16 @@ impl Tables {
         }
         Some((caller, function.is_signal_trampoline()))
     }
+}
+
+/// The first of `len` numbers that is not `before`, of which all those that are stand in front.
+fn partition(len: usize, before: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (0, len);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if before(middle) { low = middle + 1 } else { high = middle }
+    }
+    low
 }
 
 /// Most questions of an expression.
