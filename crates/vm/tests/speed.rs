@@ -678,3 +678,51 @@ fn a_copied_function_jumps_back_into_its_copy() {
         same_in_memory(&machine, &asm);
     }
 }
+
+#[test]
+fn a_lookup_takes_its_key_from_memory_when_a_count_there_left_it_in_no_register() {
+    let machine = Machine::with_cpus(Helpers::all(), 1).expect("4 GiB of addresses");
+    for kind in [MapKind::Array, MapKind::Hash] {
+        let map = map(&machine, kind, 4, 8, 0);
+        for key in 1..4u32 {
+            map.update(&key.to_ne_bytes(), &(1000 + u64::from(key)).to_ne_bytes(), 0).expect("room");
+        }
+        // The register of the sum is read by nobody: r0 is the helper's, the others are set before they are read.
+        for reg in [0, 6, 7, 8, 9] {
+            for by in ["1", "r5"] {
+                let asm = format!(
+                    "r5 = 1\nr{reg} = 3\n*(u32 *)(r10 - 4) = 1\nr{reg} = *(u32 *)(r10 - 4)\nr{reg} += {by}\n\
+                     *(u32 *)(r10 - 4) = r{reg}\nr2 = r10\nr2 += -4\nr1 = {} ll\ncall 1\nif r0 == 0 goto +1\n\
+                     r0 = *(u64 *)(r0 + 0)\nr1 = 0\nr2 = 0\nexit",
+                    map.handle()
+                );
+                assert_eq!(same(&machine, &asm, [0, 0]), 1002, "{kind:?} {asm}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_atomic_operation_fetches_by_an_address_in_its_own_registers() {
+    let machine = Machine::with_cpus(Helpers::all(), 1).expect("4 GiB of addresses");
+    let map = map(&machine, MapKind::Array, 4, 16, 0);
+    // Of the value of a map, which needs no check, and of what has one; with the base in r0, and in the register that fetches.
+    for op in ["|=", "&=", "^=", "+="] {
+        for (width, size) in [("r", "u64"), ("w", "u32")] {
+            for (base, src) in [(0, 1), (0, 0), (1, 1), (1, 0), (6, 0), (6, 6), (3, 3)] {
+                let symbol = op.trim_end_matches('=').replace('+', "add").replace('|', "or").replace('&', "and");
+                let name = symbol.replace('^', "xor");
+                let asm = format!(
+                    "*(u32 *)(r10 - 4) = 1\nr2 = r10\nr2 += -4\nr1 = {} ll\ncall 1\nif r0 == 0 goto out\nr7 = r0\n\
+                     r3 = 0x123456789abcdef0 ll\n*(u64 *)(r7 + 8) = r3\nr{src} = 0x0f0f0f0f00ff00ff ll\nr{base} = r7\n\
+                     {width}{src} = atomic_fetch_{name}(({size} *)(r{base} + 8), {width}{src})\n\
+                     r8 = *(u64 *)(r7 + 8)\nr2 = r{src}\nr2 -= r7\nr0 = r2\nr0 *= 31\nr0 ^= r8\nout:\nexit",
+                    map.handle()
+                );
+                same(&machine, &asm, [0, 0]);
+                let own = asm.replace("r7 = r0\n", "r7 = r0\nif r7 == 0 goto out\n");
+                same(&machine, &own, [0, 0]);
+            }
+        }
+    }
+}
