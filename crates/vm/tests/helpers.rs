@@ -475,7 +475,7 @@ fn checksums_differ_as_in_the_kernel() {
         return;
     }
     let mut bench = Bench::new();
-    let mut rng = Rng::new(5);
+    let rng = Rng::new(5);
     let mut log = vec![0; 1 << 16];
     for (from, to) in [(0, 0), (0, 8), (8, 0), (8, 16), (16, 8), (16, 16), (3, 4), (5, 0), (9, 6)] {
         for _ in 0..20 {

@@ -110,19 +110,19 @@ fn absent(found: Result<Option<Vec<u8>>, MapError>) -> Answer {
     found.map_err(|error| error.errno()).and_then(|value| value.map(Some).ok_or(MapError::NotFound.errno()))
 }
 
-fn bytes(rng: &mut Rng, len: usize) -> Vec<u8> {
+fn bytes(rng: &Rng, len: usize) -> Vec<u8> {
     (0..len).map(|_| rng.next() as u8).collect()
 }
 
 /// Random calls with few keys.
-fn compare(pair: &Pair, seed: u64, mut key: impl FnMut(&mut Rng) -> Vec<u8>) {
-    let mut rng = Rng::new(seed);
+fn compare(pair: &Pair, seed: u64, mut key: impl FnMut(&Rng) -> Vec<u8>) {
+    let rng = Rng::new(seed);
     let stride = if pair.ours.spec().kind.is_per_cpu() { pair.ours.spec().value_size.next_multiple_of(8) } else { 0 };
     for _ in 0..3000 {
-        let key = key(&mut rng);
+        let key = key(&rng);
         match rng.next() % 8 {
             0..=3 => {
-                let mut value = bytes(&mut rng, pair.len());
+                let mut value = bytes(&rng, pair.len());
                 // What is behind a value up to 8 bytes is not kept.
                 for (at, byte) in value.iter_mut().enumerate() {
                     if stride != 0 && at as u32 % stride >= pair.ours.spec().value_size {
@@ -198,10 +198,10 @@ fn queues_and_stacks_answer_as_the_kernels_do() {
     let machine = Machine::new(Helpers::none()).expect("4 GiB of addresses");
     for kind in [MapKind::Queue, MapKind::Stack] {
         let pair = Pair::new(&machine, &spec(kind, 0, 6, 5));
-        let mut rng = Rng::new(1);
+        let rng = Rng::new(1);
         for _ in 0..1000 {
             match rng.next() % 4 {
-                0 | 1 => pair.update(&[], &bytes(&mut rng, 6), rng.next() % 4),
+                0 | 1 => pair.update(&[], &bytes(&rng, 6), rng.next() % 4),
                 2 => pair.take(&[]),
                 _ => pair.lookup(&[]),
             }

@@ -7,16 +7,12 @@ mod common;
 
 use std::sync::Arc;
 
-use common::random::{INPUT_BYTES, Isa, Rng, program};
+use common::random::{INPUT_BYTES, Isa, change, program, setting};
 use common::{Engine, Outcome, Runner, kernel};
 use skep_insn::RawInsn;
 use skep_insn::text::{Printer, Spelling};
 use skep_sys::version::KernelVersion;
 use skep_vm::{Block, Cpu, DEFAULT_FUEL, Image, Machine};
-
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|it| it.parse().ok()).unwrap_or(default)
-}
 
 fn seeds() -> std::ops::Range<u64> {
     let first = setting("SKEP_VM_SEED", 1);
@@ -170,23 +166,6 @@ fn fuel_ends_at_the_same_place_compiled() {
     for fuel in 0..1000 {
         both.cpu.set_fuel(fuel);
         assert_eq!(both.run(fuel, &insns, &[0; INPUT_BYTES]), Some(false), "it never ends well");
-    }
-}
-
-/// Changes some instructions of a program, so that much of it goes wrong.
-fn change(seed: u64, insns: &mut [RawInsn]) {
-    let mut rng = Rng::new(!seed);
-    for _ in 0..1 + rng.next() % 3 {
-        let at = rng.next() as usize % insns.len();
-        let insn = &mut insns[at];
-        match rng.next() % 6 {
-            0 => insn.dst_reg = (rng.next() % 11) as u8,
-            1 => insn.src_reg = (rng.next() % 11) as u8,
-            2 => insn.off = rng.number() as i16,
-            3 => insn.imm = rng.number() as i32,
-            4 => insn.code = rng.next() as u8,
-            _ => insns.swap(at, at / 2),
-        }
     }
 }
 

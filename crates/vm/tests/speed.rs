@@ -678,3 +678,138 @@ fn a_copied_function_jumps_back_into_its_copy() {
         same_in_memory(&machine, &asm);
     }
 }
+
+#[test]
+fn a_lookup_takes_its_key_from_memory_when_a_count_there_left_it_in_no_register() {
+    let machine = Machine::with_cpus(Helpers::all(), 1).expect("4 GiB of addresses");
+    for kind in [MapKind::Array, MapKind::Hash] {
+        let map = map(&machine, kind, 4, 8, 0);
+        for key in 1..4u32 {
+            map.update(&key.to_ne_bytes(), &(1000 + u64::from(key)).to_ne_bytes(), 0).expect("room");
+        }
+        // The register of the sum is read by nobody: r0 is the helper's, the others are set before they are read.
+        for reg in [0, 6, 7, 8, 9] {
+            for by in ["1", "r5"] {
+                let asm = format!(
+                    "r5 = 1\nr{reg} = 3\n*(u32 *)(r10 - 4) = 1\nr{reg} = *(u32 *)(r10 - 4)\nr{reg} += {by}\n\
+                     *(u32 *)(r10 - 4) = r{reg}\nr2 = r10\nr2 += -4\nr1 = {} ll\ncall 1\nif r0 == 0 goto +1\n\
+                     r0 = *(u64 *)(r0 + 0)\nr1 = 0\nr2 = 0\nexit",
+                    map.handle()
+                );
+                assert_eq!(same(&machine, &asm, [0, 0]), 1002, "{kind:?} {asm}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_atomic_operation_fetches_by_an_address_in_its_own_registers() {
+    let machine = Machine::with_cpus(Helpers::all(), 1).expect("4 GiB of addresses");
+    let map = map(&machine, MapKind::Array, 4, 16, 0);
+    // Of the value of a map, which needs no check, and of what has one; with the base in r0, and in the register that fetches.
+    for name in ["or", "and", "xor", "add"] {
+        for (width, size) in [("r", "u64"), ("w", "u32")] {
+            for (base, src) in [(0, 1), (0, 0), (1, 1), (1, 0), (6, 0), (6, 6), (3, 3)] {
+                let asm = format!(
+                    "*(u32 *)(r10 - 4) = 1\nr2 = r10\nr2 += -4\nr1 = {} ll\ncall 1\nif r0 == 0 goto out\nr7 = r0\n\
+                     r3 = 0x123456789abcdef0 ll\n*(u64 *)(r7 + 8) = r3\nr{src} = 0x0f0f0f0f00ff00ff ll\nr{base} = r7\n\
+                     {width}{src} = atomic_fetch_{name}(({size} *)(r{base} + 8), {width}{src})\n\
+                     r8 = *(u64 *)(r7 + 8)\nr2 = r{src}\nr2 -= r7\nr0 = r2\nr0 *= 31\nr0 ^= r8\nout:\nexit",
+                    map.handle()
+                );
+                same(&machine, &asm, [0, 0]);
+                let own = asm.replace("r7 = r0\n", "r7 = r0\nif r7 == 0 goto out\n");
+                same(&machine, &own, [0, 0]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_key_may_come_from_any_register_and_by_either_way() {
+    let machine = Machine::with_cpus(Helpers::all(), 1).expect("4 GiB of addresses");
+    for kind in [MapKind::Array, MapKind::Hash] {
+        let map = map(&machine, kind, 4, 8, 0);
+        for key in 1..4u32 {
+            map.update(&key.to_ne_bytes(), &(1000 + u64::from(key)).to_ne_bytes(), 0).expect("room");
+        }
+        let look = format!(
+            "r2 = r10\nr2 += -4\nr1 = {} ll\ncall 1\nif r0 == 0 goto +1\nr0 = *(u64 *)(r0 + 0)\nr1 = 0\nr2 = 0\nexit",
+            map.handle()
+        );
+        for reg in 0..10 {
+            // r1 and r2 are the arguments, which the lookup does not make where nobody reads them.
+            let asm = format!("r{reg} = 0x700000002 ll\n*(u32 *)(r10 - 4) = r{reg}\n{look}");
+            assert_eq!(same(&machine, &asm, [0, 0]), 1002, "{kind:?} {asm}");
+            // A register of one way is not the key of the other; nor is one that was stored elsewhere, or partly.
+            for store in ["*(u32 *)(r10 - 4) = 1\n", "*(u16 *)(r10 - 4) = 1\n", "*(u32 *)(r10 - 8) = 1\n"] {
+                for arg in [0, 1] {
+                    let asm = format!(
+                        "r5 = r2\nr{reg} = 3\n*(u32 *)(r10 - 4) = r{reg}\nr5 = {arg}\nif r5 == 0 goto +2\n{store}r{reg} = 2\n\
+                         {look}"
+                    );
+                    let low = store.contains("- 4") && arg == 1;
+                    let wanted = if low { 1001 } else { 1003 };
+                    assert_eq!(same(&machine, &asm, [0, 0]), wanted, "{kind:?} {asm}");
+                    let last = format!("r{reg} = 3\n*(u32 *)(r10 - 4) = r{reg}\nr{reg} = 2\n{look}");
+                    assert_eq!(same(&machine, &last, [0, 0]), 1003, "{kind:?} {last}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_value_changes_by_every_address_of_it_and_is_gone_when_it_was_deleted() {
+    let machine = Machine::with_cpus(Helpers::all(), 1).expect("4 GiB of addresses");
+    for kind in [MapKind::Array, MapKind::Hash, MapKind::LruHash, MapKind::PerCpuHash] {
+        let map = map(&machine, kind, 4, 16, 0);
+        let look = format!("r2 = r10\nr2 += -4\nr1 = {} ll\ncall 1\nif r0 == 0 goto gone\n", map.handle());
+        let update = format!(
+            "*(u64 *)(r10 - 24) = 70\n*(u64 *)(r10 - 16) = 700\nr2 = r10\nr2 += -4\nr3 = r10\nr3 += -24\nr4 = 0\n\
+             r1 = {} ll\ncall 2\n",
+            map.handle()
+        );
+        let delete = format!("r2 = r10\nr2 += -4\nr1 = {} ll\ncall 3\n", map.handle());
+        // Between two looks at the same key: a store by the first address, a count, an update in its place, a deletion, and both.
+        for between in [
+            "*(u64 *)(r6 + 0) = 5\n".to_owned(),
+            "r1 = *(u64 *)(r6 + 0)\nr1 += 3\n*(u64 *)(r6 + 0) = r1\nr1 = 0\n".to_owned(),
+            "r1 = 9\nlock *(u64 *)(r6 + 0) += r1\nr1 = 0\n".to_owned(),
+            update.clone(),
+            delete.clone(),
+            format!("{delete}{update}"),
+            format!("{update}{delete}"),
+        ] {
+            for behind in ["r7 += *6\n", "r1 = 1\nr1 = atomic_fetch_or((u64 *)(r0 + 0), r1)\nr7 += r1\nr7 += *6\n"] {
+                let behind = behind.replace("r7 += *6\n", "r1 = *(u64 *)(r6 + 0)\nr7 += r1\n");
+                let asm = format!(
+                    "r7 = 0\n{update}*(u32 *)(r10 - 4) = 1\n{update}{look}r6 = r0\nr1 = *(u64 *)(r0 + 8)\nr7 += r1\n{between}\
+                     {look}r1 = *(u64 *)(r0 + 0)\nr7 += r1\nr7 *= 31\n{behind}r0 = r7\ngoto out\ngone:\nr0 = r7\nr0 += 1000000\n\
+                     out:\nr1 = 0\nr2 = 0\nexit"
+                );
+                same(&machine, &asm, [0, 0]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_masked_operation_that_finds_no_memory_leaves_everything_as_it_was() {
+    let machine = Machine::new(Helpers::none()).expect("4 GiB of addresses");
+    let mut cpu = Cpu::new(&machine).expect("a stack");
+    for name in ["or", "and", "xor", "add"] {
+        for (base, src) in [(0, 1), (0, 0), (1, 1), (1, 0), (3, 4), (6, 6)] {
+            let access = format!("r{src} = atomic_fetch_{name}((u64 *)(r{base} + 8), r{src})");
+            let asm = format!("r6 = 77\nr{src} = 5\nr{base} = r1\nr{src} += 0\n{access}\nr0 = 1\nexit");
+            let insns = code("masked", &asm);
+            let [wanted, found] = [Engine::Interpreter, Engine::Masked].map(|engine| {
+                let image = Image { insns: &insns, ..Image::default() };
+                let program = engine.load(&machine, &image).expect("a good program");
+                (cpu.run(&program, [machine.space().base() + 0x8000, 0]), cpu.fuel_left())
+            });
+            assert!(wanted.0.is_err(), "{asm}");
+            assert_eq!(wanted, found, "{asm}");
+        }
+    }
+}

@@ -15,6 +15,7 @@
 
 pub(crate) mod kernel;
 pub(crate) mod random;
+pub(crate) mod shapes;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -166,6 +167,8 @@ pub(crate) enum Engine {
     Compiler,
     /// The same, in the way that masks addresses.
     Masked,
+    /// The same without checks, for programs that are right.
+    Plain,
 }
 
 impl Engine {
@@ -180,6 +183,9 @@ impl Engine {
             Engine::Interpreter => return Ok(program),
             Engine::Compiler => CompileOptions::default(),
             Engine::Masked => CompileOptions::masked(),
+            // SAFETY: who asks for it runs programs that stay in their memory.
+            #[expect(unsafe_code, reason = "code without checks is compared, too")]
+            Engine::Plain => unsafe { CompileOptions::plain() },
         };
         if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
             program.compile_with(options).expect("memory for code");

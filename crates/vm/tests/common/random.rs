@@ -5,6 +5,8 @@
 //! over some instructions; a loop has a constant number of rounds, and no jump out of it. At the end all registers
 //! are mixed into r0, and all of the stack that was used, so that nothing that went wrong is lost.
 
+use std::cell::Cell;
+
 use skep_insn::build::{call_local, exit, load, load_imm64, mov, mov32, slots, store};
 use skep_insn::{
     AluOp, AtomicOp, Cond, Insn, LoadType, Operand, RawInsn, Reg, SignExtend, Size, SwapBits, SwapKind, Width,
@@ -32,31 +34,36 @@ const EDGES: [u64; 14] = [
     0x7fff_8000_0000_7fff,
 ];
 
+/// A number that the environment gives.
+pub(crate) fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|it| it.parse().ok()).unwrap_or(default)
+}
+
 /// Numbers that look random, the same for the same seed on every machine (splitmix64).
-pub(crate) struct Rng(u64);
+pub(crate) struct Rng(Cell<u64>);
 
 impl Rng {
     pub(crate) fn new(seed: u64) -> Rng {
-        Rng(seed)
+        Rng(Cell::new(seed))
     }
 
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
+    pub(crate) fn next(&self) -> u64 {
+        self.0.set(self.0.get().wrapping_add(0x9e37_79b9_7f4a_7c15));
+        let mut mixed = self.0.get();
         mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ mixed >> 31
     }
 
-    fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&self, end: u64) -> u64 {
         self.next() % end
     }
 
-    fn one_of<T: Copy>(&mut self, of: &[T]) -> T {
+    pub(crate) fn one_of<T: Copy>(&self, of: &[T]) -> T {
         of[self.below(of.len() as u64) as usize]
     }
 
-    pub(crate) fn number(&mut self) -> u64 {
+    pub(crate) fn number(&self) -> u64 {
         match self.below(4) {
             0 | 1 => self.one_of(&EDGES),
             2 => self.next() >> self.below(64),
@@ -64,11 +71,11 @@ impl Rng {
         }
     }
 
-    fn reg(&mut self) -> Reg {
+    fn reg(&self) -> Reg {
         Reg::ALL[self.below(8) as usize]
     }
 
-    fn width(&mut self) -> Width {
+    pub(crate) fn width(&self) -> Width {
         self.one_of(&Width::ALL)
     }
 }
@@ -93,7 +100,7 @@ pub(crate) enum Isa {
 
 /// The program and the input of a seed.
 pub(crate) fn program(seed: u64, isa: Isa) -> (Vec<RawInsn>, Vec<u8>) {
-    let mut rng = Rng::new(seed);
+    let rng = Rng::new(seed);
     let input: Vec<u8> = (0..INPUT_BYTES / 8).flat_map(|_| rng.number().to_ne_bytes()).collect();
     let calls = rng.below(3) == 0;
     let mut insns = vec![mov(Reg::R9, Reg::R1)];
@@ -102,7 +109,7 @@ pub(crate) fn program(seed: u64, isa: Isa) -> (Vec<RawInsn>, Vec<u8>) {
     }
     clear_stack(&mut insns);
     let len = 10 + rng.below(30);
-    insns.extend(body(&mut rng, isa, len, true));
+    insns.extend(body(&rng, isa, len, true));
     if calls {
         let call_at = insns.len();
         insns.push(call_local(0));
@@ -111,11 +118,11 @@ pub(crate) fn program(seed: u64, isa: Isa) -> (Vec<RawInsn>, Vec<u8>) {
             insns.push(load(Size::Dw, *reg, Reg::R9, i16::from(reg.number()) * 8));
         }
         let len = 3 + rng.below(10);
-        insns.extend(body(&mut rng, isa, len, true));
+        insns.extend(body(&rng, isa, len, true));
         finish(&mut insns);
         let from_call = slots(&insns[call_at + 1..]).len();
         insns[call_at] = call_local(from_call as i32);
-        function(&mut rng, isa, &mut insns);
+        function(&rng, isa, &mut insns);
     } else {
         finish(&mut insns);
     }
@@ -123,7 +130,7 @@ pub(crate) fn program(seed: u64, isa: Isa) -> (Vec<RawInsn>, Vec<u8>) {
 }
 
 /// A function of five numbers.
-fn function(rng: &mut Rng, isa: Isa, insns: &mut Vec<Insn>) {
+fn function(rng: &Rng, isa: Isa, insns: &mut Vec<Insn>) {
     for reg in [Reg::R0, Reg::R6, Reg::R7] {
         insns.push(load_imm64(reg, rng.number()));
     }
@@ -155,7 +162,7 @@ fn finish(insns: &mut Vec<Insn>) {
 }
 
 /// Some instructions; `input` says whether r9 is the input.
-fn body(rng: &mut Rng, isa: Isa, len: u64, input: bool) -> Vec<Insn> {
+fn body(rng: &Rng, isa: Isa, len: u64, input: bool) -> Vec<Insn> {
     let mut items = Vec::new();
     for _ in 0..len {
         match rng.below(12) {
@@ -222,11 +229,11 @@ fn resolve(items: &[Item]) -> Vec<Insn> {
     items.iter().enumerate().map(resolved).collect()
 }
 
-fn operand(rng: &mut Rng) -> Operand {
+fn operand(rng: &Rng) -> Operand {
     if rng.below(2) == 0 { Operand::Reg(rng.reg()) } else { Operand::Imm(rng.number() as i32) }
 }
 
-fn off(rng: &mut Rng, size: Size, end: i16) -> i16 {
+fn off(rng: &Rng, size: Size, end: i16) -> i16 {
     let len = size.len_bytes() as i16;
     rng.below((end / len) as u64) as i16 * len
 }
@@ -239,7 +246,7 @@ fn settled(insn: Insn) -> impl Iterator<Item = Insn> {
 }
 
 /// An instruction that does not jump.
-fn straight(rng: &mut Rng, isa: Isa, input: bool) -> Insn {
+fn straight(rng: &Rng, isa: Isa, input: bool) -> Insn {
     let dst = rng.reg();
     let v4 = isa >= Isa::V4;
     loop {
@@ -305,5 +312,22 @@ fn straight(rng: &mut Rng, isa: Isa, input: bool) -> Insn {
             }
             _ => continue,
         };
+    }
+}
+
+/// Changes some instructions of a program, so that much of it goes wrong.
+pub(crate) fn change(seed: u64, insns: &mut [RawInsn]) {
+    let rng = Rng::new(!seed);
+    for _ in 0..1 + rng.next() % 3 {
+        let at = rng.next() as usize % insns.len();
+        let insn = &mut insns[at];
+        match rng.next() % 6 {
+            0 => insn.dst_reg = (rng.next() % 11) as u8,
+            1 => insn.src_reg = (rng.next() % 11) as u8,
+            2 => insn.off = rng.number() as i16,
+            3 => insn.imm = rng.number() as i32,
+            4 => insn.code = rng.next() as u8,
+            _ => insns.swap(at, at / 2),
+        }
     }
 }

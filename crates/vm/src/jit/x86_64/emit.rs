@@ -614,10 +614,17 @@ impl Backend for Emitter {
     }
 
     fn atomic(&mut self, op: AtomicOp, width: Width, on: Place, src: u8) {
-        let mem = self.checked(on);
+        let mut mem = self.checked(on);
         self.written(src);
         self.written(0);
         let (src, bits) = (reg(src), bits(width));
+        let fetches = matches!(op, AtomicOp::FetchOr | AtomicOp::FetchAnd | AtomicOp::FetchXor);
+        if fetches && (mem.base == RAX || mem.base == src) {
+            // Both hold something else before it is done.
+            self.asm.mov(Bits::B64, R10, mem.base);
+            self.masked = None;
+            mem.base = R10;
+        }
         let asm = &mut self.asm;
         match op {
             AtomicOp::Add => asm.lock_arith(Arith::Add, bits, mem, src),
