@@ -210,7 +210,7 @@ extern "C" fn on_stop(signal: i32) {
         // SAFETY: a whole `sigaction`.
         unsafe { libc::sigaction(signal, &raw const default, std::ptr::null_mut()) };
         // SAFETY: kill(2) with numbers only. It returns when we are continued (the handler does not block its own signal).
-        unsafe { libc::kill(libc::getpid(), signal) };
+        unsafe { libc::kill(std::process::id() as i32, signal) };
         handle(signal, on_stop);
         // The kernel stops nobody whom no shell could continue.
         if !CONTINUED.load(Ordering::SeqCst) {
