@@ -9,7 +9,7 @@ use skep_run::options::{parse_duration, parse_size};
 
 /// Write, compile, check, run and watch eBPF programs.
 #[derive(Debug, Parser)]
-#[command(name = "skep", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "skep", version, max_term_width = 100)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -213,6 +213,9 @@ pub(crate) enum Maps {
 pub(crate) struct TraceArgs {
     /// The script itself, or a file that has it; `-` is standard input.
     pub(crate) script: String,
+    /// The script is the text itself, whatever files there are. bpftrace wants to be told; here it need not be said.
+    #[arg(short = 'e')]
+    pub(crate) is_text: bool,
     /// Its parameters `$1`, `$2` ...
     pub(crate) params: Vec<String>,
     /// Behind `--`: its own options, as `--name=value`.
@@ -402,8 +405,7 @@ pub(crate) enum Buffer {
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListArgs {
     /// Pattern, script, or `struct NAME`; everything when not given.
-    #[arg(default_value = "", hide_default_value = true)]
-    pub(crate) pattern: String,
+    pub(crate) pattern: Vec<String>,
     /// With the arguments of each probe.
     #[arg(short, long)]
     pub(crate) verbose: bool,

@@ -11,6 +11,7 @@ use skep_kernel::LiveTarget;
 use skep_run::options::Options;
 use skep_spec::loader::{LoaderProgram, Seal};
 use skep_spec::{Spec, elf, loader};
+use skep_sys::io_text;
 
 use crate::args::{BuildArgs, SealArgs};
 use crate::{report, run, trace};
@@ -72,7 +73,8 @@ pub(crate) fn build(args: BuildArgs) -> Result<ExitCode, Error> {
     if args.loader {
         // Of the object as it will be read: its numbers count.
         let spec = Spec::parse(&object, &spec.name)?;
-        write(&output, &loader::attach(&object, &loader_program(&spec, &args.seal, &files)?), &files)?;
+        let program = loader_program(&spec, &args.seal, &output, &files)?;
+        write(&output, &loader::attach(&object, &program), &files)?;
     } else {
         write(&output, &object, &files)?;
     }
@@ -80,18 +82,22 @@ pub(crate) fn build(args: BuildArgs) -> Result<ExitCode, Error> {
 }
 
 /// The object's loader program, sealed if that is wanted.
-fn loader_program(spec: &Spec, args: &SealArgs, files: &[PathBuf]) -> Result<LoaderProgram, Error> {
+fn loader_program(spec: &Spec, args: &SealArgs, output: &Path, files: &[PathBuf]) -> Result<LoaderProgram, Error> {
     if !args.seal && args.to_sign.is_none() && args.signature.is_none() {
         return Ok(loader::generate(spec)?);
     }
     let mut program = loader::seal(spec)?;
     if let Some(file) = &args.to_sign {
+        if file == output {
+            return Err(Error::new(format!("`{}` cannot be the object and what is to be signed", file.display()))
+                .with_hint("name another file after `--to-sign`"));
+        }
         write(file, &skep_insn::slots_to_bytes(&program.insns, Endian::NATIVE), files)?;
     }
     if let Some(file) = &args.signature {
         let shown = file.display();
-        let signature = std::fs::read(file)
-            .map_err(|cause| Error::new(format!("cannot read `{shown}`: {cause}")).with_source(cause))?;
+        let signature =
+            std::fs::read(file).map_err(|cause| Error::new(format!("cannot read `{shown}`: {}", io_text(&cause))))?;
         // A sequence, as every message is in DER; text would begin with dashes.
         if signature.first() != Some(&0x30) {
             return Err(Error::new(format!("`{shown}` is no signature in DER"))
@@ -113,11 +119,16 @@ pub(crate) fn target(btf: Option<&Path>) -> Result<LiveTarget, Error> {
 /// The types in a file, which continue those of `base` when they are a module's.
 fn read_btf(path: &Path, base: Option<&Btf>) -> Result<Btf, Error> {
     let shown = path.display();
-    let bytes = std::fs::read(path)
-        .map_err(|cause| Error::new(format!("cannot read `{shown}`: {cause}")).with_source(cause))?;
+    let bytes =
+        std::fs::read(path).map_err(|cause| Error::new(format!("cannot read `{shown}`: {}", io_text(&cause))))?;
     if bytes.starts_with(b"\x7fELF") {
         return Err(Error::new(format!("`{shown}` is an ELF file, and not the types alone"))
             .with_hint(format!("take them out: `objcopy -O binary --only-section=.BTF {shown} kernel.btf`")));
+    }
+    // Those of a module alone are nothing whole.
+    if base.is_some() && Btf::parse(bytes.clone()).is_ok() {
+        return Err(Error::new(format!("`{shown}` holds the types of a kernel, not those of a module"))
+            .with_hint("leave out `--base-btf`, or name a module's types after `--min-btf`: /sys/kernel/btf/MODULE"));
     }
     let parsed = match base {
         Some(base) => Btf::parse_split(bytes, base),
@@ -165,5 +176,5 @@ fn write(output: &Path, bytes: &[u8], inputs: &[PathBuf]) -> Result<(), Error> {
             .with_hint("name another file with `-o FILE`"));
     }
     std::fs::write(output, bytes)
-        .map_err(|cause| Error::new(format!("cannot write `{}`: {cause}", output.display())).with_source(cause))
+        .map_err(|cause| Error::new(format!("cannot write `{}`: {}", output.display(), io_text(&cause))))
 }

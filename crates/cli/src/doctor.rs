@@ -62,7 +62,15 @@ fn write_text(report: &Report, out: &mut Vec<u8>) -> std::io::Result<()> {
         writeln!(out, "no compiler: {reason}")?;
     }
     let working: Vec<&str> = report.kinds.iter().filter(|f| f.result.is_ok()).map(|f| f.name).collect();
-    writeln!(out, "ok   {}", working.join(" "))?;
+    if working.is_empty() {
+        // Whatever the kernel says.
+        writeln!(
+            out,
+            "ok   commands (`-c`), processes (`-p`) and files of packets (`--pcap`), by the machine in user space"
+        )?;
+    } else {
+        writeln!(out, "ok   {}", working.join(" "))?;
+    }
     // Without rights every kind is refused for the same reason, which stands above.
     let hidden = |finding: &Finding| finding.denied && !report.missing_caps.is_empty();
     let denied: Vec<&str> = report.kinds.iter().filter(|finding| hidden(finding)).map(|finding| finding.name).collect();
@@ -77,5 +85,6 @@ fn write_text(report: &Report, out: &mut Vec<u8>) -> std::io::Result<()> {
             None => writeln!(out)?,
         }
     }
-    writeln!(out, "try: skep run examples/execsnoop.bpf.c")
+    let command = if working.is_empty() { " -c ls" } else { "" };
+    writeln!(out, "try: skep run examples/execsnoop.bpf.c{command}")
 }

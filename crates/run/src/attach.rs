@@ -6,7 +6,7 @@ use skep_engine::{AttachOptions, Link, ProgId, Session};
 use skep_sys::undo::Guard;
 
 use crate::plan::Job;
-use crate::{Error, ErrorKind, Notice, input};
+use crate::{Error, ErrorKind, Notice};
 
 /// Fails when a program did not load and nothing else does its job.
 pub(crate) fn refuse_failed(
@@ -105,7 +105,7 @@ pub(crate) fn iterate(
     match std::io::copy(&mut text, out).and_then(|_| out.flush()) {
         Err(cause) if cause.kind() != std::io::ErrorKind::BrokenPipe => {
             let name = &session.spec().program(id).name;
-            Err(Error::new(format!("iterator `{name}`: {}", input::io_text(&cause))))
+            Err(Error::new(format!("iterator `{name}`: {}", skep_sys::io_text(&cause))))
         }
         _ => Ok(()),
     }

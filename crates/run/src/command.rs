@@ -4,7 +4,7 @@ use std::process::Command;
 
 use skep_engine::{Engine, HeldCommand};
 
-use crate::{Error, input};
+use crate::Error;
 
 /// A command of a line: blanks separate words, quotes and backslashes keep together. No shell is involved.
 ///
@@ -29,7 +29,7 @@ pub(crate) fn hold(engine: &dyn Engine, line: &str) -> Result<Box<dyn HeldComman
 pub(crate) fn cannot_start(command: &str, cause: &std::io::Error) -> Error {
     let words = split_command(command).unwrap_or_default();
     let program = words.first().map_or(command, String::as_str);
-    let error = Error::new(format!("cannot start `{program}`: {}", input::io_text(cause)));
+    let error = Error::new(format!("cannot start `{program}`: {}", skep_sys::io_text(cause)));
     match cause.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         // An engine's own.
         Some(inner) => error.with_source(inner.clone()),

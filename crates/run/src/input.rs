@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use skep_spec::loader::{self, LoaderProgram};
 use skep_spec::{MAX_OBJECT_BYTES, elf};
-use skep_sys::file;
+use skep_sys::{file, io_text};
 
 use crate::Error;
 
@@ -144,14 +144,6 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
 pub(crate) fn object_name(path: &Path) -> String {
     let file = path.file_name().unwrap_or_default().to_string_lossy();
     file.split('.').next().filter(|stem| !stem.is_empty()).unwrap_or("object").to_owned()
-}
-
-/// An IO error inside of our messages, which are lower case.
-pub(crate) fn io_text(error: &std::io::Error) -> String {
-    match error.raw_os_error() {
-        Some(_) => skep_sys::io_text(error).to_lowercase(),
-        None => error.to_string(),
-    }
 }
 
 #[cfg(test)]

@@ -101,7 +101,7 @@ impl Pump<'_, '_> {
         match self.writer.broken() {
             None => Ok(None),
             Some(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Some(Stop::ClosedPipe)),
-            Some(error) => Err(Error::new(format!("cannot write the output: {}", crate::input::io_text(error)))),
+            Some(error) => Err(Error::new(format!("cannot write the output: {}", skep_sys::io_text(error)))),
         }
     }
 

@@ -57,11 +57,12 @@ impl<'s> StackMaps<'s> {
 
 impl Stacks for StackMaps<'_> {
     fn frames(&self, id: u32, task: Option<u32>) -> Vec<String> {
-        let stack = self.maps.iter().find_map(|map| {
+        let mut stacks = self.maps.iter().filter_map(|map| {
             let value = self.session.map(*map)?.lookup(&id.to_ne_bytes()).ok().flatten()?;
             Some((self.session.spec().map(*map).flags & BUILD_IDS != 0, value))
         });
-        match stack {
+        // An id does not tell its map: where two have one of this number, either may be another stack.
+        match stacks.next().filter(|_| stacks.next().is_none()) {
             None => Vec::new(),
             Some((true, value)) => value.as_chunks::<32>().0.iter().map_while(place).collect(),
             Some((false, value)) => {

@@ -59,12 +59,18 @@ impl Spec {
             }
             [] => {
                 let err = Error::new("the object has no global variable of this name").about(name);
-                Err(match did_you_mean(name, self.variables().map(|(_, variable)| &*variable.name)) {
-                    Some(hint) => err.hint(hint),
-                    None => err,
-                })
+                let near = did_you_mean(name, self.variables().map(|(_, variable)| &*variable.name));
+                Err(err.hint(near.unwrap_or_else(|| self.what_can_be_set())))
             }
             _ => Err(Error::new("several variables have this name").about(name)),
+        }
+    }
+
+    fn what_can_be_set(&self) -> String {
+        let names: Vec<String> = self.settings().map(|(_, variable)| format!("`{}`", variable.name)).collect();
+        match names.len() {
+            0 => "it has nothing that is meant to be set: a global `const volatile` variable".to_owned(),
+            _ => format!("what it has to be set: {}", names.join(", ")),
         }
     }
 

@@ -133,8 +133,16 @@ impl Errno {
     }
 }
 
-/// The words of an IO error without Rust's `(os error N)`, as strerror(3) has them.
+/// The words of an IO error inside of a message, which is lower case.
 pub fn io_text(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(_) => strerror(error).to_lowercase(),
+        None => error.to_string(),
+    }
+}
+
+/// The words of an IO error without Rust's `(os error N)`, as strerror(3) has them.
+pub fn strerror(error: &std::io::Error) -> String {
     let mut text = error.to_string();
     if let Some(at) = text.rfind(" (os error ") {
         text.truncate(at);
@@ -200,7 +208,12 @@ mod tests {
 
     #[test]
     fn io_errors_are_words() {
-        assert_eq!(io_text(&std::io::Error::from_raw_os_error(libc::EPERM)), "Operation not permitted");
-        assert_eq!(io_text(&std::io::Error::other("Some other")), "Some other");
+        let denied = std::io::Error::from_raw_os_error(libc::EPERM);
+        assert_eq!(
+            (strerror(&denied), io_text(&denied)),
+            ("Operation not permitted".into(), "operation not permitted".into())
+        );
+        let other = std::io::Error::other("Some other");
+        assert_eq!((strerror(&other), io_text(&other)), ("Some other".into(), "Some other".into()));
     }
 }

@@ -52,7 +52,7 @@ pub mod user_ringbuf;
 pub mod version;
 pub mod wake;
 
-pub use errno::{Errno, io_text};
+pub use errno::{Errno, io_text, strerror};
 
 /// Bytes of a page.
 pub fn page_size() -> usize {

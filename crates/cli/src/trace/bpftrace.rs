@@ -145,7 +145,7 @@ fn run(mut parsed: Parsed) -> Result<ExitCode, Error> {
             if path != "-"
                 && let Err(cause) = std::fs::File::open(&path)
             {
-                let text = skep_sys::io_text(&cause);
+                let text = skep_sys::strerror(&cause);
                 return Err(Error::new(format!("failed to open file '{path}': {text}")));
             }
             let (name, text) = source::file(Path::new(&path))?;

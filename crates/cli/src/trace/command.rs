@@ -12,7 +12,7 @@ use crate::args::{Buffer, HowArgs, ListArgs, TraceArgs, TraceFormat};
 
 pub(crate) fn trace(args: TraceArgs) -> Result<ExitCode, Error> {
     let mut sources = Sources::default();
-    let id = open(&mut sources, &args.script)?;
+    let id = open(&mut sources, &args.script, args.is_text)?;
     let (fmt, debug) = (args.fmt, args.debug.clone());
     let request = meant(args)?;
     match debug {
@@ -24,11 +24,14 @@ pub(crate) fn trace(args: TraceArgs) -> Result<ExitCode, Error> {
 
 pub(crate) fn list(args: ListArgs) -> Result<ExitCode, Error> {
     let script = skep_script::Options { pid: args.pid, ..skep_script::Options::default() };
-    super::list::list(&args.pattern, args.verbose, &Request { script, ..Request::default() })
+    super::list::list(&args.pattern.join(" "), args.verbose, &Request { script, ..Request::default() })
 }
 
-/// A file if there is one of that name; text with a probe in it is the script itself.
-fn open(sources: &mut Sources, script: &str) -> Result<SourceId, Error> {
+/// A file if there is one of that name, unless it is said to be text; text with a probe in it is the script itself.
+fn open(sources: &mut Sources, script: &str, is_text: bool) -> Result<SourceId, Error> {
+    if is_text {
+        return Ok(sources.add("stdin", script));
+    }
     let path = Path::new(script);
     if script != "-" && !path.exists() {
         if script.contains(['{', '\n']) {

@@ -62,8 +62,9 @@ fn run_on(mut sources: Sources, id: SourceId, request: &Request, target: &dyn Ta
     }
     if let Some(path) = &request.emit_elf {
         let bytes = skep_spec::elf::write(&spec)?;
-        let cannot =
-            |cause: std::io::Error| Error::new(format!("cannot write `{}`", path.display())).with_source(cause);
+        let cannot = |cause: std::io::Error| {
+            Error::new(format!("cannot write `{}`: {}", path.display(), skep_sys::io_text(&cause)))
+        };
         std::fs::write(path, bytes).map_err(cannot)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -100,12 +101,12 @@ fn run_on(mut sources: Sources, id: SourceId, request: &Request, target: &dyn Ta
     let out: &mut dyn Write = match &request.output {
         Some(path) => {
             let shown = path.display();
-            let cannot = |cause: std::io::Error| {
-                let text = cause.to_string();
-                match (request.bpftrace, text.split(" (os error").next()) {
-                    (true, Some(why)) => Error::new(format!("Failed to open output file: \"{shown}\": {why}")),
-                    _ => Error::new(format!("cannot write `{shown}`")).with_source(cause),
+            let cannot = |cause: std::io::Error| match request.bpftrace {
+                true => {
+                    let why = skep_sys::strerror(&cause);
+                    Error::new(format!("Failed to open output file: \"{shown}\": {why}"))
                 }
+                false => Error::new(format!("cannot write `{shown}`: {}", skep_sys::io_text(&cause))),
             };
             file = std::fs::File::create(path).map_err(cannot)?;
             &mut file

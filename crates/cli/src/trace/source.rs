@@ -17,7 +17,7 @@ pub(crate) fn file(path: &Path) -> Result<(String, String), Error> {
     } else {
         std::fs::File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut text))
     };
-    read.map_err(|cause| cannot(&skep_sys::io_text(&cause).to_lowercase()))?;
+    read.map_err(|cause| cannot(&skep_sys::io_text(&cause)))?;
     if text.len() as u64 > MOST_BYTES {
         return Err(cannot(&"no script is larger than 16 MB"));
     }

@@ -71,6 +71,24 @@ fn files_that_are_no_programs() {
 }
 
 #[test]
+fn habits_of_other_programs_are_understood() {
+    let help = skep::call(&["help", "list"]);
+    assert!(
+        help.status.success() && help.stdout == skep::call(&["list", "--help"]).stdout,
+        "{}{}",
+        help.stdout,
+        help.stderr
+    );
+    let formatted = "BEGIN {\n  exit();\n}\n";
+    for words in [&["trace", "--fmt", "BEGIN{exit()}"][..], &["trace", "--fmt", "-e", "BEGIN{exit()}"]] {
+        assert_eq!(skep::call(words).stdout, formatted, "{words:?}");
+    }
+    // A file of this name there is, but text was meant.
+    let out = skep::call(&["trace", "--fmt", "-e", "/dev/null"]);
+    assert!(!out.status.success(), "{}", out.stdout);
+}
+
+#[test]
 fn a_file_for_another_machine() {
     let ours = std::fs::read(env!("CARGO_BIN_EXE_skep")).unwrap();
     let scratch = Scratch::new("program", &ours[..4096]);

@@ -82,4 +82,7 @@ fn without_rights_it_says_which_are_missing() {
     let unknown = outcome.stdout.lines().find(|line| line.starts_with("?    ")).unwrap_or_default();
     assert!(unknown.contains(" tcx ") && unknown.ends_with("(not known without the rights)"), "{}", outcome.stdout);
     assert!(!outcome.stdout.contains("6.6"), "{}", outcome.stdout);
+    // What works all the same is told, and the command to try does.
+    assert!(outcome.stdout.contains("\nok   commands (`-c`)"), "{}", outcome.stdout);
+    assert!(outcome.stdout.ends_with("\ntry: skep run examples/execsnoop.bpf.c -c ls\n"), "{}", outcome.stdout);
 }

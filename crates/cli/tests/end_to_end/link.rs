@@ -173,6 +173,8 @@ char LICENSE[] SEC(\"license\") = \"GPL\";
     assert!(!out.status.success() && out.stderr.contains("--base-btf"), "{}", out.stderr);
     let out = skep(&folder, &[&minimal[..], &["--base-btf", kernel]].concat());
     assert!(out.status.success() && out.stderr.is_empty(), "{}", out.stderr);
+    let out = skep(&folder, &["build", "owner.bpf.o", "--min-btf", kernel, "--base-btf", kernel, "-o", "twice.btf"]);
+    assert!(!out.status.success() && out.stderr.contains("not those of a module"), "{}", out.stderr);
     let kept = Btf::parse(std::fs::read(folder.join("min.btf")).unwrap()).unwrap();
     assert!(kept.len() < 30, "{} types", kept.len());
     for name in ["skep_of_module", "task_struct"] {

@@ -134,6 +134,10 @@ fn a_loader_program_is_sealed_and_signed() {
     assert!(known && out.stderr.contains("= help: "), "{}", out.stderr);
     let out = call(&["build", &object, "--loader", "--signature", &certificate, "-o", &path("text.lskel")]);
     assert!(!out.status.success() && out.stderr.contains("is no signature in DER"), "{}", out.stderr);
+    let same = path("same");
+    let out = call(&["build", &object, "--loader", "--to-sign", &same, "-o", &same]);
+    assert!(!out.status.success() && out.stderr.contains("the object and what is to be signed"), "{}", out.stderr);
+    assert!(!std::path::Path::new(&same).exists());
     // What depends on the machine that loads cannot be sealed.
     let kconfig = corpus("clang19-el", "kconfig").display().to_string();
     let out = call(&["build", &kconfig, "--loader", "--seal", "-o", &path("kconfig.lskel")]);

@@ -344,6 +344,7 @@ fn probes_are_listed_with_their_arguments() {
     assert!(call(&["list", "software:*"]).stdout.contains("software:page-faults:\n"));
     assert!(call(&["list", "*sched_swit*"]).stdout.contains("tracepoint:sched:sched_switch\n"));
     assert!(call(&["list", "struct task_struct"]).stdout.starts_with("struct task_struct {\n"));
+    assert_eq!(call(&["list", "struct", "task_struct"]).stdout, call(&["list", "struct task_struct"]).stdout);
     assert_eq!(call(&["list", "tracepoint:no:such"]).status.code(), Some(1));
     let types = call(&["list", "enum pid_t*"]).stdout;
     assert!(types.lines().any(|line| line == "enum pid_type"), "{types}");

@@ -238,7 +238,7 @@ fn files_of_packets_that_are_wrong_say_where() {
     let text = said(&open.write("no.pcap", b"#!/bin/sh"), &[]);
     assert!(text.contains("no.pcap`: this is no file of packets"), "{text}");
     let text = said(&open.file("missing.pcap"), &[]);
-    assert!(text.contains("missing.pcap`: No such file or directory"), "{text}");
+    assert!(text.contains("missing.pcap`: no such file or directory"), "{text}");
     let text = said(&cut, &["--engine=kernel"]);
     assert!(text.contains("the kernel takes packets from interfaces, not from files"), "{text}");
 }

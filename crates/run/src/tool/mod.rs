@@ -24,7 +24,7 @@ pub use payload::Carried;
 pub use target::WithFiles;
 
 use crate::Error;
-use crate::input::io_text;
+use skep_sys::io_text;
 
 /// What stands between the executable and the payload.
 const HEAD: &[u8; 16] = b"\0skep carries:\n\0";

@@ -210,7 +210,7 @@ fn errno_text(number: u64) -> String {
     if number == 0 {
         return "Success".to_owned();
     }
-    skep_sys::io_text(&std::io::Error::from_raw_os_error(number))
+    skep_sys::strerror(&std::io::Error::from_raw_os_error(number))
 }
 
 impl Names for MachineNames<'_> {

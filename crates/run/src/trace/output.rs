@@ -7,7 +7,7 @@ use skep_view::script::guard;
 
 use super::{Buffering, Format};
 use crate::Error;
-use crate::input::io_text;
+use skep_sys::io_text;
 
 /// When text is handed on in the middle of a burst, in bytes.
 const FLUSH_BYTES: usize = 64 << 10;

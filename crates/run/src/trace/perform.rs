@@ -329,7 +329,7 @@ impl<'a, 'o> Performer<'a, 'o> {
         let most = self.plan.config.max_cat_bytes;
         let read = std::fs::File::open(&path).and_then(|file| file.take(most).read_to_end(&mut self.output.text));
         if let Err(error) = read {
-            let text = skep_sys::io_text(&error);
+            let text = skep_sys::strerror(&error);
             let mut message = format!("failed to open file '{path}': {text}").into_bytes();
             if self.terminals.messages {
                 guard(0, &mut message);
@@ -370,7 +370,7 @@ impl<'a, 'o> Performer<'a, 'o> {
                 let file =
                     std::fs::File::create(path).and_then(|mut file| file.write_all(&capture_header()).map(|()| file));
                 if let Err(error) = &file {
-                    let message = format!("cannot write `{path}`: {}", crate::input::io_text(error));
+                    let message = format!("cannot write `{path}`: {}", skep_sys::io_text(error));
                     notice(Notice::Warning { message, hint: None });
                 }
                 self.captures.push((path.to_owned(), file.ok()));

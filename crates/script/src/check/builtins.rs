@@ -4,53 +4,15 @@ use super::call::Call;
 use super::infer;
 use super::probe::argument_number;
 use super::{Checker, Elaborated};
+use crate::parser::BUILTINS;
 use crate::points::{Arg, ArgAt, Numbered, Provider};
 use crate::typed::{Builtin, Context, Expr, ExprKind, NsecsClock};
 use crate::types::{Space, Stack, Type, Word};
 use crate::{Span, ast, dwarf};
 
-/// Every word, but `argN`.
-const NAMES: &[&str] = &[
-    "args",
-    "cgroup",
-    "comm",
-    "config",
-    "cpid",
-    "cpu",
-    "ctx",
-    "curtask",
-    "elapsed",
-    "func",
-    "gid",
-    "has_cpid",
-    "jiffies",
-    "kstack",
-    "leader_comm",
-    "leader_tid",
-    "ncpus",
-    "nsecs",
-    "numaid",
-    "pcomm",
-    "pid",
-    "ppid",
-    "probe",
-    "probetype",
-    "rand",
-    "retval",
-    "tid",
-    "uid",
-    "usermode",
-    "username",
-    "ustack",
-];
-
 /// Every word, for hints.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    NAMES.iter().copied()
-}
-
-pub(super) fn is_builtin(name: &str) -> bool {
-    NAMES.contains(&name) || argument_number(name).is_some()
+    BUILTINS.iter().copied()
 }
 
 /// The frames of a stack when nothing is said.

@@ -1,6 +1,7 @@
 //! Calls: the table of functions, and what their arguments have in common.
 
 use super::{Checker, Elaborated, address, aggregate};
+use crate::parser::is_builtin;
 use crate::typed::{Action, Expr, StmtKind};
 use crate::types::Type;
 use crate::{Diagnostic, Span, ast};
@@ -199,7 +200,7 @@ impl Checker<'_> {
             return self.fail(call.span, format!("{}() should be directly assigned to a map", call.name));
         }
         if let Some(function) = find(call.name)
-            && (!args.is_empty() || function.arity.0 == 0 || !super::builtins::is_builtin(call.name))
+            && (!args.is_empty() || function.arity.0 == 0 || !is_builtin(call.name))
         {
             self.arity(&call, function.arity.0, function.arity.1)?;
             if function.is_unsafe && !self.options.allow_unsafe {
@@ -209,7 +210,7 @@ impl Checker<'_> {
             }
             return (function.run)(self, &call);
         }
-        if super::builtins::is_builtin(call.name) {
+        if is_builtin(call.name) {
             self.arity(&call, 0, 0)?;
             if let Some(found) = self.builtin(call.name, call.span) {
                 return found;

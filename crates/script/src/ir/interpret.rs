@@ -252,30 +252,10 @@ pub fn holds(cond: Cond, width: Width, a: u64, b: u64) -> bool {
 
 /// `a op b`, as the instruction set has it.
 pub fn arithmetic(op: AluOp, width: Width, a: u64, b: u64) -> u64 {
-    match width {
-        Width::W64 => {
-            let (signed_a, signed_b) = (a as i64, b as i64);
-            match op {
-                AluOp::Add => a.wrapping_add(b),
-                AluOp::Sub => a.wrapping_sub(b),
-                AluOp::Mul => a.wrapping_mul(b),
-                AluOp::Div => a.checked_div(b).unwrap_or(0),
-                AluOp::Mod => a.checked_rem(b).unwrap_or(a),
-                AluOp::SDiv if b == 0 => 0,
-                AluOp::SDiv => signed_a.wrapping_div(signed_b) as u64,
-                AluOp::SMod if b == 0 => a,
-                AluOp::SMod => signed_a.wrapping_rem(signed_b) as u64,
-                AluOp::Or => a | b,
-                AluOp::And => a & b,
-                AluOp::Xor => a ^ b,
-                AluOp::Lsh => a.wrapping_shl(b as u32),
-                AluOp::Rsh => a.wrapping_shr(b as u32),
-                AluOp::Arsh => signed_a.wrapping_shr(b as u32) as u64,
-            }
-        }
-        Width::W32 => {
-            let (a, b) = (a as u32, b as u32);
-            let (signed_a, signed_b) = (a as i32, b as i32);
+    macro_rules! in_width {
+        ($unsigned:ty, $signed:ty) => {{
+            let (a, b) = (a as $unsigned, b as $unsigned);
+            let (signed_a, signed_b) = (a as $signed, b as $signed);
             u64::from(match op {
                 AluOp::Add => a.wrapping_add(b),
                 AluOp::Sub => a.wrapping_sub(b),
@@ -283,16 +263,20 @@ pub fn arithmetic(op: AluOp, width: Width, a: u64, b: u64) -> u64 {
                 AluOp::Div => a.checked_div(b).unwrap_or(0),
                 AluOp::Mod => a.checked_rem(b).unwrap_or(a),
                 AluOp::SDiv if b == 0 => 0,
-                AluOp::SDiv => signed_a.wrapping_div(signed_b) as u32,
+                AluOp::SDiv => signed_a.wrapping_div(signed_b) as $unsigned,
                 AluOp::SMod if b == 0 => a,
-                AluOp::SMod => signed_a.wrapping_rem(signed_b) as u32,
+                AluOp::SMod => signed_a.wrapping_rem(signed_b) as $unsigned,
                 AluOp::Or => a | b,
                 AluOp::And => a & b,
                 AluOp::Xor => a ^ b,
-                AluOp::Lsh => a.wrapping_shl(b),
-                AluOp::Rsh => a.wrapping_shr(b),
-                AluOp::Arsh => signed_a.wrapping_shr(b) as u32,
+                AluOp::Lsh => a.wrapping_shl(b as u32),
+                AluOp::Rsh => a.wrapping_shr(b as u32),
+                AluOp::Arsh => signed_a.wrapping_shr(b as u32) as $unsigned,
             })
-        }
+        }};
+    }
+    match width {
+        Width::W64 => in_width!(u64, i64),
+        Width::W32 => in_width!(u32, i32),
     }
 }

@@ -16,7 +16,7 @@ use crate::ast::{Ident, Script};
 use crate::lexer::{Kind, Lexer, Punct, Token};
 use crate::{Diagnostic, SourceId, Sources, Span};
 
-pub(crate) use types::is_builtin;
+pub(crate) use types::{BUILTINS, is_builtin};
 
 /// How deep expressions, blocks and types may be nested, a chain such as `a + b + c` counting one for each operator.
 pub const DEPTH_MAX: u32 = 200;

@@ -49,11 +49,12 @@ const C_WORDS: &[&str] = &["char", "int", "long", "short", "signed", "unsigned"]
 /// Words whose number in brackets is a capacity.
 const SIZED_WORDS: &[&str] = &["buffer", "inet", "string"];
 
-/// Names of values that are no types, whatever stands behind them.
-const BUILTINS: &[&str] = &[
+/// Names of values, but `argN`, which are no types, whatever stands behind them.
+pub(crate) const BUILTINS: &[&str] = &[
     "args",
     "cgroup",
     "comm",
+    "config",
     "cpid",
     "cpu",
     "ctx",
@@ -61,6 +62,7 @@ const BUILTINS: &[&str] = &[
     "elapsed",
     "func",
     "gid",
+    "has_cpid",
     "jiffies",
     "kstack",
     "leader_comm",
