@@ -59,6 +59,7 @@ pub(crate) const BUILTINS: &[&str] = &[
     "cpu",
     "ctx",
     "curtask",
+    "dw_ustack",
     "elapsed",
     "func",
     "gid",
