@@ -147,7 +147,7 @@ pub fn run(
     } else {
         run.drain(&mut reader, notice)?;
     }
-    let status = child.as_mut().and_then(|child| child.0.try_wait().ok().flatten());
+    let status = child.as_mut().and_then(|child| child.command.try_wait().ok().flatten());
     if let Some(status) = status.filter(|status| status.signal().is_some() && !options.bpftrace) {
         notice(Notice::Warning { message: format!("the command ended with {status}"), hint: None });
     }
