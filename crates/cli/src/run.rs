@@ -6,6 +6,7 @@ use skep_engine::{AttachOptions, Error, LoadOptions};
 use skep_kernel::LoaderEngine;
 use skep_run::options::{Format, MapsAtEnd, Options};
 use skep_run::{Notice, Summary, prepare};
+use skep_sys::stdout::Stdout;
 
 use crate::args::{EngineChoice, Maps, RunArgs, XdpMode};
 use crate::engine::{Chosen, Sources};
@@ -35,7 +36,7 @@ pub(crate) fn run(args: RunArgs, globals: Vec<Global>) -> Result<ExitCode, Error
                 .with_hint("give the object that it was made of"));
         }
         let engine = LoaderEngine::new(loader.clone()).with_keyring(keyring);
-        let mut out = std::io::stdout();
+        let mut out = Stdout;
         sum_up(&skep_run::run(prepared, &options, &engine, &mut out, &mut |notice| tell(notice, verbose))?);
         return Ok(ExitCode::SUCCESS);
     }
@@ -47,7 +48,7 @@ pub(crate) fn run(args: RunArgs, globals: Vec<Global>) -> Result<ExitCode, Error
         return vector.run(prepared.spec, &wanted, &options, engine.as_dyn());
     }
     let worker = engine.split(&sources);
-    let mut out = std::io::stdout();
+    let mut out = Stdout;
     let result = skep_run::run(prepared, &options, engine.as_dyn(), &mut out, &mut |notice| tell(notice, verbose));
     // Also when it ends with an error: the packets before it had their verdicts.
     engine.sum_up();

@@ -42,6 +42,7 @@ pub mod ringbuf;
 pub mod seccomp;
 pub mod signal;
 pub mod socket;
+pub mod stdout;
 pub mod syscalls;
 pub mod tap;
 mod trace_instance;

@@ -17,6 +17,7 @@ use skep_kernel::LiveTarget;
 use skep_run::trace::{self, Buffering, Format, HelperErrors, Notice, Script, Terminals};
 use skep_script::compile::{Compiled, compile};
 use skep_script::{Diagnostic, Severity, SourceId, Sources, Target};
+use skep_sys::stdout::Stdout;
 
 use crate::args::EngineChoice;
 use crate::engine::Chosen;
@@ -123,7 +124,7 @@ fn run_on(mut sources: Sources, id: SourceId, request: &Request, target: &dyn Ta
             &mut file
         }
         None => {
-            stdout = std::io::stdout();
+            stdout = Stdout;
             &mut stdout
         }
     };

@@ -170,3 +170,20 @@ fn what_did_not_fit_is_counted_for_each_probe() {
     assert_eq!(delivered + told("begin"), OFFERED, "{}", out.stderr);
     assert_eq!(told("self:signal:SIGUSR2"), 0, "{}", out.stderr);
 }
+
+/// Whoever else writes there, the command above all, does not come between the lines of one record.
+#[test]
+fn a_record_goes_out_in_one_piece() {
+    // Each write is a packet of its own, and so is each read.
+    let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::DIRECT).expect("there are pipes");
+    let script = r#"BEGIN { printf("one\ntwo\nthree"); }"#;
+    let mut skep = std::process::Command::new(env!("CARGO_BIN_EXE_skep"))
+        .args(["trace", "-q", "--engine", "user", script])
+        .stdout(theirs)
+        .spawn()
+        .expect("skep starts");
+    assert!(skep.wait().expect("it is ours").success());
+    let mut bytes = [0; 64];
+    let len = rustix::io::read(&ours, &mut bytes).expect("it can be read");
+    assert_eq!(String::from_utf8_lossy(&bytes[..len]), "one\ntwo\nthree");
+}

@@ -933,6 +933,7 @@ fn what_scripts_cannot_see_without_rights_says_what_can_be_seen() {
         ("kprobe:do_unlinkat { @ = count(); }", "a tracepoint of the system call behind it"),
         ("profile:hz:99 { @ = count(); }", "`-c COMMAND`"),
         ("tracepoint:syscalls:sys_enter_openat { @ = count(); }", "`-c COMMAND`"),
+        ("tracepoint:sched:no_such { @ = count(); }", "only root may"),
     ] {
         let outcome = open.skep("trace", &["--engine", "user", script]);
         assert!(!outcome.status.success() && outcome.stderr.contains(words), "{script}: {}", outcome.stderr);

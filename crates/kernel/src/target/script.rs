@@ -176,7 +176,12 @@ fn known_format(target: &LiveTarget, category: &str, event: &str) -> Option<Stri
 }
 
 fn tracefs() -> Result<&'static Tracefs, TargetError> {
-    Tracefs::shared().map_err(|errno| format!("cannot look at tracefs: {errno}").into())
+    Tracefs::shared().map_err(|errno| match errno {
+        Errno::EPERM | Errno::EACCES => {
+            "only root may look at tracefs; `skep list 'tracepoint:*'` shows those that are known without it".into()
+        }
+        errno => format!("cannot look at tracefs: {errno}").into(),
+    })
 }
 
 #[cfg(test)]
