@@ -43,6 +43,8 @@ pub const PERF_SAMPLE_TID: u64 = 1 << 1;
 pub const PERF_SAMPLE_ADDR: u64 = 1 << 3;
 /// `PERF_SAMPLE_CALLCHAIN`: the sample has the addresses of the callers.
 pub const PERF_SAMPLE_CALLCHAIN: u64 = 1 << 5;
+/// `PERF_SAMPLE_CPU`: the sample tells the processor.
+pub const PERF_SAMPLE_CPU: u64 = 1 << 7;
 /// `PERF_SAMPLE_PERIOD`: the sample tells how many events it stands for.
 pub const PERF_SAMPLE_PERIOD: u64 = 1 << 8;
 /// `PERF_SAMPLE_REGS_USER`: the sample has the registers as they were in user space, see [`Attr::with_user_registers`].

@@ -42,6 +42,8 @@ pub enum RawArg<'a> {
 pub struct Runner {
     shared: Arc<Shared>,
     cpu: Cpu,
+    /// The processor's number where events do not tell theirs.
+    number: u32,
     record: Block,
     /// What arguments point at.
     memory: Block,
@@ -59,7 +61,8 @@ impl Runner {
         let (record, memory) = (block()?, block()?);
         let layout = shared.task_layout.clone();
         let images = layout.map(|layout| Images::new(layout, shared.machine().space().clone()));
-        Ok(Runner { shared, cpu, record, memory, images })
+        let number = cpu.number();
+        Ok(Runner { shared, cpu, number, record, memory, images })
     }
 
     /// Whether it runs programs of an object.
@@ -80,6 +83,11 @@ impl Runner {
         };
         self.cpu.set_task(task);
         self.cpu.set_memory(memory);
+    }
+
+    /// On which processor events happen from now on, where that is known. Programs run one at a time, so no two are on the same.
+    pub(crate) fn set_cpu(&mut self, number: Option<u32>) {
+        self.cpu.set_number(number.unwrap_or(self.number));
     }
 
     /// A task has ended: what programs keep for it goes.

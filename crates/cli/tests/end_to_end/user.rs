@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::needs::Need::{Clang, Root, Symbol, Tracepoint};
+use crate::support::needs::Need::{Clang, Program, Root, Symbol, Tracepoint};
 use crate::support::programs::{both, corpus};
 use crate::support::skep::{self, Outcome};
 use crate::support::{example, needs};
@@ -967,6 +967,27 @@ fn clocks_and_counters_sample_a_command_without_rights() {
     for wanted in ["@[sh]: ", "@[bash]: ", "@faults[sh]: ", "@faults[bash]: "] {
         let row = outcome.stdout.lines().find_map(|line| line.strip_prefix(wanted));
         assert!(row.is_some_and(|count| count.parse::<u32>().is_ok_and(|count| count > 3)), "{}", outcome.stdout);
+    }
+}
+
+#[test]
+fn samples_tell_the_processor_that_they_were_taken_on() {
+    if !needs(&[Program("taskset")]) {
+        return;
+    }
+    let open = Open::new("processor");
+    let script = "profile:hz:499 /comm != \"taskset\"/ { @[cpu] = count(); }";
+    let allowed = rustix::thread::sched_getaffinity(None).expect("our own processors");
+    let all: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();
+    for cpu in [all[0], all[all.len() - 1]] {
+        let command = format!("taskset -c {cpu} {COMPUTES}");
+        let outcome = open.skep("trace", &["--engine", "user", "-q", script, "-c", &command]);
+        if counts_nothing(&outcome) {
+            return;
+        }
+        assert!(outcome.status.success(), "{}", outcome.stderr);
+        let rows: Vec<&str> = outcome.stdout.lines().filter(|line| line.starts_with("@[")).collect();
+        assert!(rows.len() == 1 && rows[0].starts_with(&format!("@[{cpu}]: ")), "{cpu}: {}", outcome.stdout);
     }
 }
 

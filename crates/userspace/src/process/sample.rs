@@ -22,9 +22,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use skep_engine::{Error, ErrorKind, PerfEvent, SampleRate};
 use skep_sys::caps::perf_event_paranoid;
 use skep_sys::perf_event::{
-    Attr, PERF_SAMPLE_ADDR, PERF_SAMPLE_CALLCHAIN, PERF_SAMPLE_IDENTIFIER, PERF_SAMPLE_IP, PERF_SAMPLE_PERIOD,
-    PERF_SAMPLE_REGS_USER, PERF_SAMPLE_TID, PERF_SAMPLE_TIME, PERF_TYPE_BREAKPOINT, PERF_TYPE_HARDWARE,
-    PERF_TYPE_HW_CACHE, PERF_TYPE_RAW, flags,
+    Attr, PERF_SAMPLE_ADDR, PERF_SAMPLE_CALLCHAIN, PERF_SAMPLE_CPU, PERF_SAMPLE_IDENTIFIER, PERF_SAMPLE_IP,
+    PERF_SAMPLE_PERIOD, PERF_SAMPLE_REGS_USER, PERF_SAMPLE_TID, PERF_SAMPLE_TIME, PERF_TYPE_BREAKPOINT,
+    PERF_TYPE_HARDWARE, PERF_TYPE_HW_CACHE, PERF_TYPE_RAW, flags,
 };
 use skep_sys::perf_ring::{PerfRing, RECORD_COMM, RECORD_FORK, RECORD_LOST, RECORD_SAMPLE};
 use skep_sys::wake::Wake;
@@ -44,11 +44,12 @@ const SAMPLE: u64 = PERF_SAMPLE_IDENTIFIER
     | PERF_SAMPLE_TID
     | PERF_SAMPLE_TIME
     | PERF_SAMPLE_ADDR
+    | PERF_SAMPLE_CPU
     | PERF_SAMPLE_PERIOD
     | PERF_SAMPLE_CALLCHAIN
     | PERF_SAMPLE_REGS_USER;
-/// At the end of every other record: process and thread, time, the event's number.
-const TRAILER_BYTES: usize = 24;
+/// At the end of every other record: process and thread, time, the processor, the event's number.
+const TRAILER_BYTES: usize = 32;
 /// Callers from here on are marks (`PERF_CONTEXT_MAX`).
 const FIRST_MARK: u64 = -4095i64 as u64;
 
@@ -128,6 +129,8 @@ impl Memory for SampledTask {
 #[derive(Debug)]
 pub(crate) struct Sample {
     pub(crate) event: PerfEvent,
+    /// Number of the processor.
+    pub(crate) cpu: u32,
     pub(crate) task: Arc<SampledTask>,
     /// `struct bpf_perf_event_data`: registers, period, address.
     pub(crate) context: Vec<u8>,
@@ -411,10 +414,10 @@ impl Work {
         let event = *self.events.get(&word(body, 0)?)?;
         let ip = word(body, 8)?;
         let (pid, tid) = halves(word(body, 16)?);
-        let (addr, period) = (word(body, 32)?, word(body, 40)?);
-        let count = usize::try_from(word(body, 48)?).ok()?;
-        let end = count.checked_mul(8)?.checked_add(56)?;
-        let callers = body.get(56..end)?.chunks_exact(8).filter_map(|bytes| word(bytes, 0));
+        let (addr, (cpu, _), period) = (word(body, 32)?, halves(word(body, 40)?), word(body, 48)?);
+        let count = usize::try_from(word(body, 56)?).ok()?;
+        let end = count.checked_mul(8)?.checked_add(64)?;
+        let callers = body.get(64..end)?.chunks_exact(8).filter_map(|bytes| word(bytes, 0));
         let callers = callers.filter(|caller| *caller < FIRST_MARK).collect();
         let mut context = vec![0; registers::BYTES + 16];
         let mut set = |index: usize, value: u64| {
@@ -432,7 +435,7 @@ impl Work {
         set(registers::BYTES / 8, period);
         set(registers::BYTES / 8 + 1, addr);
         let facts = self.facts(tid).clone();
-        Some(Sample { event, task: Arc::new(SampledTask { pid, tid, facts, callers }), context })
+        Some(Sample { event, cpu, task: Arc::new(SampledTask { pid, tid, facts, callers }), context })
     }
 }
 

@@ -142,7 +142,9 @@ impl Source {
         };
         let Some(all) = self.table.get(&Hook::Sampled(sample.event)) else { return };
         self.runner.set_task(Some(sample.task.clone()), Some(sample.task.clone()));
+        self.runner.set_cpu(Some(sample.cpu));
         let good = all.iter().all(|attached| self.runner.fire(attached, Payload::Record(&sample.context)).is_some());
+        self.runner.set_cpu(None);
         if !good {
             self.table.clear();
         }
