@@ -24,9 +24,27 @@ pub(crate) fn error(error: &Error) {
         }
         cause = current.source();
     }
-    if let Some(hint) = error.hint() {
+    if let Some(hint) = error.hint().or_else(|| limit(error)) {
         line(&format!("  = help: {hint}"));
     }
+}
+
+/// What to do where a limit of files was reached, whoever met it.
+fn limit(error: &Error) -> Option<&'static str> {
+    let mut cause = error.source();
+    while let Some(current) = cause {
+        let io = current.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error).map(Errno::from_raw);
+        match current.downcast_ref::<Errno>().copied().or(io) {
+            Some(Errno::EMFILE) => {
+                return Some("this process may open no more files: raise the limit with `ulimit -n`");
+            }
+            Some(Errno::ENFILE) => {
+                return Some("all processes together may open no more files: raise /proc/sys/fs/file-max");
+            }
+            _ => cause = current.source(),
+        }
+    }
+    None
 }
 
 /// Prints a warning and what to do about it.

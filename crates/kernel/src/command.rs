@@ -9,7 +9,8 @@ use skep_sys::child::HeldChild;
 /// Starts a command that waits.
 pub(crate) fn hold(command: Command) -> Result<Box<dyn HeldCommand>, Error> {
     let held = HeldChild::spawn(command);
-    held.map(|held| Box::new(Held(held)) as Box<dyn HeldCommand>).map_err(|cause| Error::new(skep_sys::io_text(&cause)))
+    held.map(|held| Box::new(Held(held)) as Box<dyn HeldCommand>)
+        .map_err(|cause| Error::new(skep_sys::io_text(&cause)).with_source(skep_sys::Errno::from(cause)))
 }
 
 #[derive(Debug)]

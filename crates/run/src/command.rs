@@ -29,7 +29,12 @@ pub(crate) fn hold(engine: &dyn Engine, line: &str) -> Result<Box<dyn HeldComman
 pub(crate) fn cannot_start(command: &str, cause: &std::io::Error) -> Error {
     let words = split_command(command).unwrap_or_default();
     let program = words.first().map_or(command, String::as_str);
-    Error::new(format!("cannot start `{program}`: {}", input::io_text(cause)))
+    let error = Error::new(format!("cannot start `{program}`: {}", input::io_text(cause)));
+    match cause.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        // An engine's own.
+        Some(inner) => error.with_source(inner.clone()),
+        None => error,
+    }
 }
 
 /// Splits a command into words: blanks separate, quotes and backslashes keep together.

@@ -117,10 +117,12 @@ impl Request<'_> {
     /// Puts the program's name before an error about a file.
     fn about(&self, error: Error) -> Error {
         let out = self.error(&error).with_kind(error.kind());
-        match error.hint() {
+        let out = match error.hint() {
             Some(hint) => out.with_hint(hint),
             None => out,
-        }
+        };
+        // Its own words stand in ours.
+        out.with_source(error)
     }
 
     /// The name in the section, or the caller's where the section is bare.
