@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,6 +13,7 @@ use skep_sys::Errno;
 use skep_sys::caps::{Cap, Caps};
 use skep_sys::front::Worker;
 use skep_userspace::pcap::{Reader, Writer};
+use skep_userspace::process::Unwatched;
 use skep_userspace::{Replay, UserEngine, Verdicts, Wire};
 
 use crate::args::EngineChoice;
@@ -67,6 +69,12 @@ impl Either {
     /// Ends with a status: at once for who waits, and in truth when no task needs us any more.
     pub(crate) fn finish(&self, worker: Option<Worker>, status: u8) -> ExitCode {
         let Either::User(engine) = self else { return ExitCode::from(status) };
+        for tracer in engine.tracers() {
+            // A command's end is told by those who run it.
+            if let Some(status) = tracer.end_of_joined().filter(|status| status.signal().is_some()) {
+                report::line(&format!("process {} ended with {status}", tracer.pid()));
+            }
+        }
         let foreign: u64 = engine.tracers().iter().map(|tracer| tracer.tally().foreign).sum();
         if foreign > 0 {
             report::warning(
@@ -74,15 +82,12 @@ impl Either {
                 None,
             );
         }
-        let missed: u64 = engine.tracers().iter().map(|tracer| tracer.tally().missed).sum();
-        if missed > 0 {
-            let places =
-                if missed == 1 { "place or return of a function was" } else { "places or returns of functions were" };
+        for Unwatched { probe, why, count } in engine.tracers().iter().flat_map(|tracer| tracer.unwatched()) {
+            let probe = if probe.is_empty() { "a return".to_owned() } else { format!("`{probe}`") };
+            let times = if count == 1 { String::new() } else { format!(" {count} times") };
             report::warning(
-                &format!("{missed} {places} not watched"),
-                Some(
-                    "another tool's probe is there, the process has rules of its own for system calls (`Seccomp` in /proc/PID/status), its code is shared with its file, or too many functions ran at one time; as root, `--engine kernel` has none of these limits",
-                ),
+                &format!("{probe} was not watched{times}: {why}"),
+                Some("as root, `--engine kernel` has fewer limits"),
             );
         }
         let needed: Vec<_> = engine.tracers().into_iter().filter(|tracer| tracer.is_needed()).collect();

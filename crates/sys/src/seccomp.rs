@@ -141,6 +141,23 @@ impl Filter {
         self
     }
 
+    /// Shows the call of this number to the tracer as well, where the lower half of an argument is this value: all others of its kind go through.
+    #[must_use]
+    pub fn and_argument(mut self, nr: u32, index: u32, value: u32) -> Filter {
+        let jump = |k, yes, no| libc::sock_filter { code: JUMP_EQUAL, jt: yes, jf: no, k };
+        let block = [
+            // Another call: over the rest of this.
+            jump(nr, 0, 4),
+            insn(LOAD_WORD, arg_off(index)),
+            jump(value, 1, 0),
+            insn(RETURN, libc::SECCOMP_RET_ALLOW),
+            insn(RETURN, TRACE),
+        ];
+        // Behind the loading of the number.
+        self.code.splice(4..4, block);
+        self
+    }
+
     /// The filter as bytes for [`Room::install`].
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = (self.code.len() as u32).to_ne_bytes().to_vec();
@@ -206,6 +223,16 @@ mod tests {
                 _ => pc += insn.k as usize,
             }
         }
+    }
+
+    #[test]
+    fn an_argument_decides_about_a_call() {
+        let filter = Filter::tracing(&[1, 59]).and_mappings(9, libc::PROT_EXEC as u32).and_argument(13, 0, 5);
+        let asks = |nr, first| run_with(&filter, NATIVE_ARCH, nr, [first, 5, 5, 5, 5, 5]);
+        assert_eq!((asks(13, 5), asks(13, 6)), (TRACE, libc::SECCOMP_RET_ALLOW));
+        assert_eq!((asks(59, 6), asks(12, 5), asks(14, 5)), (TRACE, libc::SECCOMP_RET_ALLOW, libc::SECCOMP_RET_ALLOW));
+        let code = libc::PROT_EXEC as u32;
+        assert_eq!(run_with(&filter, NATIVE_ARCH, 9, [0, 0, code, 0, 0, 0]), TRACE);
     }
 
     #[test]

@@ -53,11 +53,14 @@ mod record;
 mod refuge;
 mod registers;
 mod sample;
+mod shadow;
+mod sigtrap;
 mod sites;
 mod source;
 mod stack;
 mod task;
 mod tracer;
+mod unwatched;
 
 pub use calls::Calls;
 pub(crate) use command::Tracing;
@@ -69,6 +72,7 @@ pub(crate) use source::Hook;
 pub use source::Source;
 pub use task::TracedTask;
 pub use tracer::Tracer;
+pub use unwatched::Unwatched;
 
 use std::sync::Arc;
 
@@ -170,6 +174,4 @@ pub struct Tally {
     pub foreign: u64,
     /// Tasks that would get no other tracer after our death, because the list of them was full.
     pub unlisted: u64,
-    /// Breakpoints that could not be set in a process, and returns that were not seen because too many functions ran at one time.
-    pub missed: u64,
 }

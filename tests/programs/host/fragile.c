@@ -200,6 +200,142 @@ static int reloads(const char *library)
 	return 0;
 }
 
+static volatile int trapped;
+
+static void on_trap(int signal)
+{
+	(void)signal;
+	trapped++;
+}
+
+static volatile int inside;
+
+/* SIGTRAP is held back while this runs. */
+static void on_user(int signal)
+{
+	sigset_t mask;
+
+	(void)signal;
+	hot();
+	hot();
+	sigprocmask(SIG_BLOCK, NULL, &mask);
+	inside = sigismember(&mask, SIGTRAP);
+}
+
+static void *all_blocked(void *unused)
+{
+	sigset_t mask;
+
+	(void)unused;
+	sigfillset(&mask);
+	pthread_sigmask(SIG_SETMASK, &mask, NULL);
+	for (int i = 0; i < 100; i++)
+		hot();
+	pthread_sigmask(SIG_SETMASK, NULL, &mask);
+	return (void *)(long)sigismember(&mask, SIGTRAP);
+}
+
+/* What SIGTRAP does, and who holds it back: `d` (nothing special), `i`, `h`, each with `+` when it is held back. */
+static void say(void)
+{
+	struct sigaction action;
+	sigset_t mask;
+
+	hot();
+	sigaction(SIGTRAP, NULL, &action);
+	sigprocmask(SIG_BLOCK, NULL, &mask);
+	putchar(action.sa_handler == SIG_DFL ? 'd' : action.sa_handler == SIG_IGN ? 'i' : action.sa_handler == on_trap ? 'h' : '?');
+	if (sigismember(&mask, SIGTRAP))
+		putchar('+');
+}
+
+static int traps(void)
+{
+	struct sigaction handles = { .sa_handler = on_trap, .sa_flags = SA_RESTART }, old;
+	struct sigaction user = { .sa_handler = on_user };
+	sigset_t only, all, none;
+	int status = 0;
+	pthread_t other;
+	void *held;
+
+	sigemptyset(&only);
+	sigemptyset(&none);
+	sigaddset(&only, SIGTRAP);
+	sigfillset(&all);
+	say();
+	/* Held back alone, and with all others; with each action. */
+	for (int what = 0; what < 3; what++) {
+		if (what == 1)
+			sigaction(SIGTRAP, &handles, &old);
+		if (what == 2)
+			signal(SIGTRAP, SIG_IGN);
+		say();
+		sigprocmask(SIG_BLOCK, &only, NULL);
+		say();
+		say();
+		sigprocmask(SIG_UNBLOCK, &only, NULL);
+		say();
+		sigprocmask(SIG_SETMASK, &all, NULL);
+		say();
+		sigprocmask(SIG_SETMASK, &none, NULL);
+		say();
+		if (what > 0)
+			raise(SIGTRAP);
+	}
+	printf(" %d %d", trapped, old.sa_handler == SIG_DFL);
+	sigaction(SIGTRAP, &handles, &old);
+	__asm__ volatile("int3");
+	sigaddset(&user.sa_mask, SIGTRAP);
+	sigaction(SIGUSR1, &user, NULL);
+	raise(SIGUSR1);
+	printf(" %d %d %d ", trapped, inside, old.sa_handler == SIG_IGN);
+	say();
+	pthread_create(&other, NULL, all_blocked, NULL);
+	pthread_join(other, &held);
+	say();
+	fflush(stdout);
+	if (fork() == 0) {
+		sigprocmask(SIG_BLOCK, &only, NULL);
+		putchar(' ');
+		say();
+		raise(SIGTRAP);
+		sigprocmask(SIG_UNBLOCK, &only, NULL);
+		fflush(stdout);
+		_exit(trapped);
+	}
+	wait(&status);
+	signal(SIGTRAP, SIG_DFL);
+	putchar(' ');
+	say();
+	printf(" %ld %d\n", (long)held, WEXITSTATUS(status));
+	fflush(stdout);
+	raise(SIGTRAP);
+	return 0;
+}
+
+/* Ends as soon as SIGTRAP does something else than it should, or is held back by others. */
+__attribute__((noreturn)) static void holds(const char *how)
+{
+	struct sigaction action = { .sa_handler = on_trap }, now;
+	sigset_t only, mask;
+
+	if (*how == 'i')
+		action.sa_handler = SIG_IGN;
+	sigaction(SIGTRAP, &action, NULL);
+	sigemptyset(&only);
+	sigaddset(&only, SIGTRAP);
+	if (*how == 'b')
+		sigprocmask(SIG_BLOCK, &only, NULL);
+	for (;;) {
+		hot();
+		sigaction(SIGTRAP, NULL, &now);
+		sigprocmask(SIG_BLOCK, NULL, &mask);
+		if (now.sa_handler != action.sa_handler || sigismember(&mask, SIGTRAP) != (*how == 'b'))
+			_exit(9);
+		usleep(1000);
+	}
+}
+
 /* Children that leave: made so that nobody may trace them, and one that is nobody's child. */
 static int leaves_home(void)
 {
@@ -254,6 +390,10 @@ int main(int argc, char **argv)
 		return rules();
 	if (!strcmp(what, "moves"))
 		return moves();
+	if (!strcmp(what, "traps"))
+		return traps();
+	if (!strcmp(what, "holds"))
+		holds(argv[2]);
 	if (!strcmp(what, "keeps"))
 		keeps();
 	if (!strcmp(what, "reloads"))

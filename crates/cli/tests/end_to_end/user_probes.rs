@@ -398,6 +398,12 @@ fn programs_do_what_they_do_unwatched() {
     // A fault of the hidden instruction is one of the program's own.
     let script = format!("uprobe:{at}:load {{ @loads = count(); }}");
     assert_eq!(watched(&script, "faults"), ["@loads: 2", "loads 1 7"]);
+    // SIGTRAP does what it did, and is held back by whom it was, breakpoints or not; without a handler it ends the process.
+    let script = format!("uprobe:{at}:hot {{ @in = count(); }} uretprobe:{at}:hot {{ @out = count(); }}");
+    assert_eq!(
+        watched(&script, "traps"),
+        ["@in: 125", "@out: 125", "ddd+d+dd+dhh+h+hh+hii+i+ii+i 1 1 2 1 1 hh h+ d 1 3"]
+    );
     // The first thread has ended: its `/proc` folder says nothing of the memory.
     let script = format!("uprobe:{at}:hot {{ @hot = count(); }}");
     assert_eq!(watched(&script, "thread"), ["@hot: 11", "hot 11"]);
@@ -450,20 +456,90 @@ fn code_may_move_and_go_and_come_back() {
     }
 }
 
-/// Copies of code that is watched work when nobody watches it any more.
+/// Copies of code that is watched work when nobody watches it any more, and SIGTRAP does what it did.
 #[test]
-fn copies_of_code_outlive_who_looked_at_it() {
+fn processes_with_habits_of_their_own_are_left_as_they_were() {
     if !needs(&[Program("cc")]) || !may_join() {
         return;
     }
-    let open = Open::new("copies");
+    let open = Open::new("habits");
     let program = compiled(&open, "fragile", &["-pie", "-fPIE"], "fragile");
-    let mut running = Running::new(&program, &["keeps"]);
-    let script = format!("uprobe:{}:moved {{ @ = count(); }} interval:ms:300 {{ exit(); }}", program.display());
-    let outcome = open.skep("trace", &["-q", "--engine", "user", &script, "-p", &running.pid().to_string()]);
-    assert!(outcome.status.success() && outcome.stderr.is_empty(), "{}", outcome.stderr);
-    assert!(outcome.stdout.contains("@: "), "{}", outcome.stdout);
-    running.assert_left_alone();
+    for args in [&["keeps"][..], &["holds", "handled"], &["holds", "ignored"], &["holds", "blocked"]] {
+        let mut running = Running::new(&program, args);
+        // Twice: what the first one left is no handler of the process's own.
+        for _ in 0..2 {
+            let at = program.display();
+            let script = format!("uprobe:{at}:moved, uprobe:{at}:hot {{ @ = count(); }} interval:ms:300 {{ exit(); }}");
+            let outcome = open.skep("trace", &["-q", "--engine", "user", &script, "-p", &running.pid().to_string()]);
+            assert!(outcome.status.success() && outcome.stderr.is_empty(), "{args:?}: {}", outcome.stderr);
+            let count = outcome.stdout.lines().find_map(|line| line.strip_prefix("@: "));
+            assert!(count.and_then(|count| count.parse().ok()).unwrap_or(0) > 20, "{args:?}: {}", outcome.stdout);
+            running.assert_left_alone();
+        }
+    }
+}
+
+/// A process or a command that a signal ends.
+#[test]
+fn who_is_killed_while_it_is_watched_is_told_of() {
+    if !needs(&[Program("cc")]) || !may_join() {
+        return;
+    }
+    let open = Open::new("ends");
+    let program = probed(&open, &["-pie", "-fPIE"], "program");
+    let script = format!("uprobe:{}:hot {{ @ = count(); }}", program.display());
+    let mut running = Running::new(&program, &["loop"]);
+    let pid = running.pid();
+    let mut command = Command::new(open.file("skep"));
+    command.args(["trace", "-q", "--engine", "user", &script, "-p", &pid.to_string()]);
+    if rustix::process::geteuid().is_root() {
+        command.uid(65534).gid(65534);
+    }
+    let skep = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("skep starts");
+    let hit = eventually(|| {
+        let (memory, file) = running.code();
+        (memory != file).then_some(())
+    });
+    assert!(hit.is_some(), "a breakpoint is set");
+    std::thread::sleep(Duration::from_millis(50));
+    kill_process(Pid::from_child(&running.child), Signal::ABORT).expect("it runs");
+    let outcome = skep.wait_with_output().expect("our child");
+    let (stdout, stderr) = (String::from_utf8_lossy(&outcome.stdout), String::from_utf8_lossy(&outcome.stderr));
+    assert!(outcome.status.success() && stdout.contains("@: "), "{stdout}{stderr}");
+    assert!(stderr.starts_with(&format!("process {pid} ended with signal: 6 (SIGABRT)")), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert_eq!(running.child.wait().expect("our child").signal(), Some(Signal::ABORT.as_raw()));
+    // An end of its own needs no words, a command's by a signal does.
+    let outcome = open.skep("trace", &["--engine", "user", &script, "-c", "/bin/sh -c 'kill -SEGV $$'"]);
+    assert!(outcome.stderr.contains("warning: the command ended with signal: 11 (SIGSEGV)"), "{}", outcome.stderr);
+    let outcome = open.skep("trace", &["--engine", "user", &script, "-c", "/bin/sh -c 'exit 3'"]);
+    assert!(!outcome.stderr.contains("ended"), "{}", outcome.stderr);
+}
+
+/// Whoever may open hardly any file is told so, whatever it is that needs one more.
+#[test]
+fn a_limit_of_files_is_named() {
+    if !needs(&[Program("cc")]) {
+        return;
+    }
+    let open = Open::new("files");
+    let program = compiled(&open, "fragile", &["-pie", "-fPIE"], "fragile");
+    let script = format!("uprobe:{}:hot {{ @ = count(); }}", program.display());
+    let mut limits = Vec::new();
+    for limit in 5..64 {
+        let mut command = Command::new("/bin/sh");
+        let line = format!("ulimit -n {limit}; exec \"$0\" trace -q --engine user \"$1\" -c \"$2 jumps\"");
+        command.arg("-c").arg(line).arg(open.file("skep")).args([&script, &*program.to_string_lossy()]);
+        let outcome = finish(&mut command);
+        if outcome.status.success() {
+            assert!(outcome.stdout.contains("deep 3000"), "{limit}: {}{}", outcome.stdout, outcome.stderr);
+            break;
+        }
+        limits.push(limit);
+        assert!(outcome.stderr.contains("ulimit -n"), "{limit}: {}", outcome.stderr);
+    }
+    // Enough for it is not much, but more than nothing.
+    assert!((1..40).contains(&limits.len()), "{limits:?}");
 }
 
 /// A process whose own rules would kill it for what we let others do.
@@ -487,5 +563,8 @@ fn a_process_with_rules_of_its_own_lives_on() {
     assert!(outcome.status.success(), "{}", outcome.stderr);
     assert!(child.wait().expect("it ends").success(), "{}", outcome.stderr);
     let seen = outcome.stdout.contains("@hot: ");
-    assert!(seen || outcome.stderr.contains("was not watched"), "{}{}", outcome.stdout, outcome.stderr);
+    if !seen {
+        let wanted = format!("`uprobe {}:hot` was not watched: the process has rules of its own", program.display());
+        assert_eq!(outcome.stderr.matches(&wanted).count(), 1, "{}", outcome.stderr);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, pidfd_send_signal};
@@ -139,6 +140,10 @@ pub fn run(
         while reader.take(&mut Batch::default())? {}
     } else {
         run.drain(&mut reader, notice)?;
+    }
+    let status = child.as_mut().and_then(|child| child.command.try_wait().ok().flatten());
+    if let Some(status) = status.filter(|status| status.signal().is_some() && !options.bpftrace) {
+        notice(Notice::Warning { message: format!("the command ended with {status}"), hint: None });
     }
     drop(child);
     let links = std::mem::take(&mut run.performer.links);

@@ -33,8 +33,8 @@
 //!
 //! - Its code has other bytes, an area has been mapped, and SIGTRAP has a handler there if it had none ([`super::refuge`]). Area and handler stay when we
 //!   leave, since a task may be in them; the handler does what SIGTRAP does without one.
-//! - A SIGTRAP that it holds back or ignores is let through once a breakpoint was hit: the kernel forces it, and forgets what SIGTRAP did in that
-//!   process. So the handler is gone then, and if the tracer is killed, the next task that comes by a breakpoint ends its process.
+//! - A breakpoint is hit where SIGTRAP is held back or ignored: the kernel lets the signal through then and forgets what it did ([`super::sigtrap`]). Both are
+//!   put right before the task goes on, but if the tracer is killed, the next task that comes by a breakpoint while it holds the signal back ends its process.
 //! - What has rules of its own for system calls (seccomp(2)) maps no area for us: only instructions that need none are watched there.
 //! - Return addresses are those of trampolines while a function with a uretprobe runs: what walks the stack (exceptions of C++, profilers) stops
 //!   there. The kernel's own uretprobes do the same.
@@ -55,9 +55,12 @@ use super::decode::{self, Insn, Kind};
 use super::displace::{SLOT_BYTES, displaced};
 use super::inject::{self, Failed};
 use super::mappings::{self, Mapping};
-use super::refuge::{self, Refuge};
+use super::refuge::Refuge;
 use super::registers::{Reg, Registers};
+use super::shadow::ShadowStacks;
+use super::sigtrap::{self, Action, Sigtraps, Status};
 use super::sites::{Moments, Site, Sites};
+use super::unwatched::{Misses, Why};
 use super::{Event, TracedTask, What};
 
 /// Functions that may run at one time in a process, each with a trampoline.
@@ -181,6 +184,8 @@ struct Space {
     /// What saves those who come by when we are gone.
     refuge: Option<Refuge>,
     looked_for_refuge: bool,
+    /// An instruction that makes a system call.
+    calls_from: Option<u64>,
     /// Where areas for slots begin, and their bytes.
     areas: Vec<(u64, u64)>,
 }
@@ -232,8 +237,10 @@ pub(super) struct Breakpoints {
     guard: Option<Guard>,
     /// What was heard of tasks when something else was expected.
     heard: Vec<Wait>,
+    sigtraps: Sigtraps,
     /// Places and returns that are not seen.
-    missed: u64,
+    missed: Misses,
+    shadows: ShadowStacks,
     lifted: bool,
     /// Tasks have our filter.
     filtered: bool,
@@ -251,7 +258,7 @@ impl Breakpoints {
     ///
     /// When nobody can be made who would take them out after our death.
     pub(super) fn new(sites: Arc<Sites>, filtered: bool) -> Result<Breakpoints, Error> {
-        let setup = |what: &str, errno: Errno| Error::new(format!("cannot {what}")).with_source(errno);
+        let setup = |what: &str, errno: Errno| super::tracer::setup(what, errno);
         let patches = Patches::new().map_err(|errno| setup("keep a list of breakpoints", errno))?;
         let guard = Guard::spawn(&[Undo::Restore(&patches)]);
         let guard = guard.map_err(|errno| setup("start the process that takes breakpoints out after us", errno))?;
@@ -265,7 +272,9 @@ impl Breakpoints {
             patches,
             guard: Some(guard),
             heard: Vec::new(),
-            missed: 0,
+            sigtraps: Sigtraps::default(),
+            missed: Misses::default(),
+            shadows: ShadowStacks::of_machine(),
             lifted: false,
             filtered,
         })
@@ -281,9 +290,18 @@ impl Breakpoints {
         self.heard.pop()
     }
 
-    /// How many places and returns were not seen since the last question.
-    pub(super) fn take_missed(&mut self) -> u64 {
-        std::mem::take(&mut self.missed)
+    /// Which places and returns were not seen since the last question.
+    pub(super) fn take_missed(&mut self) -> Option<Misses> {
+        (self.missed.total() > 0).then(|| std::mem::take(&mut self.missed))
+    }
+
+    fn miss(&mut self, site: Site, returns: bool, why: Why) {
+        self.missed.add(&self.sites.names(site, returns), why);
+    }
+
+    /// Shadow stacks of tasks.
+    pub(super) fn shadows(&mut self) -> &mut ShadowStacks {
+        &mut self.shadows
     }
 
     /// A task of a process is at the end of mmap(2), which gave this address.
@@ -320,15 +338,19 @@ impl Breakpoints {
             self.spaces.insert(id, space);
             return;
         }
+        self.look_at_sigtrap(&mut space, Whose { pid, tid, all: &all });
         let mut mapped = HashSet::new();
         for mapping in &all {
             let Some((file, wanted)) = self.sites.of(pid, mapping) else { continue };
             // What is written to a shared mapping of a file is everybody's, and the file's.
             if mapping.executes && mapping.shared {
-                let addrs = wanted.places.keys().filter_map(|off_bytes| mapping.address(*off_bytes));
-                for addr in addrs {
+                for off_bytes in wanted.places.keys() {
+                    let Some(addr) = mapping.address(*off_bytes) else { continue };
                     mapped.insert(addr);
-                    self.missed += u64::from(space.refused.insert(addr));
+                    if space.refused.insert(addr) {
+                        let names = self.sites.names(Site { file, off_bytes: *off_bytes }, false);
+                        self.missed.add(&names, Why::Shared);
+                    }
                 }
             } else if mapping.executes {
                 let places = wanted.places.iter().filter_map(|(off_bytes, moments)| {
@@ -361,7 +383,8 @@ impl Breakpoints {
     /// Sets breakpoints in a mapping.
     fn arm(&mut self, space: &mut Space, whose: Whose<'_>, mapping: &Mapping, new: Vec<(u64, Site, Moments)>) {
         let Whose { pid, tid, .. } = whose;
-        let wanted: Vec<u64> = new.iter().map(|(addr, ..)| *addr).collect();
+        let wanted: Vec<(u64, Site)> = new.iter().map(|(addr, site, _)| (*addr, *site)).collect();
+        let mut why: HashMap<u64, Why> = HashMap::new();
         let mut found = Vec::with_capacity(new.len());
         for (addr, site, moments) in new {
             let (mut bytes, len) = code_at(tid, addr);
@@ -370,7 +393,10 @@ impl Breakpoints {
                 bytes = original.bytes;
             }
             // What the file had there was looked at before; this is what runs.
-            let Ok(insn) = decode::decode(&bytes[..len]) else { continue };
+            let Ok(insn) = decode::decode(&bytes[..len]) else {
+                why.insert(addr, Why::Bytes);
+                continue;
+            };
             self.originals.insert(site, Original { bytes, len, insn });
             found.push((addr, site, moments, bytes, insn));
         }
@@ -378,7 +404,7 @@ impl Breakpoints {
         let returns = space.pool.is_none() && found.iter().any(|(_, _, moments, ..)| moments.ret);
         let slot_bytes = (slots * SLOT_BYTES).next_multiple_of(page_size() as u64);
         let pool_bytes = if returns { POOL_BYTES } else { 0 };
-        let wants_refuge = !std::mem::replace(&mut space.looked_for_refuge, true) && refuge::is_needed(pid);
+        let wants_refuge = !std::mem::replace(&mut space.looked_for_refuge, true);
         let refuge_bytes = match wants_refuge {
             // A file may be mapped more than once.
             true => Refuge::len(2 * self.sites.count()).next_multiple_of(page_size() as u64),
@@ -386,9 +412,12 @@ impl Breakpoints {
         };
         let len = slot_bytes + pool_bytes + refuge_bytes;
         let area = if len > 0 && len == slot_bytes { space.old_area(mapping, len) } else { None };
+        let mut no_area = None;
         let area = match area {
             None if len > 0 => {
-                let made = self.map(whose, mapping, len);
+                let made = self.map(space, whose, mapping, len);
+                no_area = made.err();
+                let made = made.ok();
                 space.areas.extend(made.filter(|_| slot_bytes > 0).map(|area| (area, slot_bytes)));
                 made
             }
@@ -404,10 +433,8 @@ impl Breakpoints {
             if wants_refuge {
                 let refuge = Refuge::new(area + slot_bytes + pool_bytes, refuge_bytes);
                 let bytes = refuge.bytes(pool, (POOL_BYTES / 2) as u32);
-                let (nr, args) = refuge.install();
-                let base = refuge.pool_at() & !(page_size() as u64 - 1);
-                let done = memory.write_all_at(&bytes, base).is_ok();
-                space.refuge = (done && self.inject(whose, mapping, nr, args).is_some()).then_some(refuge);
+                space.refuge = memory.write_all_at(&bytes, refuge.handler()).is_ok().then_some(refuge);
+                self.take_refuge(space, whose);
             } else if let (Some(pool), Some(refuge)) = (pool, &space.refuge) {
                 // Without it, returns are lost with us.
                 let _ = memory.write_all_at(&pool.to_le_bytes(), refuge.pool_at());
@@ -424,14 +451,17 @@ impl Breakpoints {
                 code.resize(code.len().next_multiple_of(SLOT_BYTES as usize), 0);
             }
             if slot.is_none() && !is_imitated(insn.kind) {
+                why.insert(addr, no_area.unwrap_or(Why::NoRoom));
                 continue;
             }
             if moments.ret && space.pool.is_none() {
+                let reason = no_area.unwrap_or(Why::NoMemory);
                 moments.ret = false;
                 if !moments.entry {
+                    why.insert(addr, reason);
                     continue;
                 }
-                self.missed += 1;
+                self.miss(site, true, reason);
             }
             ready.push((addr, Armed { site, moments, original: bytes[0], insn, slot }));
         }
@@ -439,8 +469,10 @@ impl Breakpoints {
             area.map_or(Ok(()), |area| memory.write_all_at(&code, area))?;
             Ok(memory)
         }) else {
-            self.missed += wanted.len() as u64;
-            space.refused.extend(wanted);
+            for (addr, site) in wanted {
+                self.miss(site, false, Why::NotWritten);
+                space.refused.insert(addr);
+            }
             return;
         };
         for (addr, armed) in ready {
@@ -456,33 +488,41 @@ impl Breakpoints {
             // A task may come by at once.
             space.armed.insert(addr, armed);
             if !listed || memory.write_all_at(&[BREAKPOINT], addr).is_err() {
+                why.insert(addr, if listed { Why::NotWritten } else { Why::TooMany });
                 forget(&mut self.patches, space, |it, _| it == addr);
             }
         }
-        let refused = wanted.into_iter().filter(|addr| !space.armed.contains_key(addr));
-        let before = space.refused.len();
-        space.refused.extend(refused.collect::<Vec<u64>>());
-        self.missed += (space.refused.len() - before) as u64;
+        for (addr, site) in wanted {
+            if !space.armed.contains_key(&addr) && space.refused.insert(addr) {
+                self.miss(site, false, why.get(&addr).copied().unwrap_or(Why::NotWritten));
+            }
+        }
     }
 
     /// Lets a task map an area near a mapping.
-    fn map(&mut self, whose: Whose<'_>, near: &Mapping, len: u64) -> Option<u64> {
+    fn map(&mut self, space: &mut Space, whose: Whose<'_>, near: &Mapping, len: u64) -> Result<u64, Why> {
         const PROT_READ_EXEC: u64 = 1 | 4;
         const MAP_PRIVATE_ANONYMOUS_FIXED_NOREPLACE: u64 = 2 | 0x20 | 0x10_0000;
-        let place = mappings::room(whose.all, near, len)?;
+        let place = mappings::room(whose.all, near, len).ok_or(Why::NoRoom)?;
         let args = [place, len, PROT_READ_EXEC, MAP_PRIVATE_ANONYMOUS_FIXED_NOREPLACE, u64::MAX, 0];
-        self.inject(whose, near, inject::number("mmap"), args)
+        if !inject::is_safe(whose.tid, self.filtered) {
+            return Err(Why::Rules);
+        }
+        self.inject(space, whose, inject::number("mmap"), args).ok_or(Why::NoMemory)
     }
 
-    /// Lets a task make a system call; the instruction for it is in the vDSO, or else in the code near it.
-    fn inject(&mut self, whose: Whose<'_>, near: &Mapping, nr: u32, args: [u64; 6]) -> Option<u64> {
+    /// Lets a task make a system call; the instruction for it is in the vDSO, or else in some code.
+    fn inject(&mut self, space: &mut Space, whose: Whose<'_>, nr: u32, args: [u64; 6]) -> Option<u64> {
         let Whose { pid, tid, all } = whose;
         if !inject::is_safe(tid, self.filtered) {
             return None;
         }
-        let vdso = all.iter().find(|mapping| mapping.name == "[vdso]");
-        let from = vdso.into_iter().chain([near]);
-        let from = from.filter_map(|mapping| inject::find(tid, mapping.start, mapping.end - mapping.start)).next()?;
+        let from = space.calls_from.filter(|from| inject::is_at(tid, *from)).or_else(|| {
+            let vdso = all.iter().find(|mapping| mapping.name == "[vdso]");
+            let from = vdso.into_iter().chain(all.iter().filter(|mapping| mapping.executes));
+            from.filter_map(|mapping| inject::find(tid, mapping.start, mapping.end - mapping.start)).next()
+        })?;
+        space.calls_from = Some(from);
         match inject::call(pid, tid, from, nr, args) {
             Ok(value) => Some(value),
             Err(Failed::Refused) => None,
@@ -491,6 +531,123 @@ impl Breakpoints {
                 None
             }
         }
+    }
+
+    /// Finds out what SIGTRAP does in a process, once.
+    fn look_at_sigtrap(&mut self, space: &mut Space, whose: Whose<'_>) {
+        let Whose { pid, tid, .. } = whose;
+        if self.sigtraps.action(pid).is_some() {
+            return;
+        }
+        let Some(status) = Status::of(tid) else { return };
+        self.sigtraps.meet(tid);
+        let action = match status {
+            Status { ignored: true, .. } => Action::Ignored,
+            Status { caught: true, .. } => self.ask_action(space, whose).unwrap_or(Action::Default),
+            _ => Action::Default,
+        };
+        self.sigtraps.set(pid, action);
+    }
+
+    /// Lets a task ask for its own handler.
+    fn ask_action(&mut self, space: &mut Space, whose: Whose<'_>) -> Option<Action> {
+        let tid = whose.tid;
+        let at = sigtrap::scratch(&Registers::of(tid).ok()?);
+        let mut kept = [0; sigtrap::ACTION_BYTES];
+        (ptrace::read_memory(tid, at, &mut kept) == Ok(kept.len())).then_some(())?;
+        let args = [sigtrap::SIGTRAP, 0, at, sigtrap::MASK_BYTES, 0, 0];
+        let answer = self.inject(space, whose, inject::number("rt_sigaction"), args);
+        let mut bytes = [0; sigtrap::ACTION_BYTES];
+        let read = answer.and_then(|_| ptrace::read_memory(tid, at, &mut bytes).ok());
+        let _ = ptrace::write_memory(tid, at, &kept);
+        let action = read.filter(|read| *read == bytes.len()).map(|_| Action::of(bytes))?;
+        // One that was left by somebody like us knows his breakpoints, not ours.
+        let of_another = action.handler().is_some_and(|handler| {
+            let mut code = Refuge::code((POOL_BYTES / 2) as u32);
+            let own = code.clone();
+            ptrace::read_memory(tid, handler, &mut code) == Ok(own.len()) && code == own
+        });
+        (!of_another).then_some(action)
+    }
+
+    /// Gives a process a handler for SIGTRAP if it would be ended by one.
+    fn take_refuge(&mut self, space: &mut Space, whose: Whose<'_>) {
+        if self.sigtraps.action(whose.pid) == Some(Action::Default) && self.set_action(space, whose, Action::Refuge) {
+            self.sigtraps.set(whose.pid, Action::Refuge);
+        }
+    }
+
+    /// Lets a task say what SIGTRAP does in its process.
+    fn set_action(&mut self, space: &mut Space, whose: Whose<'_>, action: Action) -> bool {
+        let Some(refuge) = &space.refuge else { return false };
+        let at = match action {
+            Action::Refuge => refuge.action_at(),
+            _ => {
+                let at = refuge.own_at();
+                if memory_of(whose.pid).and_then(|memory| memory.write_all_at(&action.bytes(), at)).is_err() {
+                    return false;
+                }
+                at
+            }
+        };
+        let args = [sigtrap::SIGTRAP, at, 0, sigtrap::MASK_BYTES, 0, 0];
+        self.inject(space, whose, inject::number("rt_sigaction"), args).is_some()
+    }
+
+    /// Gives a task back what the kernel took from it for a breakpoint.
+    fn restore_sigtrap(&mut self, pid: u32, tid: u32) {
+        let Some(taken) = self.sigtraps.hit(pid, tid) else { return };
+        if taken.held {
+            sigtrap::hold_back(tid);
+        }
+        let Some(id) = self.of.get(&pid).copied() else { return };
+        if taken.action == Action::Default {
+            return;
+        }
+        let Some(mut space) = self.spaces.remove(&id) else { return };
+        // The list is needed only where nothing was called from yet.
+        let all = if space.calls_from.is_some() { Vec::new() } else { mappings::read(tid) };
+        self.set_action(&mut space, Whose { pid, tid, all: &all }, taken.action);
+        self.spaces.insert(id, space);
+    }
+
+    /// What SIGTRAP does in processes, and who holds it back.
+    pub(super) fn sigtraps(&mut self) -> &mut Sigtraps {
+        &mut self.sigtraps
+    }
+
+    /// A task is about to ask what SIGTRAP does in its process, or to say what it shall do. Our handler does that before it ends the process.
+    pub(super) fn action_asked(&mut self, pid: u32, tid: u32, args: &[u64; 6], ip: u64) {
+        let refuge = self.of.get(&pid).and_then(|id| self.spaces.get(id)?.refuge.as_ref());
+        if !refuge.is_some_and(|refuge| refuge.has_code_at(ip)) {
+            self.sigtraps.asks(tid, args);
+        }
+    }
+
+    /// A task has asked what SIGTRAP does in its process, or said what it shall do.
+    pub(super) fn action_answered(&mut self, pid: u32, tid: u32, good: bool) {
+        let Some((action, old_at)) = self.sigtraps.answered(tid, good) else { return };
+        let Some(id) = self.of.get(&pid).copied() else { return };
+        let Some(mut space) = self.spaces.remove(&id) else { return };
+        let handler = space.refuge.as_ref().map(Refuge::handler);
+        let mut word = [0; 8];
+        if old_at != 0
+            && ptrace::read_memory(tid, old_at, &mut word) == Ok(8)
+            && Some(u64::from_ne_bytes(word)) == handler
+        {
+            // As far as it knows, it has none.
+            let _ = ptrace::write_memory(tid, old_at, &Action::Default.bytes());
+        }
+        if let Some(action) = action {
+            // It may give back what it was told by somebody who saw ours.
+            let is_ours = handler.is_some() && action.handler() == handler;
+            self.sigtraps.set(pid, if is_ours { Action::Refuge } else { action });
+            if !self.lifted {
+                let all = mappings::read(tid);
+                self.take_refuge(&mut space, Whose { pid, tid, all: &all });
+            }
+        }
+        self.spaces.insert(id, space);
     }
 
     /// Raises the counters that tell the program that somebody looks.
@@ -513,6 +670,7 @@ impl Breakpoints {
 
     /// A process was made by another: with a copy of its memory, or with the same.
     pub(super) fn born(&mut self, maker: &TracedTask, pid: u32, tid: u32) {
+        self.sigtraps.born((maker.pid(), maker.tid()), pid, tid);
         if pid == maker.pid() {
             return;
         }
@@ -546,6 +704,8 @@ impl Breakpoints {
 
     /// A task has ended, or has left its functions for another program.
     pub(super) fn forget_task(&mut self, pid: u32, tid: u32) {
+        self.sigtraps.forget_task(tid);
+        self.shadows.forget(tid);
         let running = self.returns.remove(&tid).unwrap_or_default();
         let pool = self.of.get(&pid).and_then(|id| self.spaces.get_mut(id)?.pool.as_mut());
         if let Some(pool) = pool {
@@ -555,6 +715,7 @@ impl Breakpoints {
 
     /// A process has ended, or has another memory from now on.
     pub(super) fn forget_process(&mut self, pid: u32) {
+        self.sigtraps.forget_process(pid);
         let Some(id) = self.of.remove(&pid) else { return };
         let Some(space) = self.spaces.get_mut(&id) else { return };
         let was_first = space.users.first() == Some(&pid);
@@ -571,7 +732,11 @@ impl Breakpoints {
 
     /// A task got SIGTRAP. Whether a breakpoint was the reason: then it is set to go on, and must not get the signal.
     pub(super) fn hit(&mut self, task: &Arc<TracedTask>, sink: &mut dyn FnMut(Event<'_>)) -> bool {
-        self.handle(task, sink).unwrap_or(false)
+        let is_ours = self.handle(task, sink).unwrap_or(false);
+        if is_ours {
+            self.restore_sigtrap(task.pid(), task.tid());
+        }
+        is_ours
     }
 
     fn handle(&mut self, task: &Arc<TracedTask>, sink: &mut dyn FnMut(Event<'_>)) -> Option<bool> {
@@ -615,8 +780,10 @@ impl Breakpoints {
             let what = What::Probe { site: armed.site, ret: false, func: at, registers: registers.pt_regs() };
             sink(Event { task, what });
         }
-        if armed.moments.ret && self.watch_return(tid, pid, &registers, armed.site, at).is_none() {
-            self.missed += 1;
+        if armed.moments.ret
+            && let Err(why) = self.watch_return(tid, pid, &registers, armed.site, at)
+        {
+            self.miss(armed.site, true, why);
         }
         let next = at.wrapping_add(armed.insn.len.into());
         match (armed.slot, armed.insn.kind) {
@@ -666,11 +833,15 @@ impl Breakpoints {
     }
 
     /// Puts a trampoline in place of the return address; the task is at the first instruction of the function.
-    fn watch_return(&mut self, tid: u32, pid: u32, registers: &Registers, site: Site, func: u64) -> Option<()> {
-        let pool = self.spaces.get_mut(self.of.get(&pid)?)?.pool.as_mut()?;
+    fn watch_return(&mut self, tid: u32, pid: u32, registers: &Registers, site: Site, func: u64) -> Result<(), Why> {
+        if self.shadows.has(tid) {
+            return Err(Why::ShadowStack);
+        }
+        let space = self.of.get(&pid).and_then(|id| self.spaces.get_mut(id));
+        let pool = space.and_then(|space| space.pool.as_mut()).ok_or(Why::NoMemory)?;
         let stack = registers.get(Reg::Rsp);
         let mut word = [0; 8];
-        (ptrace::read_memory(tid, stack, &mut word) == Ok(8)).then_some(())?;
+        (ptrace::read_memory(tid, stack, &mut word) == Ok(8)).then_some(()).ok_or(Why::OtherStack)?;
         let address = u64::from_ne_bytes(word);
         let running = self.returns.entry(tid).or_default();
         let own = pool.index(address);
@@ -680,14 +851,14 @@ impl Breakpoints {
         let over = running.split_off(kept);
         pool.give_back(over, running);
         if running.len() >= MAX_RETURNS {
-            return None;
+            return Err(Why::TooManyReturns);
         }
         if let Some(index) = own {
             let inherited = running.last().is_some_and(|last| last.inherited);
             running.push(Return { trampoline: index, stack, func, site, inherited });
-            return Some(());
+            return Ok(());
         }
-        let index = pool.free.pop_front()?;
+        let index = pool.free.pop_front().ok_or(Why::TooManyReturns)?;
         let done = write_trampolines(pid, pool, index).and_then(|()| {
             ptrace::poke(tid, pool.kept_at(index), address)?;
             match ptrace::write_memory(tid, stack, &pool.at(index).to_ne_bytes()) {
@@ -697,10 +868,10 @@ impl Breakpoints {
         });
         if done.is_err() {
             pool.free.push_back(index);
-            return None;
+            return Err(Why::OtherStack);
         }
         running.push(Return { trampoline: index, stack, func, site, inherited: false });
-        Some(())
+        Ok(())
     }
 
     /// A function has returned to its trampoline.
@@ -730,7 +901,9 @@ impl Breakpoints {
             }
         }
         // Of another task, which may be where the function was called.
-        self.missed += u64::from(over.is_empty());
+        if over.is_empty() {
+            self.missed.add(&[], Why::OtherTask);
+        }
         if over.iter().any(|it| !it.inherited) && !running.iter().any(|it| it.trampoline == index) {
             pool.free.push_front(index);
         }

@@ -47,6 +47,12 @@ pub(super) fn is_safe(tid: u32, filtered: bool) -> bool {
     number(&task, "Seccomp_filters:").is_none_or(|theirs| theirs <= ours)
 }
 
+/// Whether the instruction is there.
+pub(super) fn is_at(tid: u32, addr: u64) -> bool {
+    let mut bytes = [0; SYSCALL.len()];
+    ptrace::read_memory(tid, addr, &mut bytes) == Ok(bytes.len()) && bytes == SYSCALL
+}
+
 /// Where the instruction is, in some bytes of memory from `start` on.
 pub(super) fn find(tid: u32, start: u64, len: u64) -> Option<u64> {
     let mut bytes = vec![0; usize::try_from(len).ok()?.min(1 << 20)];

@@ -8,16 +8,16 @@
 
 use std::collections::HashMap;
 
-use super::inject;
-
 /// Bytes before the list.
-const LIST_OFF: u64 = 0x150;
+const LIST_OFF: u64 = 0x170;
 /// Bytes of an entry: the address behind the breakpoint, and where to go on.
 const ENTRY_BYTES: u64 = 16;
 /// Where `struct sigaction` of no handler and of the handler are (`include/uapi/asm-generic/signal.h`), and where the trampolines are.
 const DEFAULT_OFF: u64 = 0x100;
 const ACTION_OFF: u64 = 0x120;
 const POOL_OFF: u64 = 0x140;
+/// Where the `struct sigaction` of the process's own handler is written before it is installed again.
+const OWN_OFF: u64 = 0x150;
 /// Where the handler's return is.
 const RESTORER_OFF: u64 = 0xe0;
 
@@ -84,6 +84,13 @@ impl Refuge {
         Refuge { base, capacity: capacity.saturating_sub(1), entries: HashMap::new(), free: Vec::new(), used: 0 }
     }
 
+    /// The code of the handler.
+    pub(super) fn code(pool_bytes: u32) -> Vec<u8> {
+        let mut code = handler(pool_bytes);
+        code.truncate(RESTORER_OFF as usize);
+        code
+    }
+
     /// What stands there before any breakpoint is set.
     pub(super) fn bytes(&self, pool: Option<u64>, pool_bytes: u32) -> Vec<u8> {
         const SA_SIGINFO_RESTORER_ONSTACK: u64 = 4 | 0x0400_0000 | 0x0800_0000;
@@ -100,10 +107,24 @@ impl Refuge {
         self.base + POOL_OFF
     }
 
-    /// The number and the arguments of the call that installs the handler.
-    pub(super) fn install(&self) -> (u32, [u64; 6]) {
-        const SIGTRAP: u64 = 5;
-        (inject::number("rt_sigaction"), [SIGTRAP, self.base + ACTION_OFF, 0, 8, 0, 0])
+    /// Whether an instruction is one of the handler's.
+    pub(super) fn has_code_at(&self, ip: u64) -> bool {
+        (self.base..self.base + DEFAULT_OFF).contains(&ip)
+    }
+
+    /// Where the handler is.
+    pub(super) fn handler(&self) -> u64 {
+        self.base
+    }
+
+    /// Where the `struct sigaction` of the handler is.
+    pub(super) fn action_at(&self) -> u64 {
+        self.base + ACTION_OFF
+    }
+
+    /// Where one of the process's own can be written.
+    pub(super) fn own_at(&self) -> u64 {
+        self.base + OWN_OFF
     }
 
     /// The entry for a breakpoint, and where it is written; `None` when there is no room.
@@ -128,16 +149,6 @@ impl Refuge {
     pub(super) fn forget(&mut self, breakpoint: u64) {
         self.free.extend(self.entries.remove(&breakpoint));
     }
-}
-
-/// Whether a process would be ended by SIGTRAP: it has no handler and does not ignore it.
-pub(super) fn is_needed(pid: u32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let has = |key: &str| {
-        let mask = status.lines().find_map(|line| line.strip_prefix(key));
-        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask >> 4 & 1 == 1)
-    };
-    !status.is_empty() && !has("SigCgt:") && !has("SigIgn:")
 }
 
 #[cfg(test)]
@@ -177,6 +188,6 @@ mod tests {
         refuge.forget(7);
         assert_eq!(refuge.entry(3, 2).map(|(at, _)| at), Some(0x1000 + LIST_OFF));
         assert_eq!(refuge.entry(1, 2), None);
-        assert_eq!(refuge.bytes(None, 1).len() as u64, LIST_OFF - 8);
+        assert_eq!(refuge.bytes(None, 1).len() as u64, POOL_OFF + 8);
     }
 }

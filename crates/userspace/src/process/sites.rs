@@ -1,6 +1,7 @@
 //! The places where breakpoints are wanted.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::mappings::Mapping;
 use crate::probe::{FileId, Probe};
@@ -24,6 +25,8 @@ pub(super) struct Moments {
 pub(super) struct OfFile {
     /// By offset.
     pub(super) places: BTreeMap<u64, Moments>,
+    /// Which probes each place is of, and whether at the return.
+    names: BTreeMap<u64, Vec<(Arc<str>, bool)>>,
     /// Offsets of counters that tell the program that somebody looks.
     pub(super) semaphores: Vec<u64>,
 }
@@ -43,14 +46,22 @@ impl Sites {
     /// Adds those of a probe.
     pub(crate) fn add(&mut self, probe: &Probe) {
         let file = self.files.entry(probe.file).or_default();
+        let name: Arc<str> = probe.described.as_str().into();
         for spot in &probe.spots {
             let moments = file.places.entry(spot.off_bytes).or_default();
             moments.entry |= !probe.ret;
             moments.ret |= probe.ret;
+            file.names.entry(spot.off_bytes).or_default().push((Arc::clone(&name), probe.ret));
             file.semaphores.extend(spot.semaphore_off_bytes);
         }
         file.semaphores.sort_unstable();
         file.semaphores.dedup();
+    }
+
+    /// The probes that a place is of: all of them, or those at the return only.
+    pub(super) fn names(&self, site: Site, returns: bool) -> Vec<Arc<str>> {
+        let names = self.files.get(&site.file).and_then(|file| file.names.get(&site.off_bytes));
+        names.into_iter().flatten().filter(|(_, ret)| *ret || !returns).map(|(name, _)| Arc::clone(name)).collect()
     }
 
     /// How many there are.

@@ -19,7 +19,9 @@ use skep_sys::{Errno, io_text, syscalls};
 
 use super::beside::Beside;
 use super::breakpoint::Breakpoints;
-use super::{Calls, Event, Tally, TracedTask, Wanted, What, inject};
+use super::sigtrap::Numbers;
+use super::unwatched::Misses;
+use super::{Calls, Event, Tally, TracedTask, Unwatched, Wanted, What, inject, shadow};
 
 /// How often a thread that does not listen is nudged again.
 const NUDGE_PAUSE: Duration = Duration::from_millis(1);
@@ -71,6 +73,9 @@ struct Shared {
     pass: AtomicBool,
     done: AtomicBool,
     outcome: Mutex<Outcome>,
+    misses: Mutex<Misses>,
+    /// What breakpoints need, made by whoever wants them.
+    breakpoints: Mutex<Option<Breakpoints>>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -95,6 +100,15 @@ impl Drop for Done {
 }
 
 impl Shared {
+    /// Says what is to be seen.
+    fn want(&self, wanted: Wanted, filtered: bool) -> Result<(), Error> {
+        if !wanted.sites.is_empty() {
+            *lock(&self.breakpoints) = Some(Breakpoints::new(Arc::clone(&wanted.sites), filtered)?);
+        }
+        let _ = self.wanted.set(wanted);
+        Ok(())
+    }
+
     fn outcome(&self) -> MutexGuard<'_, Outcome> {
         lock(&self.outcome)
     }
@@ -108,7 +122,8 @@ impl Tracer {
     ///
     /// When the command cannot be forked or traced.
     pub fn hold(command: Command, sink: impl FnMut(Event<'_>) + Send + 'static) -> Result<Tracer, Error> {
-        let held = HeldChild::spawn_traced(command).map_err(|cause| Error::new(io_text(&cause)))?;
+        let held = HeldChild::spawn_traced(command)
+            .map_err(|cause| Error::new(io_text(&cause)).with_source(Errno::from(cause)))?;
         let pid = held.pid();
         Tracer::start(pid, Some(held), None, sink)
     }
@@ -129,10 +144,10 @@ impl Tracer {
         sink: impl FnMut(Event<'_>) + Send + 'static,
     ) -> Result<Tracer, Error> {
         let shared = Arc::new(Shared::default());
-        if let Some(wanted) = wanted {
-            let _ = shared.wanted.set(wanted);
-        }
         let filtered = held.is_some();
+        if let Some(wanted) = wanted {
+            shared.want(wanted, filtered)?;
+        }
         let (ready, readiness) = mpsc::channel();
         let in_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("skep-tracer".to_owned()).spawn(move || {
@@ -170,7 +185,7 @@ impl Tracer {
             // The tracer waits for it, so the handle is of no use.
             Some(held) => {
                 let filter = filter(&wanted);
-                let _ = self.shared.wanted.set(wanted);
+                self.shared.want(wanted, self.filtered).map_err(io::Error::other)?;
                 held.release_filtered(&filter).map(drop)
             }
             None => Ok(()),
@@ -180,6 +195,30 @@ impl Tracer {
     /// How the first process ended; `None` while it runs.
     pub fn status(&self) -> Option<ExitStatus> {
         self.shared.outcome().status.map(ExitStatus::from_raw)
+    }
+
+    /// How a process ended that was joined; `None` while it runs, and of a command.
+    pub fn end_of_joined(&self) -> Option<ExitStatus> {
+        const PATIENCE: Duration = Duration::from_millis(200);
+        let is_gone = || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+            // Behind the name, which may have parentheses too.
+            !matches!(stat.rsplit_once(") ").map(|(_, rest)| rest.as_bytes()), Some([state, ..]) if !b"ZX".contains(state))
+        };
+        if self.filtered {
+            return None;
+        }
+        // Its end may have been seen by others a little earlier.
+        let end = Instant::now() + PATIENCE;
+        while self.status().is_none() && is_gone() && Instant::now() < end {
+            std::thread::sleep(NUDGE_PAUSE);
+        }
+        self.status()
+    }
+
+    /// What was not seen so far, with each reason once.
+    pub fn unwatched(&self) -> Vec<Unwatched> {
+        lock(&self.shared.misses).told()
     }
 
     /// What was counted so far.
@@ -223,6 +262,11 @@ impl Drop for Tracer {
     }
 }
 
+/// What cannot be set up.
+pub(super) fn setup(what: &str, errno: Errno) -> Error {
+    Error::new(format!("cannot {what}: {errno}")).with_source(errno)
+}
+
 /// The calls that stop a task which has a filter.
 fn filter(wanted: &Wanted) -> Filter {
     let ours =
@@ -231,9 +275,17 @@ fn filter(wanted: &Wanted) -> Filter {
         Calls::All => Filter::tracing(&syscalls::all().map(|(nr, _)| nr).collect::<Vec<u32>>()),
         Calls::Some(calls) => {
             let mmap = inject::number("mmap");
-            let maps = calls.contains(&mmap);
-            let filter = Filter::tracing(&calls.into_iter().chain(ours()).collect::<Vec<u32>>());
-            if wanted.sites.is_empty() || maps { filter } else { filter.and_mappings(mmap, protection(wanted)) }
+            if wanted.sites.is_empty() {
+                return Filter::tracing(&calls.into_iter().chain(ours()).collect::<Vec<u32>>());
+            }
+            // Not the return of handlers: without a tracer it would fail, and leave its task nowhere.
+            let Numbers { action, mask, .. } = Numbers::new();
+            let arch = inject::number("arch_prctl");
+            let [maps, acts, is_arch] = [mmap, action, arch].map(|nr| calls.contains(&nr));
+            let filter = Filter::tracing(&calls.into_iter().chain(ours()).chain([mask]).collect::<Vec<u32>>());
+            let filter = if maps { filter } else { filter.and_mappings(mmap, protection(wanted)) };
+            let filter = if acts { filter } else { filter.and_argument(action, 0, SIGTRAP as u32) };
+            if is_arch { filter } else { filter.and_argument(arch, 0, shadow::ENABLE) }
         }
     }
 }
@@ -277,6 +329,9 @@ struct Seized {
     /// Numbers of the calls that show whether a task is confined.
     affinity: [u32; 2],
     mmap: u32,
+    arch_prctl: u32,
+    /// Those that tell what SIGTRAP does.
+    sigtrap: Numbers,
     /// Once somebody wants breakpoints.
     breakpoints: Option<Breakpoints>,
 }
@@ -284,7 +339,6 @@ struct Seized {
 impl Seized {
     fn new(pid: u32, filtered: bool, shared: Arc<Shared>) -> Result<(Nudge, Seized), Error> {
         let number = |wanted: &str| syscalls::all().find(|(_, name)| *name == wanted).map_or(u32::MAX, |(nr, _)| nr);
-        let setup = |what: &str, errno: Errno| Error::new(format!("cannot {what}")).with_source(errno);
         let mut tracees = Tracees::new().map_err(|errno| setup("keep a list of processes", errno))?;
         if filtered {
             tracees.add(pid);
@@ -304,6 +358,8 @@ impl Seized {
             beside: Beside::new(nudge),
             affinity: AFFINITY.map(number),
             mmap: inject::number("mmap"),
+            arch_prctl: inject::number("arch_prctl"),
+            sigtrap: Numbers::new(),
             breakpoints: None,
         };
         seized.seize_all(pid)?;
@@ -387,9 +443,8 @@ impl Seized {
     fn with_breakpoints<T>(&mut self, look: impl FnOnce(&mut Breakpoints) -> T) -> Option<T> {
         let found = self.breakpoints.as_mut()?;
         let value = look(found);
-        let missed = found.take_missed();
-        if missed > 0 {
-            self.shared.outcome().tally.missed += missed;
+        if let Some(missed) = found.take_missed() {
+            lock(&self.shared.misses).take_in(missed);
         }
         Some(value)
     }
@@ -403,10 +458,8 @@ impl Seized {
         if self.breakpoints.is_some() {
             return;
         }
-        let Some(wanted) = self.shared.wanted.get().filter(|wanted| !wanted.sites.is_empty()) else { return };
-        match Breakpoints::new(Arc::clone(&wanted.sites), self.filtered) {
-            Ok(breakpoints) => self.breakpoints = Some(breakpoints),
-            Err(_) => self.shared.outcome().tally.missed += 1,
+        if self.shared.wanted.get().is_some_and(|wanted| !wanted.sites.is_empty()) {
+            self.breakpoints = lock(&self.shared.breakpoints).take();
         }
     }
 
@@ -423,6 +476,7 @@ impl Seized {
             if !breakpoints.knows(pid) {
                 breakpoints.place(pid, tid);
             }
+            breakpoints.sigtraps().meet(tid);
         });
     }
 
@@ -520,7 +574,9 @@ impl Seized {
             tracee.call = None;
         }
         let stop = if stop == Stop::Signal(SIGTRAP) && self.hit(tid, &mut |_| {}) { Stop::Other } else { stop };
-        let _ = ptrace::pass(tid, stop);
+        if !self.hear(&mut |_| {}) {
+            let _ = ptrace::pass(tid, stop);
+        }
     }
 
     fn go_on(&self, tid: u32, stop: Stop) -> Result<(), Errno> {
@@ -558,6 +614,7 @@ impl Seized {
             }
             Stop::Signal(signal) => {
                 let (_, errno, code) = ptrace::signal_info(tid)?;
+                self.with_breakpoints(|breakpoints| breakpoints.sigtraps().signal(tid));
                 // Of the kernel, for what the task did.
                 if FAULTS.contains(&signal) && code > 0 {
                     let pid = self.tracees.get(&tid).map_or(tid, |tracee| tracee.task.pid());
@@ -607,9 +664,21 @@ impl Seized {
                     tracee.task.changes();
                     tracee.call = Some(nr);
                 }
-                let maps = nr == self.mmap && !wanted.sites.is_empty();
-                if !self.filtered || maps || wanted.exit.has(nr) {
+                let probes = !wanted.sites.is_empty();
+                let acts = nr == self.sigtrap.action && args[0] == SIGTRAP as u64;
+                if !self.filtered || probes && (nr == self.mmap || acts) || wanted.exit.has(nr) {
                     tracee.call = Some(nr);
+                }
+                if let Some(breakpoints) = &mut self.breakpoints {
+                    if acts {
+                        breakpoints.action_asked(tracee.task.pid(), tid, &args, at.0);
+                    } else if nr == self.sigtrap.mask {
+                        breakpoints.sigtraps().masks(tid, &args);
+                    } else if nr == self.arch_prctl && args[0] == u64::from(shadow::ENABLE) {
+                        breakpoints.shadows().forget(tid);
+                    } else if nr == self.sigtrap.back {
+                        breakpoints.sigtraps().returns(tid, at.1);
+                    }
                 }
             }
             SyscallInfo::Exit { ret, at } => {
@@ -624,7 +693,9 @@ impl Seized {
                     return;
                 }
                 let pid = tracee.task.pid();
-                if nr == self.mmap && ret as u64 <= HIGHEST_ADDRESS {
+                if nr == self.sigtrap.action {
+                    self.with_breakpoints(|breakpoints| breakpoints.action_answered(pid, tid, ret == 0));
+                } else if nr == self.mmap && ret as u64 <= HIGHEST_ADDRESS {
                     self.with_breakpoints(|breakpoints| breakpoints.mapped(pid, tid, ret as u64));
                 } else if self.exec.contains(&nr) && ret == 0 {
                     self.with_breakpoints(|breakpoints| breakpoints.place(pid, tid));
@@ -718,6 +789,11 @@ impl Seized {
                         Stop::Signal(signal) => signal,
                         _ => 0,
                     };
+                    if let Some(Some(Wait::Ended { tid, status })) = self.with_breakpoints(Breakpoints::heard) {
+                        running.remove(&tid);
+                        self.ended(tid, status);
+                        continue;
+                    }
                     let _ = ptrace::detach(tid, signal);
                     running.remove(&tid);
                 }
