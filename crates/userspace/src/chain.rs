@@ -181,7 +181,7 @@ impl Chain {
             let mut cpu = shared.cpu()?;
             cpu.set_number(0);
             cpu.set_buffer(Some(Box::new(buffer)));
-            cpu.set_event(skep_vm::Event { cookie: attached.cookie, func_ip: 0 });
+            cpu.set_event(skep_vm::Event { cookie: attached.cookie, func_ip: 0, session: None });
             self.stages.push(Stage {
                 id: attached.program,
                 place: attached.place,

@@ -57,8 +57,20 @@ pub struct Probe {
     pub path: PathBuf,
     /// The places.
     pub spots: Vec<Spot>,
-    /// At the return of the functions that start there, not at their entry.
-    pub ret: bool,
+    /// When the program runs.
+    pub when: MultiWhen,
+}
+
+impl Probe {
+    /// Whether its program runs when a function begins.
+    pub(crate) fn at_entry(&self) -> bool {
+        self.when != MultiWhen::Return
+    }
+
+    /// Whether its program runs when a function returns.
+    pub(crate) fn at_return(&self) -> bool {
+        self.when != MultiWhen::Entry
+    }
 }
 
 /// A probe, and what has to be kept while it is attached.
@@ -165,19 +177,15 @@ impl Request<'_> {
             _ => format!("{word} {}:{function}+{off_bytes:#x}", path.display()),
         };
         let spot = Spot { off_bytes: place, semaphore_off_bytes: None, cookie: self.options.cookie };
-        self.made(&binary, described, vec![spot], ret)
+        let when = if ret { MultiWhen::Return } else { MultiWhen::Entry };
+        self.made(&binary, described, vec![spot], when)
     }
 
     fn multi(&self, path: &str, pattern: &str, when: MultiWhen) -> Result<Probe, Error> {
-        let (word, ret) = match when {
-            MultiWhen::Entry => ("uprobe.multi", false),
-            MultiWhen::Return => ("uretprobe.multi", true),
-            MultiWhen::Session => {
-                return Err(self
-                    .error("which of both a session's program runs for, only the kernel tells it")
-                    .with_kind(ErrorKind::Unsupported)
-                    .with_hint("write two programs, `uprobe.multi` and `uretprobe.multi`; `--engine kernel` attaches it, as root"));
-            }
+        let word = match when {
+            MultiWhen::Entry => "uprobe.multi",
+            MultiWhen::Return => "uretprobe.multi",
+            MultiWhen::Session => "uprobe.session",
         };
         let path = self.binary(path)?;
         let binary = self.open(&path)?;
@@ -203,7 +211,7 @@ impl Request<'_> {
             (self.options.places.iter().map(spot).collect::<Result<Vec<Spot>, Error>>()?, String::new())
         };
         let described = format!("{word} {}{what} ({} places)", path.display(), spots.len());
-        self.made(&binary, described, spots, ret)
+        self.made(&binary, described, spots, when)
     }
 
     fn usdt(&self, path: &str, provider: &str, name: &str, map: Option<UsdtMap<'_>>) -> Result<(Probe, Kept), Error> {
@@ -228,12 +236,12 @@ impl Request<'_> {
         });
         let what = format!("usdt {}:{provider}:{name}", path.display());
         let what = if sites.len() == 1 { what } else { format!("{what} ({} places)", sites.len()) };
-        let probe = self.made(&binary, what, spots.collect(), false)?;
+        let probe = self.made(&binary, what, spots.collect(), MultiWhen::Entry)?;
         Ok((probe, Kept { leases: described.leases, notes: described.notes.into_iter().collect() }))
     }
 
     /// Looks whether breakpoints can be there.
-    fn made(&self, binary: &Binary, described: String, spots: Vec<Spot>, ret: bool) -> Result<Probe, Error> {
+    fn made(&self, binary: &Binary, described: String, spots: Vec<Spot>, when: MultiWhen) -> Result<Probe, Error> {
         const KERNEL: &str = "`--engine kernel` attaches it, as root";
         if !cfg!(target_arch = "x86_64") {
             return Err(self
@@ -242,7 +250,7 @@ impl Request<'_> {
                 .with_hint(KERNEL));
         }
         let path = archive::file_of(binary.path());
-        if ret && binary.is_go().map_err(|error| self.about(error))? {
+        if when != MultiWhen::Entry && binary.is_go().map_err(|error| self.about(error))? {
             return Err(self
                 .error(format_args!(
                     "`{}` is a Go program: Go moves its stacks and reads the return addresses on them, and ends the program where it finds another",
@@ -270,6 +278,6 @@ impl Request<'_> {
             }
         }
         let file = FileId::of(&path).ok_or_else(|| self.error(format_args!("`{}` is gone", path.display())))?;
-        Ok(Probe { described, file, path, spots, ret })
+        Ok(Probe { described, file, path, spots, when })
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use skep_engine::Error;
 use skep_spec::ProgId;
-use skep_vm::{Block, Cpu, Event, Memory, Task};
+use skep_vm::{Block, Cpu, Event, Memory, Moment, Task};
 
 use crate::attach::{Attached, Hooks};
 use crate::process::Images;
@@ -47,6 +47,8 @@ pub struct Runner {
     record: Block,
     /// What arguments point at.
     memory: Block,
+    /// What a session's program keeps between entry and return.
+    word: Block,
     /// Tasks as the kernel has them, where programs look at them.
     images: Option<Images>,
 }
@@ -59,10 +61,12 @@ impl Runner {
             block.map_err(|error| Error::new(format!("no memory for events: {error}")))
         };
         let (record, memory) = (block()?, block()?);
+        let word = shared.machine().space().allocate(8, true);
+        let word = word.map_err(|error| Error::new(format!("no memory for events: {error}")))?;
         let layout = shared.task_layout.clone();
         let images = layout.map(|layout| Images::new(layout, shared.machine().space().clone()));
         let number = cpu.number();
-        Ok(Runner { shared, cpu, number, record, memory, images })
+        Ok(Runner { shared, cpu, number, record, memory, word, images })
     }
 
     /// Whether it runs programs of an object.
@@ -103,7 +107,29 @@ impl Runner {
 
     /// As [`Runner::fire`], for one place of a probe: with its cookie, and the address of the function.
     pub fn fire_at(&mut self, attached: &Attached, cookie: u64, func_ip: u64, payload: Payload<'_>) -> Option<u64> {
-        self.cpu.set_event(Event { cookie, func_ip });
+        self.fire_event(attached, Event { cookie, func_ip, session: None }, payload)
+    }
+
+    /// As [`Runner::fire_at`], of a program that runs at the entry and at the return of a function: with the word that both share.
+    pub(crate) fn fire_session(
+        &mut self,
+        attached: &Attached,
+        (cookie, func_ip): (u64, u64),
+        is_return: bool,
+        word: &mut u64,
+        payload: Payload<'_>,
+    ) -> Option<u64> {
+        let session = Some(Moment { is_return, cookie_at: self.word.addr() });
+        self.word.write(0, &word.to_ne_bytes())?;
+        let value = self.fire_event(attached, Event { cookie, func_ip, session }, payload)?;
+        let mut bytes = [0; 8];
+        self.word.read(0, &mut bytes)?;
+        *word = u64::from_ne_bytes(bytes);
+        Some(value)
+    }
+
+    fn fire_event(&mut self, attached: &Attached, event: Event, payload: Payload<'_>) -> Option<u64> {
+        self.cpu.set_event(event);
         match self.run(attached.program, payload) {
             Ok(value) => Some(value),
             Err(error) => {

@@ -54,6 +54,17 @@ pub struct Event {
     pub cookie: u64,
     /// Address of the function that is traced (`bpf_get_func_ip`); 0 when there is none.
     pub func_ip: u64,
+    /// Of a program that runs at the entry and at the return of a function: at which, and where the word is that both share.
+    pub session: Option<Moment>,
+}
+
+/// A moment of a function that a session's program runs for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// It is the return (`bpf_session_is_return`).
+    pub is_return: bool,
+    /// Address of eight bytes in the programs' space (`bpf_session_cookie`).
+    pub cookie_at: u64,
 }
 
 /// A text that a program printed.

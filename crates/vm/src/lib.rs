@@ -87,7 +87,7 @@ mod timers;
 
 pub use buffer::{MAX_PACKET_BYTES, PacketBuffer, PacketKind, Redirect, SK_BUFF_BYTES, SentClone, XDP_MD_BYTES};
 pub use cpu::{Cpu, DEFAULT_FUEL, MAX_FRAMES, MAX_MAY_GOTO, MAX_TAIL_CALLS, Packet, STACK_BYTES};
-pub use environment::{Event, Memory, Printed, Task, Text};
+pub use environment::{Event, Memory, Moment, Printed, Task, Text};
 pub use error::{CompileError, LoadError, LoadErrorKind, Stop, Trap, TrapKind};
 pub use helper::{Helper, HelperFn, Helpers};
 pub use machine::Machine;

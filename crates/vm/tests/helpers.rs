@@ -106,7 +106,7 @@ impl Bench {
 #[test]
 fn the_task_and_the_event_are_those_that_were_set() {
     let mut bench = Bench::new();
-    bench.cpu.set_event(Event { cookie: 11, func_ip: 12 });
+    bench.cpu.set_event(Event { cookie: 11, func_ip: 12, session: None });
     bench.cpu.set_number(3);
     for (id, wanted) in [
         (helpers::GET_CURRENT_PID_TGID, 7 << 32 | 8),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::needs::Need::{Clang, Program, Root};
+use crate::support::needs::Need::{Clang, Program, Root, Symbol};
 use crate::support::skep::{self, finish};
 use crate::support::{eventually, example, needs};
 use crate::user::Open;
@@ -479,6 +479,54 @@ fn processes_with_habits_of_their_own_are_left_as_they_were() {
     }
 }
 
+/// A program that runs at the entry and at the return of a function, on both engines.
+#[test]
+fn a_session_sees_both_ends_of_a_call() {
+    if !needs(&[Program("cc"), Clang]) {
+        return;
+    }
+    let open = Open::new("session");
+    let program = probed(&open, &["-pie", "-fPIE"], "program");
+    let said = |engine: &str, program: &Path| {
+        let at = program.display();
+        // Even numbers are of no interest at the return.
+        let source = format!(
+            "#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\n#include <bpf/bpf_tracing.h>\n\
+             extern bool bpf_session_is_return(void) __ksym;\nextern __u64 *bpf_session_cookie(void) __ksym;\n\
+             SEC(\"uprobe.session/{at}:hot\")\nint both(struct pt_regs *ctx)\n{{\n\
+             \t__u64 *word = bpf_session_cookie();\n\n\tif (bpf_session_is_return()) {{\n\
+             \t\tbpf_printk(\"returns %d of %d\", (int)PT_REGS_RC(ctx), (int)*word);\n\t\treturn 0;\n\t}}\n\
+             \t*word = PT_REGS_PARM1(ctx) + 100;\n\tbpf_printk(\"enters %d\", (int)PT_REGS_PARM1(ctx));\n\
+             \treturn PT_REGS_PARM1(ctx) % 2 == 0;\n}}\nchar LICENSE[] SEC(\"license\") = \"GPL\";\n"
+        );
+        let file = open.write(&format!("{engine}.bpf.c"), source.as_bytes());
+        let command = format!("{at} threads 2");
+        let args = [file.as_os_str(), "--engine".as_ref(), engine.as_ref(), "-c".as_ref(), command.as_ref()];
+        let outcome = if engine == "user" {
+            open.run(&args)
+        } else {
+            finish(Command::new(env!("CARGO_BIN_EXE_skep")).arg("run").args(args))
+        };
+        assert!(outcome.status.success(), "{engine}: {}", outcome.stderr);
+        let rows = outcome
+            .stdout
+            .lines()
+            .filter_map(|line| Some(line.split_once("ters ").or(line.split_once("turns "))?.1.to_owned()));
+        let mut rows: Vec<String> = rows.collect();
+        rows.sort();
+        assert!(!rows.is_empty(), "{engine}: {}{}", outcome.stdout, outcome.stderr);
+        rows
+    };
+    let user = said("user", &program);
+    // Four threads, each with 0 and 1.
+    assert_eq!(user, [["0"; 4], ["1"; 4], ["2 of 101"; 4]].concat());
+    if needs(&[Root, Symbol("bpf_session_cookie")]) {
+        let copy = open.file("copy");
+        std::fs::copy(&program, &copy).expect("the file can be copied");
+        assert_eq!(said("kernel", &copy), user);
+    }
+}
+
 /// A process or a command that a signal ends.
 #[test]
 fn who_is_killed_while_it_is_watched_is_told_of() {
@@ -514,6 +562,29 @@ fn who_is_killed_while_it_is_watched_is_told_of() {
     assert!(outcome.stderr.contains("warning: the command ended with signal: 11 (SIGSEGV)"), "{}", outcome.stderr);
     let outcome = open.skep("trace", &["--engine", "user", &script, "-c", "/bin/sh -c 'exit 3'"]);
     assert!(!outcome.stderr.contains("ended"), "{}", outcome.stderr);
+}
+
+/// What becomes of breakpoints where a command closes its output, and where a shell makes a thousand children.
+#[test]
+fn faults_of_a_command_are_its_own() {
+    if !needs(&[Program("cc")]) {
+        return;
+    }
+    let open = Open::new("faults");
+    let program = probed(&open, &["-pie", "-fPIE"], "program");
+    let at = program.display();
+    let script = format!("uprobe:{at}:hot {{ @in = count(); }} uretprobe:{at}:hot {{ @out = count(); }}");
+    let seen = |command: &str| {
+        let outcome = open.skep("trace", &["-q", "--engine", "user", &script, "-c", command]);
+        assert!(outcome.status.success() && outcome.stderr.is_empty(), "{command}: {}", outcome.stderr);
+        outcome.stdout.lines().filter(|line| line.starts_with('@')).map(str::to_owned).collect::<Vec<String>>()
+    };
+    let call = format!("{at} threads 1");
+    // It says nothing, as nobody would hear it; we do.
+    assert_eq!(seen(&format!("/bin/sh -c 'exec >&-; {call}; {call}'")), ["@in: 8", "@out: 8"]);
+    let count =
+        seen(&format!("/bin/sh -c 'i=0; while [ $i -lt 1000 ]; do (:); i=$((i+1)); done; {call}; kill -KILL $$'"));
+    assert_eq!(count, ["@in: 4", "@out: 4"]);
 }
 
 /// Whoever may open hardly any file is told so, whatever it is that needs one more.

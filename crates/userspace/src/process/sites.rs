@@ -49,9 +49,9 @@ impl Sites {
         let name: Arc<str> = probe.described.as_str().into();
         for spot in &probe.spots {
             let moments = file.places.entry(spot.off_bytes).or_default();
-            moments.entry |= !probe.ret;
-            moments.ret |= probe.ret;
-            file.names.entry(spot.off_bytes).or_default().push((Arc::clone(&name), probe.ret));
+            moments.entry |= probe.at_entry();
+            moments.ret |= probe.at_return();
+            file.names.entry(spot.off_bytes).or_default().push((Arc::clone(&name), probe.at_return()));
             file.semaphores.extend(spot.semaphore_off_bytes);
         }
         file.semaphores.sort_unstable();

@@ -75,8 +75,9 @@ pub struct Source {
     record: Record,
     /// Who is attached where, as of this many changes.
     table: HashMap<Hook, Vec<Attached>>,
-    /// Who is attached at a breakpoint, or at the return of the function there, with which cookie.
-    probes: HashMap<(Site, bool), Vec<(Attached, u64)>>,
+    /// Who is attached at a breakpoint, or at the return of the function there.
+    probes: HashMap<(Site, bool), Vec<Probed>>,
+    sessions: Sessions,
     changes: Option<u64>,
 }
 
@@ -89,6 +90,7 @@ impl Source {
             record: Record::default(),
             table: HashMap::new(),
             probes: HashMap::new(),
+            sessions: Sessions::default(),
             changes: None,
         }
     }
@@ -163,8 +165,14 @@ impl Source {
             if let Place::Probe(probe) = &attached.place {
                 for spot in &probe.spots {
                     let site = Site { file: probe.file, off_bytes: spot.off_bytes };
-                    let list = self.probes.entry((site, probe.ret)).or_default();
-                    list.push((attached.clone(), spot.cookie));
+                    let both = probe.at_entry() && probe.at_return();
+                    for ret in [false, true] {
+                        let wanted = if ret { probe.at_return() } else { probe.at_entry() };
+                        if wanted {
+                            let list = self.probes.entry((site, ret)).or_default();
+                            list.push(Probed { attached: attached.clone(), cookie: spot.cookie, both });
+                        }
+                    }
                 }
             }
             if let Some(hook) = Hook::at(&attached.place) {
@@ -178,7 +186,11 @@ impl Source {
         self.look();
         let ended = matches!(event.what, What::Ending { .. }).then_some(event.task.tid());
         self.fire_hooks(event);
+        if let What::Born { tid, .. } = event.what {
+            self.sessions.born(event.task.tid(), tid);
+        }
         if let Some(tid) = ended {
+            self.sessions.forget(tid);
             self.runner.forget_task(tid);
         }
     }
@@ -237,8 +249,28 @@ impl Source {
         let Some(list) = self.probes.get(&at) else { return };
         self.runner.set_task(Some(event.task.clone()), Some(event.task.clone()));
         let mut good = true;
-        for (attached, cookie) in list {
-            good &= self.runner.fire_at(attached, *cookie, func, Payload::Record(registers)).is_some();
+        let (site, ret) = at;
+        let stack = stack_pointer(registers);
+        if !ret && list.iter().any(|it| it.both) {
+            self.sessions.prune(event.task.tid(), stack);
+        }
+        for Probed { attached, cookie, both } in list {
+            if !both {
+                good &= self.runner.fire_at(attached, *cookie, func, Payload::Record(registers)).is_some();
+                continue;
+            }
+            // The return address was between both.
+            let frame = if ret { stack.wrapping_sub(8) } else { stack };
+            let call = Call { frame, site, program: attached.program };
+            // The program said at the entry whether it wants the return.
+            let known = self.sessions.take(event.task.tid(), call);
+            let Some(mut word) = (if ret { known } else { Some(0) }) else { continue };
+            let payload = Payload::Record(registers);
+            let value = self.runner.fire_session(attached, (*cookie, func), ret, &mut word, payload);
+            good &= value.is_some();
+            if !ret && value == Some(0) {
+                self.sessions.add(event.task.tid(), call, word);
+            }
         }
         if !good {
             self.table.clear();
@@ -255,4 +287,66 @@ impl Source {
         self.runner.set_task(None, None);
         self.runner.run(program, Payload::Record(record))
     }
+}
+
+/// A program at a breakpoint.
+#[derive(Clone, Debug)]
+struct Probed {
+    attached: Attached,
+    cookie: u64,
+    /// It runs at the return as well.
+    both: bool,
+}
+
+/// A call of a function, as a program sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Call {
+    /// Where its return address is on the stack.
+    frame: u64,
+    site: Site,
+    program: ProgId,
+}
+
+/// Calls whose return a program waits for, of each task, with the word that it keeps.
+#[derive(Debug, Default)]
+struct Sessions {
+    calls: HashMap<u32, Vec<(Call, u64)>>,
+}
+
+impl Sessions {
+    fn add(&mut self, tid: u32, call: Call, word: u64) {
+        self.calls.entry(tid).or_default().push((call, word));
+    }
+
+    /// The word of a call that returns, once.
+    fn take(&mut self, tid: u32, call: Call) -> Option<u64> {
+        let calls = self.calls.get_mut(&tid)?;
+        let at = calls.iter().rposition(|(it, _)| *it == call)?;
+        Some(calls.remove(at).1)
+    }
+
+    /// A function begins: those further down the stack are over, whether they returned or not.
+    fn prune(&mut self, tid: u32, frame: u64) {
+        if let Some(calls) = self.calls.get_mut(&tid) {
+            calls.retain(|(it, _)| it.frame >= frame);
+        }
+    }
+
+    /// A task comes out of the functions that its maker was in.
+    fn born(&mut self, maker: u32, tid: u32) {
+        if let Some(calls) = self.calls.get(&maker).filter(|calls| !calls.is_empty()).cloned() {
+            self.calls.insert(tid, calls);
+        }
+    }
+
+    fn forget(&mut self, tid: u32) {
+        self.calls.remove(&tid);
+    }
+}
+
+/// The stack pointer in a `struct pt_regs` of x86-64, the only machine with breakpoints.
+fn stack_pointer(registers: &[u8]) -> u64 {
+    const SP_OFF: usize = 19 * 8;
+    let word = registers.get(SP_OFF..).and_then(|rest| rest.first_chunk().copied());
+    word.map_or(0, u64::from_ne_bytes)
 }

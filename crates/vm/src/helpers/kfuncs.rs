@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use super::dynptr::Dynptr;
 use super::memory::{From, fetch_text};
 use super::{error, pay};
+use crate::environment::Moment;
 use crate::helper::HelperFn;
 use crate::{Cpu, Stop, TrapKind};
 
@@ -28,6 +29,8 @@ const ALL: &[(&str, HelperFn)] = &[
     ("bpf_dynptr_clone", dynptr_clone),
     ("bpf_dynptr_slice", dynptr_slice),
     ("bpf_dynptr_slice_rdwr", dynptr_slice),
+    ("bpf_session_is_return", |cpu, _| Ok(u64::from(moment(cpu, "bpf_session_is_return")?.is_return))),
+    ("bpf_session_cookie", |cpu, _| Ok(moment(cpu, "bpf_session_cookie")?.cookie_at)),
     ("bpf_task_acquire", |_, [task, ..]| Ok(task)),
     ("bpf_task_release", |_, _| Ok(0)),
     ("bpf_task_from_pid", task_from_pid),
@@ -54,6 +57,13 @@ pub(crate) fn kfunc(name: &str) -> Option<(&'static str, HelperFn)> {
 
 fn misuse(helper: &'static str, message: impl Into<String>) -> Stop {
     TrapKind::Misuse { helper, message: message.into() }.into()
+}
+
+/// Which moment of a function it is, of a program that runs for two.
+fn moment(cpu: &Cpu, helper: &'static str) -> Result<Moment, Stop> {
+    cpu.event()
+        .session
+        .ok_or_else(|| misuse(helper, "the program does not run at the entry and the return of a function"))
 }
 
 /// Most rounds of a loop over numbers (`BPF_MAX_LOOPS`).
