@@ -1,7 +1,7 @@
 //! Branches and loops, in the forms that compilers give them.
 
 use skep_insn::build::{alu, load, mov, store};
-use skep_insn::{AluOp, Cond, Insn, Operand, Reg, Size};
+use skep_insn::{AluOp, Cond, Insn, Operand, Reg, Size, Width};
 
 use super::super::random::Isa;
 use super::{Item, Kind, Kinds, Label, MOST, Role, Writer};
@@ -22,6 +22,16 @@ impl Writer<'_> {
             self.bind(other);
         }
         self.bind(join);
+    }
+
+    /// A branch over a move.
+    pub(super) fn move_over(&mut self) {
+        let over = self.label();
+        let (dst, src) = (self.own_number(), self.number());
+        self.branch(over);
+        let width = if self.rng.below(6) == 0 { Width::W32 } else { Width::W64 };
+        self.push(Insn::Mov { width, dst, src: src.into() });
+        self.bind(over);
     }
 
     /// Makes everything a number again that was one at the head of a loop.

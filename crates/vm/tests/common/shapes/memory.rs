@@ -1,7 +1,7 @@
 //! The stack, and memory by an address in a register.
 
 use skep_insn::build::{alu, load, mov, mov32, store};
-use skep_insn::{AluOp, AtomicOp, Insn, LoadType, Reg, Size, Width};
+use skep_insn::{AluOp, AtomicOp, Insn, LoadType, Operand, Reg, Size, Width};
 
 use super::super::random::{INPUT_BYTES, Isa, Rng};
 use super::{Bound, DATA, Item, Kind, MAPS, Writer};
@@ -48,6 +48,82 @@ impl Writer<'_> {
             _ => return,
         };
         self.push(insn);
+    }
+
+    /// What was stored is read back, perhaps behind something that changes it, or the register.
+    pub(super) fn read_back(&mut self) {
+        let size = self.rng.one_of(&[Size::W, Size::Dw, Size::Dw, Size::H]);
+        let (end, len) = (8 * self.words, size.len_bytes() as i16);
+        let off = self.rng.below((end / len) as u64) as i16 * len - end;
+        let src = self.number();
+        self.push(store(size, Reg::FP, off, src));
+        match self.rng.below(8) {
+            0 => self.arithmetic(),
+            1 => self.on_stack(),
+            2 => self.by_address(),
+            3 => self.rotation(),
+            4 => self.statement(),
+            5 => {
+                let (size, src) = (self.rng.one_of(&Size::ALL), self.operand());
+                let len = size.len_bytes() as i16;
+                self.push(store(size, Reg::FP, off & -len, src));
+            }
+            _ => {}
+        }
+        let signed = self.isa >= Isa::V4 && self.rng.below(6) == 0;
+        let ty = LoadType::ALL.into_iter().find(|ty| ty.is_signed() == signed && ty.size() == size);
+        let dst = if self.rng.below(4) == 0 && self.kind(src) == Kind::Number && !self.is_locked(src) {
+            src
+        } else {
+            self.dst()
+        };
+        self.push(load(ty.unwrap_or(size.into()), dst, Reg::FP, off));
+        self.set(dst, Kind::Number);
+    }
+
+    /// A number that is loaded byte by byte, or something that looks like one.
+    pub(super) fn by_bytes(&mut self) {
+        let count = self.rng.one_of(&[2, 2, 4, 4, 8]);
+        let found = self.regs_of(|kind| match kind {
+            Kind::Bytes { len, .. } => len >= count,
+            Kind::Input => true,
+            _ => false,
+        });
+        let in_frame = found.is_empty() || self.rng.below(3) == 0;
+        let base = if in_frame { Reg::FP } else { self.rng.one_of(&found) };
+        let (start, len) = match self.kind_of_base(base) {
+            Some(Kind::Bytes { len, .. }) => (0, len),
+            Some(_) => (0, INPUT_BYTES as i16),
+            None => (-8 * self.words, 8 * self.words),
+        };
+        let off = start + self.rng.below((len - count + 1) as u64) as i16;
+        let (sum, byte) = (self.spare(), self.spare());
+        if sum == byte || sum == base || byte == base {
+            return;
+        }
+        let (width, big) =
+            (if count == 8 || self.rng.below(2) == 0 { Width::W64 } else { Width::W32 }, self.rng.below(2) == 0);
+        let wrong = self.rng.below(5) == 0;
+        for index in 0..count {
+            let place = if big { count - 1 - index } else { index };
+            let place = if wrong && self.rng.below(count as u64) == 0 { 0 } else { place };
+            let to = if index == 0 { sum } else { byte };
+            self.push(load(Size::B, to, base, off + place));
+            self.set(to, Kind::Number);
+            if index != 0 {
+                self.push(Insn::Alu { width, op: AluOp::Lsh, dst: byte, src: Operand::Imm(8 * i32::from(index)) });
+                let op = if self.rng.below(20) == 0 { AluOp::Add } else { AluOp::Or };
+                self.push(Insn::Alu { width, op, dst: sum, src: byte.into() });
+            }
+        }
+        if self.rng.below(3) != 0 {
+            self.fill(byte);
+        }
+    }
+
+    /// What a base holds; `None` of the frame pointer.
+    fn kind_of_base(&self, base: Reg) -> Option<Kind> {
+        (base != Reg::FP).then(|| self.kind(base))
     }
 
     /// An atomic operation, which fetches or does not.

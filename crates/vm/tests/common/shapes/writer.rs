@@ -292,7 +292,8 @@ impl<'a> Writer<'a> {
             }
         }
         let small = self.role == Role::Small;
-        match if small { 3 + self.rng.below(11) } else { self.rng.below(34) } {
+        match if small { 2 + self.rng.below(12) } else { self.rng.below(37) } {
+            2 => self.move_over(),
             0..=5 => self.arithmetic(),
             6 => self.rotation(),
             7 => self.sum(),
@@ -309,6 +310,8 @@ impl<'a> Writer<'a> {
             30 => self.repeat(),
             31 => self.visit(),
             32 => self.put_aside(),
+            33 => self.by_bytes(),
+            34..=35 => self.read_back(),
             _ => match self.rng.below(4) {
                 0 => self.tail_call(),
                 1 => self.data_address(),
