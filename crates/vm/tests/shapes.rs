@@ -12,8 +12,8 @@ use std::sync::Arc;
 use common::random::{INPUT_BYTES, Isa, change, setting};
 use common::shapes::{self, Bound, For, PROGRAMS, Shaped, World, shaped};
 use common::{Engine, kernel};
-use skep_insn::RawInsn;
 use skep_insn::text::{Printer, Spelling};
+use skep_insn::{RawInsn, helpers};
 use skep_sys::bpf::{BtfFd, MapCreate, MapFd};
 use skep_sys::version::KernelVersion;
 use skep_vm::{Block, Cpu, DEFAULT_FUEL, Helpers, Image, Machine, Map, MapKind, Program, Trap};
@@ -169,6 +169,16 @@ fn shaped_programs_do_the_same_compiled() {
     assert!(stopped * 2 > seeds().count() as u64, "less than half were stopped: {stopped}");
 }
 
+/// What programs call.
+const HELPERS: [u32; 6] = [
+    helpers::MAP_LOOKUP_ELEM,
+    helpers::MAP_UPDATE_ELEM,
+    helpers::MAP_DELETE_ELEM,
+    helpers::TAIL_CALL,
+    helpers::LOOP,
+    helpers::FOR_EACH_MAP_ELEM,
+];
+
 #[test]
 fn shaped_programs_go_wrong_the_same_way_compiled() {
     let mut bench = Bench::new();
@@ -177,6 +187,11 @@ fn shaped_programs_go_wrong_the_same_way_compiled() {
         let (world, program, _) = shaped(seed, For::Changed);
         let mut insns = bench.insns(&program);
         change(seed, &mut insns);
+        // What tells the time or the task, or draws numbers, is not the same twice.
+        let calls = |insn: &RawInsn| insn.code == 0x85 && insn.src_reg == 0;
+        if insns.iter().any(|insn| calls(insn) && !HELPERS.contains(&(insn.imm as u32))) {
+            continue;
+        }
         let mut run = |engine| bench.load(engine, &insns).map(|it| bench.run(&world, &it, 100_000));
         let [wanted, found] = [run(Engine::Interpreter), run(Engine::Compiler)];
         let show = || format!("seed {seed}:\n{}", listing(&insns));

@@ -813,3 +813,19 @@ fn a_masked_operation_that_finds_no_memory_leaves_everything_as_it_was() {
         }
     }
 }
+
+#[test]
+fn a_byte_that_is_loaded_for_nothing_stops_a_program_where_it_is_not() {
+    let machine = Machine::new(Helpers::none()).expect("4 GiB of addresses");
+    let mut cpu = Cpu::new(&machine).expect("a stack");
+    let two = "r3 = *(u8 *)(r10 - 7)\nr2 = *(u8 *)(r10 - 8)\nr3 <<= 8\nr3 |= r2\nr2 = 0\nr0 = r3\nexit";
+    for extra in ["r2 = *(u8 *)(r10 + 0)\n", "r2 = *(u8 *)(r10 - 513)\n", "r2 = *(u8 *)(r10 - 1)\n"] {
+        let insns = code("bytes", &format!("*(u64 *)(r10 - 8) = 0x1234567\n{extra}{two}"));
+        let [wanted, found] = [Engine::Interpreter, Engine::Compiler].map(|engine| {
+            let program = engine.load(&machine, &Image { insns: &insns, ..Image::default() }).expect("a good program");
+            cpu.run(&program, [0, 0])
+        });
+        assert_eq!(wanted, found, "{extra}");
+        assert_eq!(wanted.is_ok(), extra.contains("- 1)"), "{extra}");
+    }
+}

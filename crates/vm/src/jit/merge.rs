@@ -34,6 +34,7 @@ pub(super) fn at(ops: &[Op], leaders: &[bool], live_behind: &[u16], at: usize) -
     let base = ops[at].src;
     let mut regs: [Option<Bytes>; 11] = [None; 11];
     let mut touched = 0u16;
+    let mut loads = 0;
     let mut best = None;
     for (len, op) in ops[at..].iter().enumerate().take(LONGEST) {
         if len > 0 && leaders[at + len] {
@@ -57,11 +58,14 @@ pub(super) fn at(ops: &[Op], leaders: &[bool], live_behind: &[u16], at: usize) -
             _ => None,
         };
         let (Some(value), Some(dst)) = (value, written(op)) else { break };
+        loads += u32::from(matches!(Shape::of(op.code), Shape::Load { .. }));
         let Some(place) = regs.get_mut(usize::from(dst)) else { break };
         *place = Some(value);
         touched |= 1 << dst;
         let unseen = live_behind.get(at + len).is_some_and(|live| live & touched & !(1 << dst) == 0);
-        if let Some((off, size, big_endian)) = beside(&value).filter(|_| unseen) {
+        // A byte that is loaded for nothing may not be there, which stops the program.
+        let all = |size: Size| size.len_bytes() == loads;
+        if let Some((off, size, big_endian)) = beside(&value).filter(|(_, size, _)| unseen && all(*size)) {
             best = Some(Merged { dst, base, off, size, big_endian, len: len + 1 });
         }
     }
@@ -158,5 +162,6 @@ mod tests {
         assert!(merged(&format!("{two}exit")).is_some());
         assert_eq!(merged(&format!("{two}r0 += r2\nexit")), None);
         assert_eq!(merged("r0 = *(u8 *)(r1 + 0)\nexit"), None);
+        assert_eq!(merged(&format!("r2 = *(u8 *)(r1 + 9)\n{two}exit")), None);
     }
 }

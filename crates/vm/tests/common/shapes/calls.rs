@@ -12,9 +12,9 @@ impl Writer<'_> {
     }
 
     /// An address of two words of the frame, or one that this function was given.
-    pub(super) fn pass(&mut self, reg: Reg, to_helper: bool) {
-        // The kernel's helpers want one of the stack.
-        let of_stack = to_helper && self.kernel();
+    pub(super) fn pass(&mut self, reg: Reg) {
+        // The kernel's helpers want one of the stack, and so whoever may hand it on to one.
+        let of_stack = self.kernel();
         let fits = |kind| matches!(kind, Kind::Bytes { len, writable: true, map } if len >= PASSED && !(of_stack && map.is_some()));
         let given = self.regs_of(fits);
         let given: Vec<Reg> = given.into_iter().filter(|reg| reg.number() > 5).collect();
@@ -31,8 +31,9 @@ impl Writer<'_> {
 
     /// One of the functions so far that may be called here.
     pub(super) fn callee(&mut self, wanted: impl Fn(Role) -> bool, times: u64) -> Option<usize> {
+        let most = if self.kernel() { MOST / 4 } else { 2 * MOST };
         let fits = |function: &Function| {
-            wanted(function.role) && function.depth < 5 && self.times * times * function.cost + self.cost < 2 * MOST
+            wanted(function.role) && function.depth < 5 && self.times * times * function.cost + self.cost < most
         };
         let found: Vec<usize> = (0..self.made.len()).filter(|index| fits(&self.made[*index])).collect();
         let index = (!found.is_empty() && self.may_call() && self.words > 2).then(|| self.rng.one_of(&found))?;
@@ -49,7 +50,7 @@ impl Writer<'_> {
         let by_address = matches!(role, Role::Function { by_address: Some(_) });
         for reg in &Reg::ALL[1..6] {
             if by_address && *reg == Reg::R1 {
-                self.pass(*reg, false);
+                self.pass(*reg);
             } else if self.kind(*reg) != Kind::Number || self.rng.below(3) == 0 {
                 let src = self.operand();
                 self.push(Insn::Mov { width: self.rng.width(), dst: *reg, src });
@@ -85,7 +86,7 @@ impl Writer<'_> {
     pub(super) fn repeat(&mut self) {
         let rounds = self.rng.below(6);
         let Some(index) = self.callee(|role| role == Role::Round, rounds.max(1)) else { return self.call_function() };
-        self.pass(Reg::R3, true);
+        self.pass(Reg::R3);
         self.push(mov(Reg::R1, rounds as i32));
         self.item(Item::Address(Reg::R2, index));
         self.push(mov(Reg::R4, 0));
@@ -98,7 +99,7 @@ impl Writer<'_> {
     pub(super) fn visit(&mut self) {
         let Some(index) = self.callee(|role| matches!(role, Role::Visit(_)), 6) else { return self.look_up() };
         let Role::Visit(map) = self.made[index].role else { return };
-        self.pass(Reg::R3, true);
+        self.pass(Reg::R3);
         self.item(Item::Load(Reg::R1, Bound::Map(map)));
         self.item(Item::Address(Reg::R2, index));
         self.push(mov(Reg::R4, 0));
