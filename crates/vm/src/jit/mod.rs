@@ -3,7 +3,8 @@
 //! # What it promises
 //!
 //! A program that was compiled does what the interpreter does, bit by bit: results, registers, memory, fuel that is left, and the
-//! [`Trap`](crate::Trap) when it is stopped. The tests run every case and random programs both ways.
+//! [`Trap`](crate::Trap) when it is stopped. The tests run every case and random programs both ways. One thing is left open, which no verifier
+//! lets a program read: what r1 to r5 hold behind the call of a function that went on in another program by a tail call.
 //!
 //! # Theory
 //!
