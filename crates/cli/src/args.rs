@@ -256,6 +256,9 @@ pub(crate) struct HowArgs {
     /// Only this process, until it ends.
     #[arg(short, long, value_name = "PID", allow_negative_numbers = true, value_parser = whole::<u32>)]
     pub(crate) pid: Option<u32>,
+    /// Processes whose stacks `dw_ustack` can walk from the first event on, beside that of `-p` and `-c`.
+    #[arg(long, value_name = "PID", value_delimiter = ',', allow_negative_numbers = true, value_parser = whole::<u32>)]
+    pub(crate) dwarf_pid: Vec<u32>,
     /// Run a command, and stop when it ends.
     #[arg(short, long, value_name = "CMD")]
     pub(crate) command: Option<String>,

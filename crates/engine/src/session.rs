@@ -39,6 +39,11 @@ pub trait Engine {
     /// When there is no such process, or it may not be looked at.
     fn watch(&self, pid: u32) -> Result<(), Error>;
 
+    /// Whether `bpf_get_stack` walks the stacks of processes by the tables of their files, not by frame pointers alone.
+    fn walks_by_tables(&self) -> bool {
+        false
+    }
+
     /// Whether it sees nobody but the commands that it holds and the processes that it watches, and those that come from them.
     fn sees_family_only(&self) -> bool {
         false

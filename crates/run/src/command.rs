@@ -37,7 +37,7 @@ pub(crate) fn cannot_start(command: &str, cause: &std::io::Error) -> Error {
 /// # Errors
 ///
 /// Text for people when a quote is not closed or there is no word at all.
-fn split_command(command: &str) -> Result<Vec<String>, String> {
+pub(crate) fn split_command(command: &str) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote: Option<char> = None;

@@ -52,7 +52,11 @@ pub fn compile(sources: &mut Sources, id: SourceId, options: &Options, target: &
     if has_errors(&diagnostics) {
         return nothing(diagnostics);
     }
-    let lowered = lower::lower(&script, target, options);
+    let mut lowered = lower::lower(&script, target, options);
+    diagnostics.append(&mut lowered.diagnostics);
+    if has_errors(&diagnostics) {
+        return nothing(diagnostics);
+    }
     let origins = origins(&script, &lowered);
     match assemble(lowered, sources, target) {
         Ok((spec, plan)) => Compiled { spec, plan, diagnostics },
@@ -105,7 +109,7 @@ fn explain(error: codegen::Error, origins: &HashMap<String, Span>) -> Diagnostic
 ///
 /// When a function does not fit the machine: too much stack.
 pub fn assemble(lowered: Lowered, sources: &Sources, target: &dyn Target) -> Result<(Spec, Plan), codegen::Error> {
-    let Lowered { mut module, mut spec, plan, entries } = lowered;
+    let Lowered { mut module, mut spec, plan, entries, .. } = lowered;
     passes::run(&mut module);
     let isa = if target.kernel_version() >= ISA_V4 { 4 } else { 3 };
     let functions = codegen::generate(&module, &mut spec, sources, &codegen::Options { isa })?;

@@ -55,6 +55,7 @@ pub mod structs;
 pub mod target;
 pub mod typed;
 pub mod types;
+pub mod unwinding;
 pub mod walk;
 
 pub use diagnostic::{Diagnostic, Severity};

@@ -33,6 +33,8 @@ pub struct Options {
     pub probe_filter: Option<Regex>,
     /// Reading a key that is not in its map is reported (`-kk`).
     pub report_absent_keys: bool,
+    /// `bpf_get_stack` of whoever runs the programs walks stacks by tables itself, so that programs need not for `dw_ustack`.
+    pub engine_walks_stacks: bool,
     /// Messages and defaults are bpftrace's to the letter.
     pub bpftrace: bool,
 }

@@ -19,6 +19,7 @@ use skep_spec::{MapId, ProgId};
 use crate::Span;
 use crate::typed::{FormatKind, MapKind, Place, Struct};
 use crate::types::{Space, Type};
+use crate::unwinding::Unwinding;
 
 /// Everything that user space needs to know about a compiled script.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +52,8 @@ pub struct Plan {
     pub site_counts: Option<MapId>,
     /// Stacks by id: LRU hash of u64 to u64 number of frames and then the addresses, as many as the longest limit.
     pub stacks: Option<MapId>,
+    /// What programs that walk stacks by tables are told.
+    pub unwinding: Option<Unwinding>,
     /// Values that user space fills in before loading.
     pub parameters: Vec<Parameter>,
 }

@@ -182,6 +182,8 @@ pub struct Enum {
 pub struct Stack {
     /// Of the process, not of the kernel.
     pub user: bool,
+    /// Walked by the tables of the process's files, not by frame pointers.
+    pub tables: bool,
     /// How it is shown.
     pub mode: StackMode,
     /// Most frames that are kept.
@@ -434,7 +436,11 @@ impl fmt::Display for Type {
             }
             Type::Ksym => f.write_str("ksym_t"),
             Type::Usym => f.write_str("usym_t"),
-            Type::Stack(stack) => f.write_str(if stack.user { "ustack" } else { "kstack" }),
+            Type::Stack(stack) => f.write_str(match (stack.user, stack.tables) {
+                (true, true) => "dw_ustack",
+                (true, false) => "ustack",
+                (false, _) => "kstack",
+            }),
             Type::Timestamp => f.write_str("timestamp"),
             Type::Word(Word::Errno) => f.write_str("strerror"),
             Type::Word(Word::User) => f.write_str("username"),

@@ -170,6 +170,10 @@ impl Engine for UserEngine {
         }
     }
 
+    fn walks_by_tables(&self) -> bool {
+        true
+    }
+
     fn sees_family_only(&self) -> bool {
         true
     }

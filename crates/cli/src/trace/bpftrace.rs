@@ -298,7 +298,11 @@ impl Parsed {
                 request.script.probe_filter = Some(filter);
             }
             ("aot", _) => self.aot = Some(value.into()),
-            ("dwarf-pid", _) => return Err(format!("--{long} is not there yet")),
+            ("dwarf-pid", _) => {
+                for number in value.split(',') {
+                    request.dwarf_pids.push(pid(number)?);
+                }
+            }
             ("emit-llvm", _) => {
                 return Err(format!(
                     "ERROR: --{long} needs LLVM, which skep does without: -d ir shows what it has instead"

@@ -81,6 +81,7 @@ pub(super) fn how(args: HowArgs) -> Request {
             Buffer::None => Buffering::None,
         },
         command: args.command,
+        dwarf_pids: args.dwarf_pid,
         engine: args.engine,
         cgroup: args.cgroup,
         container: args.container,

@@ -33,7 +33,7 @@ pub(crate) fn info() -> String {
         "  LLVM: none",
         &[
             ("libdw (DWARF support)", true),
-            ("dwunwind (DWARF stack unwinding)", false),
+            ("dwunwind (DWARF stack unwinding)", true),
             ("blazesym (advanced symbolization)", true),
             ("libpath", true),
         ],

@@ -38,6 +38,8 @@ pub(crate) struct Request {
     pub(crate) helper_errors: HelperErrors,
     /// File in place of standard output.
     pub(crate) output: Option<PathBuf>,
+    /// Processes whose files `dw_ustack` knows from the start.
+    pub(crate) dwarf_pids: Vec<u32>,
     /// Neither warnings nor what is attached.
     pub(crate) quiet: bool,
     pub(crate) no_warnings: bool,
@@ -56,7 +58,10 @@ pub(crate) fn run(sources: Sources, id: SourceId, request: &Request) -> Result<E
 
 /// The same with a view of this machine whose files may come from elsewhere.
 fn run_on(mut sources: Sources, id: SourceId, request: &Request, target: &dyn Target) -> Result<ExitCode, Error> {
-    let Compiled { spec, plan, diagnostics } = compile(&mut sources, id, &request.script, target);
+    let mut how = request.script.clone();
+    how.engine_walks_stacks = request.engine == Some(EngineChoice::User);
+    let written = sources.clone();
+    let Compiled { mut spec, mut plan, diagnostics } = compile(&mut sources, id, &how, target);
     if show(&diagnostics, &sources, request) {
         return Ok(ExitCode::FAILURE);
     }
@@ -75,6 +80,11 @@ fn run_on(mut sources: Sources, id: SourceId, request: &Request, target: &dyn Ta
     if request.engine == Some(EngineChoice::Auto) || (request.engine.is_none() && engine.name() == "user") {
         report::line(&format!("engine: {}, {why}", engine.name()));
     }
+    if engine.as_dyn().walks_by_tables() && plan.unwinding.is_some() {
+        how.engine_walks_stacks = true;
+        sources = written;
+        Compiled { spec, plan, .. } = compile(&mut sources, id, &how, target);
+    }
     let worker = engine.split(&events);
     let options = trace::Options {
         format: request.format,
@@ -84,6 +94,7 @@ fn run_on(mut sources: Sources, id: SourceId, request: &Request, target: &dyn Ta
             messages: std::io::stderr().is_terminal(),
         },
         pid: request.script.pid,
+        dwarf_pids: request.dwarf_pids.clone(),
         follow: request.script.follow,
         cgroup: request.cgroup.clone(),
         container: request.container.clone(),

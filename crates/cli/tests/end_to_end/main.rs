@@ -26,6 +26,7 @@ mod tools;
 mod trace;
 mod trace_end;
 mod tracepoints;
+mod unwind;
 mod uprobes;
 mod user;
 mod user_probes;

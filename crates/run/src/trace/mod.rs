@@ -8,6 +8,7 @@
 //! - `perform`: what each record asks for
 //! - `maps`: reading, printing and clearing the script's maps
 //! - `names`: what numbers are called on this machine
+//! - `callers`: what programs are told to walk stacks by
 //! - `obstacles`: which probes this machine does not take
 //! - `trials`: the probes `test:` and `bench:`, and how they went
 //! - `losses`: records that did not fit, by probe
@@ -20,6 +21,7 @@
 //! takes the kernel long, is left to a helper process.
 
 mod attach;
+mod callers;
 mod container;
 mod losses;
 mod maps;
@@ -68,6 +70,8 @@ pub struct Options {
     pub terminals: Terminals,
     /// Only this process; the run ends with it.
     pub pid: Option<u32>,
+    /// Processes whose files `dw_ustack` knows from the start, beside that of `pid`.
+    pub dwarf_pids: Vec<u32>,
     /// Of the process of `pid` or `command`, those that come from it, too, and nobody else.
     pub follow: bool,
     /// Only processes in this cgroup: a folder, whole or below the mount.

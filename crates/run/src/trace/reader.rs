@@ -27,7 +27,9 @@ const WAITING: usize = 64;
 /// How long records gather: 4 million of 64 bytes a second are 64 kB in this time, a quarter of the smallest ring buffer.
 const GATHER: Duration = Duration::from_micros(250);
 /// How often the caller gets a chance to look at losses.
-const TICK: Duration = Duration::from_secs(1);
+pub(super) const TICK: Duration = Duration::from_secs(1);
+/// How often when programs wait for something to be told.
+pub(super) const SHORT_TICK: Duration = Duration::from_millis(50);
 
 /// Records one behind the other, each behind its length as u64 and padded to 8 bytes.
 #[derive(Debug, Default)]
@@ -83,6 +85,7 @@ pub(super) struct Reader {
     /// Readable when one of the processes has ended.
     pub(super) processes: Vec<OwnedFd>,
     pub(super) deadline: Option<Instant>,
+    pub(super) tick: Duration,
 }
 
 impl Reader {
@@ -114,7 +117,7 @@ impl Reader {
 
     /// Until the other end of `stop` is closed, or nobody listens.
     fn run(mut self, stop: &OwnedFd, full: &SyncSender<Message>, empty: &Receiver<Batch>) -> Reader {
-        let mut next_tick = Instant::now() + TICK;
+        let mut next_tick = Instant::now() + self.tick;
         loop {
             let end = self.deadline.map_or(next_tick, |deadline| deadline.min(next_tick));
             let stopped = match self.wait(stop, end.saturating_duration_since(Instant::now())) {
@@ -157,7 +160,7 @@ impl Reader {
                 return self;
             }
             if now >= next_tick {
-                next_tick = now + TICK;
+                next_tick = now + self.tick;
                 // A formatter that is behind will look when it has caught up.
                 if let Err(TrySendError::Disconnected(_)) = full.try_send(Message::Tick) {
                     return self;

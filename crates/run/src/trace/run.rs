@@ -10,12 +10,13 @@ use skep_script::plan::{Attach, Missing, Plan};
 use skep_sys::signal::SignalPipe;
 
 use super::attach::{self, programs};
+use super::callers::Callers;
 use super::losses::{Told, counters};
 use super::names::MachineNames;
 use super::output::Output;
 use super::parameters::{self, Known};
 use super::perform::{Flow, Performer, has_user_addresses};
-use super::reader::{Batch, Message, Reader};
+use super::reader::{Batch, Message, Reader, SHORT_TICK, TICK};
 use super::scope::Scope;
 use super::{Notice, Options, Outcome, Script, container, signals, switch, trials};
 use crate::Error;
@@ -61,6 +62,7 @@ pub fn run(
         _ => None,
     };
     let known = Known { child: held.as_ref().map(|held| held.pid()), pid: options.pid };
+    let mut callers = Callers::collect(&mut spec, &plan, options);
     parameters::fill(&mut spec, &plan.parameters, known);
     let root = options.pid.or(known.child).filter(|_| options.follow && !engine.sees_family_only());
     let scope = Scope::add(&mut spec, &plan, root.map(Process::in_our_namespace), cgroup.as_ref())?;
@@ -80,12 +82,16 @@ pub fn run(
     let own_signals: Vec<(i32, ProgId)> = own_signals(&plan)?;
     caught.extend(own_signals.iter().map(|(signal, _)| *signal));
     caught.extend((!caught.contains(&PRINT)).then_some(PRINT));
+    if let Some(callers) = &mut callers {
+        callers.tell(session, notice)?;
+    }
     let source = plan.events.map(|events| session.records(&[events], false)).transpose()?;
     let mut reader = Reader {
         source,
         signals: SignalPipe::new(&caught).map_err(|cause| Error::new("cannot catch signals").with_source(cause))?,
         processes: Vec::new(),
         deadline: None,
+        tick: if callers.is_some() { SHORT_TICK } else { TICK },
     };
     let names = MachineNames::new(session, &plan);
     if has_user_addresses(&plan) {
@@ -107,7 +113,7 @@ pub fn run(
     performer.output.flush();
     notice(Notice::Attached { probes: attached.probes });
 
-    let mut run = Run { session, plan: &plan, performer, names: &names, told: Told::default(), exit: None };
+    let mut run = Run { session, plan: &plan, performer, names: &names, callers, told: Told::default(), exit: None };
     run.iterators(&mut reader, options.pid, notice)?;
     let failed = trials::run(&mut run, &mut reader, notice)?;
     // While it waits, its number is its own.
@@ -226,6 +232,7 @@ pub(super) struct Run<'a, 'o> {
     pub(super) plan: &'a Plan,
     pub(super) performer: Performer<'a, 'o>,
     names: &'a MachineNames<'a>,
+    callers: Option<Callers>,
     told: Told,
     /// What `exit` was given.
     pub(super) exit: Option<i32>,
@@ -349,6 +356,9 @@ impl Run<'_, '_> {
                 }
                 Message::Tick => {
                     self.names.catch_up();
+                    if let Some(callers) = &mut self.callers {
+                        callers.tell(self.session, notice)?;
+                    }
                     self.tell_losses(&counters(self.session, self.plan.losses), notice);
                     if ended() {
                         running.stop();

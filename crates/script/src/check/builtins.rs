@@ -19,6 +19,7 @@ const NAMES: &[&str] = &[
     "cpu",
     "ctx",
     "curtask",
+    "dw_ustack",
     "elapsed",
     "func",
     "gid",
@@ -106,8 +107,7 @@ impl Checker<'_> {
             "pcomm" => Some(self.task_path(None, &["real_parent", "comm"], span)),
             "leader_tid" => Some(self.task_path(None, &["group_leader", "pid"], span)),
             "leader_comm" => Some(self.task_path(None, &["group_leader", "comm"], span)),
-            "kstack" => Some(self.stack(false, self.config.stack_mode, STACK_LIMIT, span)),
-            "ustack" => Some(self.stack(true, self.config.stack_mode, STACK_LIMIT, span)),
+            "kstack" | "ustack" | "dw_ustack" => Some(self.stack(name, self.config.stack_mode, STACK_LIMIT, span)),
             "retval" => Some(self.retval(span)),
             "args" => Some(self.whole_args(span)),
             "ctx" => Some(self.ctx(span)),
@@ -195,8 +195,13 @@ impl Checker<'_> {
         Some(value)
     }
 
-    pub(super) fn stack(&mut self, user: bool, mode: crate::types::StackMode, limit: u32, span: Span) -> Elaborated {
-        let ty = Type::Stack(Stack { user, mode, limit });
+    /// A stack by the word for it.
+    pub(super) fn stack(&mut self, name: &str, mode: crate::types::StackMode, limit: u32, span: Span) -> Elaborated {
+        let tables = name == "dw_ustack";
+        if tables {
+            self.unstable("unstable_dw_ustack", span)?;
+        }
+        let ty = Type::Stack(Stack { user: name != "kstack", tables, mode, limit });
         Some(Expr { kind: ExprKind::Builtin(Builtin::Stack), ty, span })
     }
 

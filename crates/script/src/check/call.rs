@@ -60,6 +60,7 @@ const FUNCTIONS: &[Function] = &[
     safe("container_of", (3, 3), |c, call| c.call_container_of(call)),
     safe("debugf", (1, ANY), |c, call| c.call_format(call)),
     safe("delete", (1, 2), |c, call| c.call_delete(call)),
+    safe("dw_ustack", (0, 2), |c, call| c.call_stack(call)),
     safe("errorf", (1, ANY), |c, call| c.call_format(call)),
     safe("exit", (0, 1), |c, call| c.call_exit(call)),
     safe("fail", (0, ANY), |c, call| c.call_fail(call)),

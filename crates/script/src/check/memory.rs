@@ -7,11 +7,11 @@ use skep_insn::helpers;
 use super::call::{Call, kind_word};
 use super::infer::{int, pointer};
 use super::{Checker, Elaborated, config};
+use crate::ast;
 use crate::plan::Attach;
 use crate::points::Provider;
 use crate::typed::{self, Builtin, Context, Expr, ExprKind};
 use crate::types::{Space, Type};
-use crate::{Span, ast};
 
 /// Most frames of a stack.
 const MAX_FRAMES: i128 = 1024;
@@ -238,7 +238,7 @@ impl Checker<'_> {
         Some(Expr { kind: ExprKind::Register(*off), ty: Type::U64, span: call.span })
     }
 
-    /// `kstack([mode][, frames])`, `ustack(...)`
+    /// `kstack([mode][, frames])`, `ustack(...)`, `dw_ustack(...)`
     pub(super) fn call_stack(&mut self, call: &Call<'_>) -> Elaborated {
         let mut mode = None;
         let mut limit = None;
@@ -266,21 +266,16 @@ impl Checker<'_> {
             }
             limit = Some((self.literal_int(call, at)?, call.arg_span(at)));
         }
-        let user = call.name == "ustack";
         let mode = mode.unwrap_or(self.config.stack_mode);
         let limit = match limit {
-            None => return self.builtin_stack(user, mode, call.span),
+            None => 127,
             Some((limit, _)) if (1..=MAX_FRAMES).contains(&limit) => limit as u32,
             Some((limit, span)) => {
                 let text = format!("{}([int limit]): limit is from 1 to {MAX_FRAMES}, {limit} given", call.name);
                 return self.fail(span, text);
             }
         };
-        self.stack(user, mode, limit, call.span)
-    }
-
-    fn builtin_stack(&mut self, user: bool, mode: crate::types::StackMode, span: Span) -> Elaborated {
-        self.stack(user, mode, 127, span)
+        self.stack(call.name, mode, limit, call.span)
     }
 
     /// `ntop([family, ]address)`

@@ -10,31 +10,48 @@ use crate::typed::Context;
 use crate::types::{Space, Type};
 
 /// Offsets in `struct pt_regs` (`user_pt_regs` on aarch64), in bytes.
-struct Registers {
+pub(super) struct Registers {
     /// Arguments of functions.
     arguments: &'static [u16],
     /// Result of functions.
     result: u16,
     /// Stack pointer.
-    stack: u16,
+    pub(super) stack: u16,
     /// Instruction pointer.
-    instruction: u16,
+    pub(super) instruction: u16,
+    /// Frame pointer.
+    pub(super) frame: u16,
+    /// Link register.
+    pub(super) link: Option<u16>,
+    /// Bytes of the whole.
+    pub(super) size: u16,
     /// Bytes between the stack pointer at a function's entry and its first argument there.
     stack_arguments: i32,
 }
 
 /// System V ABI, arch/x86/include/asm/ptrace.h.
 #[cfg(target_arch = "x86_64")]
-const REGISTERS: Registers =
-    Registers { arguments: &[112, 104, 96, 88, 72, 64], result: 80, stack: 152, instruction: 128, stack_arguments: 8 };
+pub(super) const REGISTERS: Registers = Registers {
+    arguments: &[112, 104, 96, 88, 72, 64],
+    result: 80,
+    stack: 152,
+    instruction: 128,
+    frame: 32,
+    link: None,
+    size: 168,
+    stack_arguments: 8,
+};
 
 /// AAPCS64, arch/arm64/include/uapi/asm/ptrace.h.
 #[cfg(not(target_arch = "x86_64"))]
-const REGISTERS: Registers = Registers {
+pub(super) const REGISTERS: Registers = Registers {
     arguments: &[0, 8, 16, 24, 32, 40, 48, 56],
     result: 0,
     stack: 248,
     instruction: 256,
+    frame: 232,
+    link: Some(240),
+    size: 272,
     stack_arguments: 0,
 };
 
@@ -83,7 +100,7 @@ impl Body<'_, '_> {
         }
     }
 
-    fn register(&mut self, off: u16) -> Value {
+    pub(super) fn register(&mut self, off: u16) -> Value {
         let context = self.context();
         self.f.load(8, context, off as i16)
     }

@@ -65,6 +65,7 @@ mod stack;
 mod statement;
 mod string;
 mod task;
+mod unwind;
 mod uses;
 
 pub(crate) use self::context::stack_argument;
@@ -77,7 +78,7 @@ use skep_spec::{Map, MapId, MapType, Spec};
 
 use crate::ir::{self, FuncRef, Module};
 use crate::plan::{Parameter, ParameterKind, Plan, Site};
-use crate::{Options, Span, Target, typed};
+use crate::{Diagnostic, Options, Span, Target, typed};
 
 /// What comes out: everything but the code itself.
 #[derive(Clone, Debug)]
@@ -90,6 +91,8 @@ pub struct Lowered {
     pub plan: Plan,
     /// Programs.
     pub entries: Vec<Entry>,
+    /// What this machine's kernel has not.
+    pub diagnostics: Vec<Diagnostic>,
 }
 
 /// A function that the kernel enters.
@@ -144,6 +147,7 @@ pub(crate) struct Unit<'a> {
     zero_bytes: u32,
     unknown_zero: Option<(MapId, u32)>,
     names: HashMap<String, u32>,
+    diagnostics: Vec<Diagnostic>,
 }
 
 /// The value of a data map in the making.
@@ -188,6 +192,7 @@ impl<'a> Unit<'a> {
             zero_bytes: 0,
             unknown_zero: None,
             names: HashMap::new(),
+            diagnostics: Vec::new(),
         }
     }
 
@@ -318,7 +323,8 @@ impl<'a> Unit<'a> {
             }
         }
         self.size_maps();
-        Lowered { module: self.module, spec: self.spec, plan: self.plan, entries: self.entries }
+        let Unit { module, spec, plan, entries, diagnostics, .. } = self;
+        Lowered { module, spec, plan, entries, diagnostics }
     }
 }
 

@@ -111,10 +111,20 @@ impl<'a> Unit<'a> {
     pub(crate) fn member_offset(&self, name: &str, member: &str) -> Option<u32> {
         let btf = self.target.btf().ok()??;
         let id = btf.find(name, skep_btf::Kind::STRUCT)?;
-        let skep_btf::Type::Struct(composite) = btf.type_by_id(id).ok()? else { return None };
-        let found = composite.members().find(|it| it.name() == member)?;
-        Some(found.bit_offset() / 8)
+        offset_in(&btf, id, member)
     }
+}
+
+/// Offset of a member, that of a structure without a name inside included.
+fn offset_in(btf: &skep_btf::Btf, id: skep_btf::TypeId, name: &str) -> Option<u32> {
+    let (skep_btf::Type::Struct(composite) | skep_btf::Type::Union(composite)) = btf.type_by_id(id).ok()? else {
+        return None;
+    };
+    composite.members().find_map(|it| match it.name() {
+        found if found == name => Some(it.bit_offset() / 8),
+        "" => Some(it.bit_offset() / 8 + offset_in(btf, it.type_id(), name)?),
+        _ => None,
+    })
 }
 
 /// Whether a place of this probe may have a cookie: what attaches through a link of perf, of kprobe_multi or of uprobe_multi.

@@ -31,6 +31,14 @@ pub(crate) enum Shared {
     PartDiffers(u32, u32),
     /// `store_stack(value)`: the number of the stack in `value`, which is stored under it in the map if it is new.
     StoreStack(MapId),
+    /// `unwind(walk)`: the number of a stack by tables, stored in the map.
+    Unwind(MapId),
+    /// The callback of its rounds.
+    UnwindRound,
+    /// `unwind_rule(walk, at)`
+    UnwindRule,
+    /// `unwind_mapping(walk, at)`
+    UnwindMapping,
     /// `task_of(pid)`: the task with this number, or 0.
     TaskOf,
     /// `usdt_argument(ctx, n)`
@@ -85,6 +93,10 @@ impl Unit<'_> {
             Shared::Find(text, part) => self.find_callback(text, part),
             Shared::PartDiffers(text, part) => self.part_callback(text, part),
             Shared::StoreStack(map) => self.store_stack(map),
+            Shared::Unwind(map) => self.unwind(map),
+            Shared::UnwindRound => self.unwind_round(),
+            Shared::UnwindRule => self.unwind_rule(),
+            Shared::UnwindMapping => self.unwind_mapping(),
             Shared::TaskOf => self.task_of(),
             Shared::UsdtArgument => self.usdt_argument(),
             Shared::UsdtCookie => self.usdt_cookie(),

@@ -1,11 +1,11 @@
-//! Stacks: `kstack` and `ustack` are numbers that stand for lists of addresses.
+//! Stacks: `kstack`, `ustack` and `dw_ustack` are numbers that stand for lists of addresses.
 //!
 //! The addresses go to scratch, are mixed into 64 bits, and are stored under that number in the LRU hash `stacks` when it is
 //! not there yet. A stack that was seen before costs one walk, one multiplication for each frame and one lookup, and a map
 //! keyed by stacks has keys of 16 bytes.
 
 use skep_insn::{AluOp, Cond, Width, helpers};
-use skep_spec::{Map, MapType};
+use skep_spec::{Map, MapId, MapType};
 
 use super::place::{Body, Place};
 use super::shared::Shared;
@@ -36,10 +36,27 @@ impl Body<'_, '_> {
             map.value_size
         };
         let mark = self.mark();
-        let frames = self.large(value_size);
+        let id = if stack.tables && !self.unit.options.engine_walks_stacks {
+            self.unwound(limit, map)
+        } else {
+            let frames = self.large(value_size);
+            self.walked(stack.user, limit, frames, map)
+        };
+        self.store(to, 0, 8, id);
+        if stack.user {
+            let process = self.builtin(&Builtin::Pid { init: false });
+            self.store(to, 8, 8, process);
+        } else {
+            self.store(to, 8, 8, 0);
+        }
+        self.release(mark);
+    }
+
+    /// The number of a stack that the engine walks.
+    fn walked(&mut self, user: bool, limit: u32, frames: Place, map: MapId) -> Value {
         let (context, buffer) = (self.context(), self.addr(frames.at(8)));
         let size = self.number(i64::from(limit) * 8);
-        let flags = self.number(if stack.user { BPF_F_USER_STACK } else { 0 });
+        let flags = self.number(if user { BPF_F_USER_STACK } else { 0 });
         let bytes = self.f.call(helpers::GET_STACK, &[context, buffer, size, flags]);
         let (walked, done) = (self.f.block(0), self.f.block(1));
         let none = self.number(0);
@@ -52,15 +69,7 @@ impl Body<'_, '_> {
         let id = self.f.call_func(store, &[value]);
         self.f.jump(done, &[id]);
         self.f.switch_to(done);
-        let id = self.f.param(done, 0);
-        self.store(to, 0, 8, id);
-        if stack.user {
-            let process = self.builtin(&Builtin::Pid { init: false });
-            self.store(to, 8, 8, process);
-        } else {
-            self.store(to, 8, 8, 0);
-        }
-        self.release(mark);
+        self.f.param(done, 0)
     }
 
     /// `len(stack)`: number of frames of a stack, from the map.

@@ -80,7 +80,7 @@ fn words(words: &[u64]) -> Vec<u8> {
 #[test]
 fn every_type_has_a_text_and_a_json() {
     let structure = Type::Struct(StructRef { id: 0, name: "struct s".into(), size: 12, align: 4 });
-    let stack = Type::Stack(Stack { user: false, mode: StackMode::Bpftrace, limit: 9 });
+    let stack = Type::Stack(Stack { user: false, tables: false, mode: StackMode::Bpftrace, limit: 9 });
     let names = Enum { name: "e".into(), size: 4, signed: true, names: vec![(1, "ONE".into()), (-1, "MINUS".into())] };
     let tuple = Type::Tuple([int(1, true), Type::String { size: 4 }, Type::Tuple([int(4, true)].into())].into());
     let record = Type::Record([("a".to_owned(), int(2, false)), ("b".to_owned(), Type::Bool)].into());
