@@ -79,7 +79,7 @@ pub fn tables(path: &str) -> Option<Arc<Tables>> {
     read
 }
 
-/// Reads the tables of a file with these bytes, and walks some frames from every place that it maps.
+/// Reads the tables of a file with these bytes, makes rows of them, and walks some frames from every place that it maps.
 pub fn walk(data: &[u8]) {
     let Ok(fd) = rustix::fs::memfd_create("tables", rustix::fs::MemfdFlags::CLOEXEC) else { return };
     let file = File::from(fd);
@@ -87,6 +87,7 @@ pub fn walk(data: &[u8]) {
         return;
     }
     let Some(tables) = Tables::read(&file) else { return };
+    let _ = tables.rows();
     let starts: Vec<u64> = tables.loads.iter().map(|load| load.addr).collect();
     for start in starts.into_iter().take(4) {
         for step in 0..64 {
@@ -210,6 +211,11 @@ impl Tables {
 
     pub(crate) fn frames(&self) -> EhFrame<Reader<'_>> {
         EhFrame::new(&self.frames, NativeEndian)
+    }
+
+    /// Bytes of the tables.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.frames.len()
     }
 
     /// How many functions the search table has.

@@ -46,6 +46,9 @@ pub enum Cfa {
     Linkage(i32),
 }
 
+/// How often the bytes of all tables may be looked at: a function's own, and what many share.
+const WORK_PER_BYTE: usize = 4;
+
 /// From the place in the file on, by that rule.
 pub type Row = (u32, Rule);
 
@@ -55,8 +58,13 @@ impl Tables {
         let (frames, bases) = (self.frames(), self.bases());
         let mut context = UnwindContext::new();
         let mut rows: Vec<Row> = Vec::new();
+        // Each function has its own table in a sound file: bytes that are read again and again are somebody's trap.
+        let mut budget = WORK_PER_BYTE * self.len_bytes();
         for row in 0..self.functions() {
             let Some(function) = self.function(&frames, row) else { continue };
+            let work = function.entry_len() + function.cie().entry_len();
+            let Some(left) = budget.checked_sub(work) else { break };
+            budget = left;
             let (start, len) = (function.initial_address(), function.len());
             let Some(place) = self.place(start) else { continue };
             let at = |address: u64| u32::try_from(place.checked_add(address.checked_sub(start)?)?).ok();

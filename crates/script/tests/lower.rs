@@ -2,9 +2,29 @@
 
 #[allow(dead_code, reason = "each test binary uses a part")]
 mod common;
+#[allow(dead_code, reason = "each test binary uses a part")]
+mod kernel;
 
+use kernel::Kernel;
 use skep_kernel::LiveTarget;
-use skep_script::{Options, Sources, check, expand, lower, parser};
+use skep_script::compile::compile;
+use skep_script::{Options, Sources, check, expand, lower, parser, render};
+
+/// A kernel whose types do not tell where a process has mapped what.
+#[test]
+fn stacks_by_tables_are_refused_where_mappings_cannot_be_found() {
+    let (mut sources, target) = (Sources::default(), Kernel::without_btf());
+    let id = sources.add("case.bt", "BEGIN { print(ustack); print(dw_ustack(perf)); }");
+    let compiled = compile(&mut sources, id, &Options::default(), &target);
+    assert!(compiled.has_errors() && compiled.spec.programs.is_empty());
+    let text = render::bpftrace(&sources, &compiled.diagnostics);
+    assert!(text.contains(":1:30-45: ERROR: dw_ustack cannot find the mappings of processes in this kernel"), "{text}");
+    assert!(text.contains("it needs Linux 6.1"), "{text}");
+    // Who walks by tables itself needs nothing of the kernel.
+    let options = Options { engine_walks_stacks: true, ..Options::default() };
+    let compiled = compile(&mut sources, id, &options, &target);
+    assert!(compiled.diagnostics.is_empty() && compiled.plan.unwinding.is_none());
+}
 
 #[test]
 fn scripts_become_functions() {

@@ -341,6 +341,7 @@ OPTIONS:
     -l [search]    list probes; with -v their arguments
     -p PID         only this process
     -c 'CMD'       run a command, and end with it
+    --dwarf-pid PID  a process whose stacks dw_ustack walks from the first event on
     --unsafe       allow unsafe functions
     -q             keep quiet
     --info         what this machine can do
