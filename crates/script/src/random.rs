@@ -21,6 +21,7 @@ enum Kind {
     Buffer,
     Kstack,
     Ustack,
+    DwUstack,
     Ksym,
     Usym,
     Inet,
@@ -32,7 +33,7 @@ enum Kind {
 
 use Kind::{Int, Text, Word};
 
-const KINDS: [(Kind, &str); 17] = [
+const KINDS: [(Kind, &str); 18] = [
     (Int, "int"),
     (Kind::Bool, "bool"),
     (Text, "text"),
@@ -43,6 +44,7 @@ const KINDS: [(Kind, &str); 17] = [
     (Kind::Buffer, "buffer"),
     (Kind::Kstack, "kstack"),
     (Kind::Ustack, "ustack"),
+    (Kind::DwUstack, "dwustack"),
     (Kind::Ksym, "ksym"),
     (Kind::Usym, "usym"),
     (Kind::Inet, "inet"),

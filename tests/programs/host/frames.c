@@ -1,7 +1,9 @@
-// Functions that keep no frame pointer, to be walked by the tables of exceptions: `frames ROUNDS`, all of them in the first round.
+// Functions that keep no frame pointer, to be walked by the tables of exceptions: `frames ROUNDS [MILLISECONDS]`, all
+// of them in the first round; so long it stays behind the last one.
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 volatile long sink;
 
@@ -74,5 +76,7 @@ int main(int argc, char **argv)
 		sink += aligned(500);
 		interrupted();
 	}
+	if (argc > 2)
+		usleep(atol(argv[2]) * 1000);
 	return sink == 42;
 }

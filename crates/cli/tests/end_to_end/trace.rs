@@ -270,8 +270,12 @@ fn the_name_bpftrace_has_its_command_line() {
         let line = |word: &str| info.lines().any(|line| line == format!("  {feature}: {word}"));
         assert!(line("yes") || line("no"), "{feature}: {info}");
     }
-    for built in ["libdw (DWARF support): yes", "blazesym (advanced symbolization): yes", "Instruction limit: 1000000"]
-    {
+    for built in [
+        "libdw (DWARF support): yes",
+        "dwunwind (DWARF stack unwinding): yes",
+        "blazesym (advanced symbolization): yes",
+        "Instruction limit: 1000000",
+    ] {
         assert!(info.lines().any(|line| line.trim() == built), "{built}: {info}");
     }
 }
