@@ -10,7 +10,7 @@ use super::{Checker, Elaborated, config};
 use crate::plan::Attach;
 use crate::points::Provider;
 use crate::typed::{self, Builtin, Context, Expr, ExprKind};
-use crate::types::{Space, Type};
+use crate::types::{Space, StackMode, Type};
 use crate::{Span, ast};
 
 /// Most frames of a stack.
@@ -267,6 +267,10 @@ impl Checker<'_> {
             limit = Some((self.literal_int(call, at)?, call.arg_span(at)));
         }
         let user = call.name == "ustack";
+        if !user && mode == Some(StackMode::BuildId) {
+            let hint = Some("files have build ids: of the kernel, `perf` and `raw` show addresses".to_owned());
+            return self.fail_with(call.span, "'build_id' stack mode can only be used for ustack", hint);
+        }
         let mode = mode.unwrap_or(self.config.stack_mode);
         let limit = match limit {
             None => return self.builtin_stack(user, mode, call.span),
@@ -279,7 +283,7 @@ impl Checker<'_> {
         self.stack(user, mode, limit, call.span)
     }
 
-    fn builtin_stack(&mut self, user: bool, mode: crate::types::StackMode, span: Span) -> Elaborated {
+    fn builtin_stack(&mut self, user: bool, mode: StackMode, span: Span) -> Elaborated {
         self.stack(user, mode, 127, span)
     }
 

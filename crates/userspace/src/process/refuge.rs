@@ -142,8 +142,8 @@ pub(super) fn is_needed(pid: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::decode::{Kind, decode};
     use super::*;
+    use skep_binary::decode::{Kind, decode};
 
     #[test]
     fn jumps_of_the_handler_lead_to_instructions() {
