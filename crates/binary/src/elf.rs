@@ -12,7 +12,7 @@ use skep_engine::Error;
 use skep_spec::glob;
 
 use super::archive::Part;
-use crate::near;
+use crate::{decode, near};
 
 /// A function in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -234,6 +234,35 @@ impl Binary {
     /// Address as linked and size of a symbol of any kind, code or data; `None` when neither table has it.
     pub fn symbol(&self, name: &str) -> Result<Option<(u64, u64)>, Error> {
         with_elf!(self, file => Ok(symbol_of(&file, name)))
+    }
+
+    /// Where the instruction begins that the byte `off` of a function belongs to, from the beginning of the function, whose address
+    /// as linked is `address`. `None` when that cannot be told: another architecture than x86-64, or instructions on the way that
+    /// [`decode`](super::decode) does not know.
+    pub fn instruction_at(&self, address: u64, off: u64) -> Result<Option<u64>, Error> {
+        /// Longer functions are generated, and nobody counts bytes in them.
+        const FUNCTION_MAX: u64 = 1 << 20;
+        let segments = with_elf!(self, file => {
+            let x86_64 = file.elf_header().e_machine(file.endian()) == elf::EM_X86_64 && file.elf_header().is_class_64();
+            Ok(if x86_64 { self.segments_of(&file) } else { Vec::new() })
+        })?;
+        let Some((start, true)) = file_offset(&segments, address).filter(|_| off < FUNCTION_MAX) else {
+            return Ok(None);
+        };
+        let start = start.saturating_sub(self.start);
+        let data = self.cache();
+        let len = (off + decode::MAX_LEN as u64).min(data.len().unwrap_or_default().saturating_sub(start));
+        let code = data.read_bytes_at(start, len).map_err(|()| self.broken("the code of the function is not in it"))?;
+        let mut at = 0;
+        while at < off {
+            let Some(Ok(insn)) = code.get(at as usize..).map(decode::decode) else { return Ok(None) };
+            let end = at + u64::from(insn.len);
+            if end > off {
+                break;
+            }
+            at = end;
+        }
+        Ok(Some(at))
     }
 
     /// The loadable pieces.

@@ -13,9 +13,11 @@
 //!
 //! # Invariants
 //!
-//! Reads files only, and nothing of a file but its tables; a broken file is an error that names it, whatever its bytes are.
+//! Reads files only, and of a file its tables and the code around a place ([`decode`] knows where instructions end); a broken
+//! file is an error that names it, whatever its bytes are.
 
 pub mod archive;
+pub mod decode;
 pub mod elf;
 pub mod libraries;
 pub mod near;

@@ -1,5 +1,8 @@
 //! The command that runs while programs are attached.
 
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
 use std::process::Command;
 
 use skep_engine::{Engine, HeldCommand};
@@ -22,7 +25,31 @@ pub fn command(line: &str) -> Result<Command, Error> {
 pub(crate) fn hold(engine: &dyn Engine, line: &str) -> Result<Box<dyn HeldCommand>, Error> {
     let child = command(line)?;
     let program = child.get_program().to_string_lossy().into_owned();
+    startable(child.get_program()).map_err(|cause| cannot_start(line, &cause))?;
     engine.hold(child).map_err(|error| error.about(format_args!("cannot start `{program}`")))
+}
+
+/// Whether there is a program to start: a held child would find out only after everything was attached.
+fn startable(program: &OsStr) -> io::Result<()> {
+    let runs = |path: &Path| {
+        if std::fs::metadata(path)?.is_dir() {
+            return Err(rustix::io::Errno::ACCESS.into());
+        }
+        Ok(rustix::fs::access(path, rustix::fs::Access::EXEC_OK)?)
+    };
+    if program.as_encoded_bytes().contains(&b'/') {
+        return runs(Path::new(program));
+    }
+    let folders = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+    let mut refused = rustix::io::Errno::NOENT.into();
+    for folder in std::env::split_paths(&folders) {
+        match runs(&folder.join(program)) {
+            Ok(()) => return Ok(()),
+            Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => refused = cause,
+            Err(_) => {}
+        }
+    }
+    Err(refused)
 }
 
 /// Names the command's program.
@@ -70,6 +97,16 @@ pub(crate) fn split_command(command: &str) -> Result<Vec<String>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_started_is_known_before() {
+        let answer = |program: &str| startable(OsStr::new(program)).map_err(|cause| cause.kind());
+        assert_eq!(answer("sh"), Ok(()));
+        assert_eq!(answer("/bin/sh"), Ok(()));
+        assert_eq!(answer("no-such-program"), Err(io::ErrorKind::NotFound));
+        assert_eq!(answer("./no-such-program"), Err(io::ErrorKind::NotFound));
+        assert_eq!(answer("/tmp"), Err(io::ErrorKind::PermissionDenied));
+    }
 
     #[test]
     fn commands_split_as_a_shell_would() {

@@ -6,8 +6,8 @@ use skep_spec::Spec;
 use skep_spec::section::SectionTable;
 
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::lower::{self, Lowered};
-use crate::plan::Plan;
+use crate::lower::{self, Lowered, Stack};
+use crate::plan::{Missing, Plan};
 use crate::{Options, SourceId, Sources, Span, Target, check, codegen, expand, parser, passes, typed};
 
 /// Operations of ISA v4 came with this kernel; programs without them run on every kernel that skep supports.
@@ -52,19 +52,47 @@ pub fn compile(sources: &mut Sources, id: SourceId, options: &Options, target: &
     if has_errors(&diagnostics) {
         return nothing(diagnostics);
     }
-    let mut lowered = lower::lower(&script, target, options);
-    diagnostics.append(&mut lowered.diagnostics);
-    if has_errors(&diagnostics) {
+    if let Some(diagnostic) = without_probes(&script) {
+        diagnostics.push(diagnostic);
         return nothing(diagnostics);
     }
-    let origins = origins(&script, &lowered);
-    match assemble(lowered, sources, target) {
-        Ok((spec, plan)) => Compiled { spec, plan, diagnostics },
-        Err(error) => {
-            diagnostics.push(explain(error, &origins));
-            nothing(diagnostics)
+    let mut refused = None;
+    for stack in Stack::CHOICES {
+        let mut lowered = lower::lower_within(&script, target, options, stack);
+        let mut told = std::mem::take(&mut lowered.diagnostics);
+        if has_errors(&told) {
+            diagnostics.append(&mut told);
+            return nothing(diagnostics);
+        }
+        let origins = origins(&script, &lowered);
+        match assemble(lowered, sources, target) {
+            Ok((spec, plan)) => {
+                diagnostics.append(&mut told);
+                return Compiled { spec, plan, diagnostics };
+            }
+            // Only of what the script asks too much there can be less.
+            Err(error) => {
+                let is_last = error.hint.is_none();
+                refused = Some(explain(error, &origins));
+                if is_last {
+                    break;
+                }
+            }
         }
     }
+    diagnostics.extend(refused);
+    nothing(diagnostics)
+}
+
+/// Nobody means a script without probes, unless they may be missing on some machines.
+fn without_probes(script: &typed::Script) -> Option<Diagnostic> {
+    if !script.probes.is_empty() || script.config.missing_probes != Missing::Error {
+        return None;
+    }
+    let mut diagnostic = Diagnostic::error(Span::default(), "No probes to attach")
+        .with_hint("a probe is a place and what to do there: `begin { print(\"hello\"); }`");
+    diagnostic.span = None;
+    Some(diagnostic)
 }
 
 /// Where in the script each function comes from: its probe, or the first thing that it was made for.

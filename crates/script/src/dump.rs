@@ -345,6 +345,11 @@ fn dump_type_or_expr(inside: &TypeOrExpr) -> String {
     }
 }
 
+/// What stands in the brackets of a type.
+fn type_size(size: &Expr) -> String {
+    if size.span.is_empty() { String::new() } else { dump_expr(size) }
+}
+
 fn put_type(out: &mut String, ty: &TypeExpr) {
     match &ty.kind {
         TypeKind::Name(name) => out.push_str(name),
@@ -357,7 +362,7 @@ fn put_type(out: &mut String, ty: &TypeExpr) {
             let _ = write!(out, "{tag} {name}");
         }
         TypeKind::Sized(name, size) => {
-            let _ = write!(out, "{name}[{}]", dump_expr(size));
+            let _ = write!(out, "{name}[{}]", type_size(size));
         }
         TypeKind::Pointer(to) => {
             put_type(out, to);
@@ -365,7 +370,7 @@ fn put_type(out: &mut String, ty: &TypeExpr) {
         }
         TypeKind::Array(element, size) => {
             put_type(out, element);
-            let _ = write!(out, "[{}]", dump_expr(size));
+            let _ = write!(out, "[{}]", type_size(size));
         }
         TypeKind::Tuple(elements) => {
             out.push('(');

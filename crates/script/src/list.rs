@@ -8,7 +8,7 @@ use skep_btf::dump::dump_types;
 use crate::ast::{AttachPoint, Item};
 use crate::parser;
 use crate::plan::{Config, Missing};
-use crate::points::{Point, Provider, Resolver, counter_names};
+use crate::points::{Args, Point, Provider, Resolver, counter_names};
 use crate::source::{SourceId, Sources, Span};
 use crate::structs::Structs;
 use crate::types::Type;
@@ -19,17 +19,43 @@ use crate::{Diagnostic, Options, Target};
 pub struct Probe {
     /// Its attach point in full.
     pub name: String,
-    /// Type and name of what `args` has there, in order; the last one is `retval` where there is one.
-    pub args: Vec<(String, String)>,
+    /// Declarations of what `args` has there, in order; the last one is `retval` where there is one.
+    pub args: Vec<String>,
 }
 
 /// Kinds that are listed when a pattern names none. Returns are left out: each has its entry's name.
 const LISTED: [Provider; 5] =
     [Provider::Kprobe, Provider::Fentry, Provider::Tracepoint, Provider::RawTracepoint, Provider::Iter];
 
-/// The probes that match a pattern: an attach point (`tracepoint:sched:*`), or a pattern of the whole text (`*sleep*`). An empty one
-/// matches all. `args` are looked up when `verbose`.
+/// The probes that match a pattern: an attach point (`tracepoint:sched:*`) or several with commas between them, or a pattern of the
+/// whole text (`*sleep*`). An empty one matches all. `args` are looked up when `verbose`.
 pub fn probes(pattern: &str, verbose: bool, options: &Options, target: &dyn Target) -> (Vec<Probe>, Vec<Diagnostic>) {
+    let (mut listed, mut diagnostics) = (Vec::new(), Vec::new());
+    for one in attach_points(pattern) {
+        let (mut probes, mut found) = matching(one, verbose, options, target);
+        listed.append(&mut probes);
+        diagnostics.append(&mut found);
+    }
+    (listed, diagnostics)
+}
+
+/// The attach points of a list: a comma with a kind of probe behind it ends one. Names of C++ have commas, too.
+fn attach_points(pattern: &str) -> Vec<&str> {
+    let mut points = Vec::new();
+    let (mut start, mut quoted) = (0, false);
+    for (at, letter) in pattern.char_indices() {
+        quoted ^= letter == '"';
+        let rest = pattern[at..].strip_prefix(',').unwrap_or_default().trim_start();
+        if !quoted && rest.split_once(':').is_some_and(|(word, _)| Provider::of(word).is_some()) {
+            points.push(pattern[start..at].trim());
+            start = at + 1;
+        }
+    }
+    points.push(pattern[start..].trim());
+    points
+}
+
+fn matching(pattern: &str, verbose: bool, options: &Options, target: &dyn Target) -> (Vec<Probe>, Vec<Diagnostic>) {
     let sources = Sources::default();
     let (structs, _) = Structs::new(target, options, &sources, &[]);
     let config = Config { max_probes: u64::MAX, missing_probes: Missing::Ignore, ..Config::default() };
@@ -41,7 +67,7 @@ pub fn probes(pattern: &str, verbose: bool, options: &Options, target: &dyn Targ
         Some(provider) => {
             let timer = matches!(provider, Provider::Profile | Provider::Interval);
             let whole = timer && parts.get(1).is_some_and(|part| !part.is_empty() && !part.contains('*'));
-            if let Some(names) = counters(provider).filter(|_| !whole) {
+            if let Some(names) = counters(provider, options).filter(|_| !whole) {
                 let wanted = parts.get(1).copied().filter(|part| !part.is_empty()).unwrap_or("*");
                 let found = names.into_iter().filter(|name| skep_spec::glob::matches(wanted, name));
                 return (found.map(|name| counter(provider, name)).collect(), diagnostics);
@@ -82,7 +108,7 @@ pub fn probes(pattern: &str, verbose: bool, options: &Options, target: &dyn Targ
     let mut listed: Vec<Probe> = points.iter().map(|point| describe(&resolver, point, verbose)).collect();
     if Provider::of(parts[0]).is_none() {
         for provider in [Provider::Software, Provider::Hardware] {
-            let probes = counters(provider).into_iter().flatten().map(|name| counter(provider, name));
+            let probes = counters(provider, options).into_iter().flatten().map(|name| counter(provider, name));
             listed.extend(probes.filter(|it| pattern.is_empty() || skep_spec::glob::matches(pattern, &it.name)));
         }
     }
@@ -104,10 +130,10 @@ fn binaries(parts: &[&str], resolver: &Resolver<'_>) -> Vec<Point> {
     found
 }
 
-/// The names of perf's own events, and the units of timers; `None` for every other provider.
-fn counters(provider: Provider) -> Option<Vec<&'static str>> {
+/// The names of perf's own events, with their aliases as bpftrace lists them, and the units of timers; `None` for every other provider.
+fn counters(provider: Provider, options: &Options) -> Option<Vec<&'static str>> {
     let perf = matches!(provider, Provider::Software | Provider::Hardware | Provider::Profile | Provider::Interval);
-    perf.then(|| counter_names(provider))
+    perf.then(|| counter_names(provider, options.bpftrace))
 }
 
 /// Behind the second colon a script may say after how many events its program runs, and has to say a timer's rate.
@@ -179,16 +205,15 @@ fn point(parts: Vec<String>) -> AttachPoint {
 fn describe(resolver: &Resolver<'_>, point: &Point, verbose: bool) -> Probe {
     let name = point.place.name.clone();
     let args = if verbose { resolver.args(point, Span::default()).ok() } else { None };
-    let args = args.map_or_else(Vec::new, |args: Arc<_>| {
-        let fields = args.fields.iter().map(|arg| (c_words(&arg.ty), arg.name.clone()));
-        let ret = args.ret.iter().map(|ret| (c_words(&ret.ty), "retval".to_owned()));
-        fields.chain(ret).collect()
+    let args = args.map_or_else(Vec::new, |args: Arc<Args>| {
+        let fields = args.fields.iter().map(|arg| arg.declared.0.clone());
+        fields.chain(args.ret.iter().map(|ret| ret.declared.0.clone())).filter(|it| !it.is_empty()).collect()
     });
     Probe { name, args }
 }
 
 /// A type as C writes it.
-fn c_words(ty: &Type) -> String {
+pub(crate) fn c_words(ty: &Type) -> String {
     match ty {
         Type::Int { size, signed } => {
             let word = match size {

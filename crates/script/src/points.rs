@@ -108,6 +108,24 @@ pub struct Arg {
     pub ty: Type,
     /// Where it is.
     pub at: ArgAt,
+    /// As its source declares it.
+    pub declared: Declared,
+}
+
+/// A declaration in C, for listings. Arguments are alike whatever their sources call their types: programs only see what those mean.
+#[derive(Clone, Debug, Default)]
+pub struct Declared(pub String);
+
+impl PartialEq for Declared {
+    fn eq(&self, _: &Declared) -> bool {
+        true
+    }
+}
+
+impl Eq for Declared {}
+
+impl std::hash::Hash for Declared {
+    fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
 }
 
 /// Where an argument is.
@@ -151,6 +169,8 @@ pub struct Return {
     pub ty: Type,
     /// Slots that the arguments take before it in the context (fexit); 0 when it is in a register.
     pub arguments: u32,
+    /// Its type as the source has it.
+    pub declared: Declared,
 }
 
 /// Outcome of looking for places: `Err` is a finding that is always an error, such as a number that is none.
@@ -270,9 +290,10 @@ impl Resolver<'_> {
             Provider::Kprobe | Provider::Uprobe => {
                 Ok(Arc::new(Args { numbered: Numbered::Registers, ..Args::default() }))
             }
-            Provider::Kretprobe | Provider::Uretprobe => {
-                Ok(Arc::new(Args { ret: Some(Return { ty: Type::U64, arguments: 0 }), ..Args::default() }))
-            }
+            Provider::Kretprobe | Provider::Uretprobe => Ok(Arc::new(Args {
+                ret: Some(Return { ty: Type::U64, arguments: 0, declared: Declared::default() }),
+                ..Args::default()
+            })),
             Provider::RawTracepoint => {
                 let args = self.args(point, span)?;
                 Ok(Arc::new(Args { numbered: args.numbered, size: args.size, ..Args::default() }))

@@ -22,6 +22,11 @@ pub struct Span {
 }
 
 impl Span {
+    /// Whether nothing is written there.
+    pub fn is_empty(&self) -> bool {
+        self.start >= self.end
+    }
+
     /// The stretch `start..end` of `source`.
     pub fn new(source: SourceId, start: usize, end: usize) -> Span {
         Span { source, start: start as u32, end: end as u32 }

@@ -20,6 +20,7 @@ mod convert;
 mod layout;
 mod machine;
 mod members;
+mod spell;
 mod user;
 mod words;
 
@@ -112,6 +113,8 @@ pub struct Prototype {
     pub params: Vec<(String, Type)>,
     /// What it returns.
     pub ret: Type,
+    /// The types of the parameters as C writes them, and that of the result.
+    pub(crate) spelled: (Vec<String>, String),
 }
 
 impl<'t> Structs<'t> {
@@ -223,10 +226,12 @@ impl<'t> Structs<'t> {
             named.filter(|it| it.params.len() == found.params.len() && it.params.iter().all(|(n, _)| !n.is_empty()));
         if let Some(named) = named.into_iter().next() {
             found.params = named.params;
+            found.spelled = named.spelled;
         }
         // The tracepoint's own data, which no program sees.
         if !found.params.is_empty() {
             found.params.remove(0);
+            found.spelled.0.remove(0);
         }
         Some(Prototype { module: self.machine.name(no), ..found })
     }
@@ -391,12 +396,11 @@ impl<'t> Structs<'t> {
     fn parameters(&self, (no, id): Place) -> Option<Prototype> {
         let btf = self.machine.btf(no)?;
         let (_, skep_btf::Type::FuncProto(proto)) = btf.resolve(id).ok()? else { return None };
-        let params = proto
-            .params()
-            .filter(|param| param.type_id != TypeId::VOID)
-            .map(|param| (param.name.to_owned(), self.convert((no, param.type_id))))
-            .collect();
-        Some(Prototype { module: String::new(), params, ret: self.convert((no, proto.result())) })
+        let given = || proto.params().filter(|param| param.type_id != TypeId::VOID);
+        let params = given().map(|param| (param.name.to_owned(), self.convert((no, param.type_id)))).collect();
+        let spelled = given().map(|param| spell::c_type(&btf, param.type_id)).collect();
+        let spelled = (spelled, spell::c_type(&btf, proto.result()));
+        Some(Prototype { module: String::new(), params, ret: self.convert((no, proto.result())), spelled })
     }
 
     fn origin(&self, of: &StructRef) -> Option<Origin> {

@@ -36,6 +36,10 @@ pub trait Target: skep_spec::Target {
     /// linked; `None` when there is no code.
     fn file_offset(&self, binary: &Path, address: u64) -> Result<Option<u64>, TargetError>;
 
+    /// Where the instruction begins that holds the byte `off` of the function whose address as linked is `address`, counted from the
+    /// beginning of the function; `None` when nobody can tell, as on architectures whose instructions are not known.
+    fn instruction_at(&self, binary: &Path, address: u64, off: u64) -> Result<Option<u64>, TargetError>;
+
     /// Debugging information (DWARF) of an executable or library: its own, or that of the file into which it was split off.
     /// `None` when there is none.
     fn debug_info(&self, binary: &Path) -> Result<Option<Rc<dyn DebugInfo>>, TargetError>;

@@ -43,7 +43,6 @@ mod beside;
 mod breakpoint;
 mod calls;
 mod command;
-mod decode;
 mod displace;
 pub mod fuzz;
 mod image;
@@ -64,10 +63,10 @@ mod unwatched;
 
 pub use calls::Calls;
 pub(crate) use command::Tracing;
-pub(crate) use decode::MAX_LEN as MAX_INSN_BYTES;
 pub(crate) use image::{Images, TaskLayout};
 pub(crate) use sample::check as check_sampling;
 pub use sites::{Site, Sites};
+pub(crate) use skep_binary::decode::MAX_LEN as MAX_INSN_BYTES;
 pub(crate) use source::Hook;
 pub use source::Source;
 pub use task::TracedTask;
@@ -90,8 +89,8 @@ pub struct Wanted {
 }
 
 /// Whether a breakpoint can be at the first of some instructions.
-pub(crate) fn displaceable(bytes: &[u8]) -> Result<(), decode::Unknown> {
-    decode::decode(bytes).map(drop)
+pub(crate) fn displaceable(bytes: &[u8]) -> Result<(), skep_binary::decode::Unknown> {
+    skep_binary::decode::decode(bytes).map(drop)
 }
 
 /// Something that a task did.

@@ -1,14 +1,16 @@
 //! Running a program on request, with the kernel's checks and answers where the kernel does so too (`BPF_PROG_TEST_RUN`).
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use skep_engine::{Error, ErrorKind, TestRun, TestRunOutput};
 use skep_spec::{ProgId, ProgType, Program};
 use skep_sys::Errno;
-use skep_vm::{Cpu, PacketBuffer, PacketKind};
+use skep_vm::{Cpu, PacketBuffer, PacketKind, Task};
 
 use crate::context;
 use crate::load::Ready;
+use crate::process::{Images, TracedTask};
 use crate::session::Shared;
 
 /// The longest context of a `syscall` program.
@@ -78,9 +80,22 @@ fn on_context(shared: &Shared, id: ProgId, ready: &Ready, input: &TestRun<'_>) -
     block.write(0, input.ctx).ok_or_else(|| Error::new("the context does not fit"))?;
     let mut cpu = shared.cpu()?;
     let _turn = shared.turn();
+    let mut images = shared.task_layout.clone().map(|layout| Images::new(layout, shared.machine().space().clone()));
+    cpu.set_task(Some(caller(&mut images)));
     let (retval, duration) = repeat(shared, id, ready, &mut cpu, block.addr(), input.repeat)?;
     let ctx = if gives_ctx(program) { block.bytes(0, input.ctx.len()) } else { Vec::new() };
     Ok(TestRunOutput { retval, data: Vec::new(), ctx, duration })
+}
+
+/// The task that asks: as in the kernel, a program that runs on request runs in it. Its memory is not shown.
+fn caller(images: &mut Option<Images>) -> Arc<dyn Task> {
+    let number = |pid: rustix::process::Pid| pid.as_raw_nonzero().get() as u32;
+    let (pid, tid) = (number(rustix::process::getpid()), number(rustix::thread::gettid()));
+    let task: Arc<dyn Task> = Arc::new(TracedTask::new(pid, tid));
+    match images {
+        Some(images) => images.show(task),
+        None => task,
+    }
 }
 
 /// Whether the kernel gives the context back.

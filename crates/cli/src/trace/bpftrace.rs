@@ -113,7 +113,8 @@ pub(crate) fn main(words: Vec<String>) -> ExitCode {
 }
 
 fn run(mut parsed: Parsed) -> Result<ExitCode, Error> {
-    if parsed.help {
+    // `FILE --help` asks the script what it takes.
+    if parsed.help && parsed.program.is_none() && parsed.words.is_empty() {
         println!("{USAGE}");
         return Ok(ExitCode::SUCCESS);
     }
@@ -134,12 +135,11 @@ fn run(mut parsed: Parsed) -> Result<ExitCode, Error> {
     }
     let mut words = std::mem::take(&mut parsed.words).into_iter();
     let mut sources = Sources::default();
-    let id: SourceId = match parsed.program.take() {
+    let id: SourceId = match parsed.program.take().filter(|text| !text.is_empty()) {
         Some(text) => sources.add("stdin", text),
         None => {
             let Some(path) = words.next() else {
-                report::line("ERROR: no filename or -e program given");
-                report::line(USAGE);
+                report::line("ERROR: USAGE: filename or -e 'program' required.");
                 return Ok(ExitCode::FAILURE);
             };
             if path != "-"
@@ -156,6 +156,12 @@ fn run(mut parsed: Parsed) -> Result<ExitCode, Error> {
         return super::format(&sources, id, &parsed.request);
     }
     let (_, named) = source::split_params(parsed.behind);
+    if (parsed.help || named.iter().any(|(name, _)| name == "help"))
+        && let Some(text) = super::tool::script_help(&sources, id)
+    {
+        println!("{text}");
+        return Ok(ExitCode::SUCCESS);
+    }
     parsed.request.script.params = words.collect();
     parsed.request.script.named = named;
     if let Some(output) = &parsed.aot {

@@ -15,6 +15,12 @@ pub(crate) fn trace(args: TraceArgs) -> Result<ExitCode, Error> {
     let id = open(&mut sources, &args.script, args.is_text)?;
     let (fmt, debug) = (args.fmt, args.debug.clone());
     let request = meant(args)?;
+    if request.script.named.iter().any(|(name, _)| name == "help")
+        && let Some(text) = super::tool::script_help(&sources, id)
+    {
+        println!("{text}");
+        return Ok(ExitCode::SUCCESS);
+    }
     match debug {
         _ if fmt => super::format(&sources, id, &request),
         Some(stage) => super::debug(sources, id, &stage, &request),

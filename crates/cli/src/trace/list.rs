@@ -84,8 +84,8 @@ fn write(probes: &[Probe], obstacles: &Obstacles, out: &mut dyn Write) -> std::i
             Some(reason) => writeln!(out, "{}  # not on this machine: {reason}", probe.name)?,
             None => writeln!(out, "{}", probe.name)?,
         }
-        for (ty, name) in &probe.args {
-            writeln!(out, "    {ty} {name}")?;
+        for declaration in &probe.args {
+            writeln!(out, "    {declaration}")?;
         }
     }
     Ok(())

@@ -179,6 +179,39 @@ fn command_line(name: &str, script: &str, options: &[Getopt]) -> Command {
     line.args(own.collect::<Vec<_>>()).about(about).max_term_width(100)
 }
 
+/// What `--help` shows of a script that is run as it is: its first comment and its options. `None` when it takes `--help` itself.
+pub(crate) fn script_help(sources: &Sources, id: SourceId) -> Option<String> {
+    let options = script_options(sources.clone(), id, &LiveTarget::shared());
+    if options.iter().any(|option| option.name == "help") {
+        return None;
+    }
+    let mut text = header(&sources.get(id).text);
+    if !text.is_empty() {
+        text.push_str("\n\n");
+    }
+    if options.is_empty() {
+        return Some(text + "The script takes no options.");
+    }
+    text.push_str("Options of the script, behind `--`:\n");
+    let written = options.iter().map(|option| match option.default.as_deref() {
+        None | Some("true" | "false") => format!("--{}", option.name),
+        Some(_) => format!("--{}=VALUE", option.name),
+    });
+    let written: Vec<String> = written.collect();
+    let width = written.iter().map(String::len).max().unwrap_or(0);
+    for (option, written) in options.iter().zip(&written) {
+        let mut help = option.help.clone().unwrap_or_default();
+        if let Some(default) = &option.default {
+            let space = if help.is_empty() { "" } else { " " };
+            help.push_str(&format!("{space}[default: {default}]"));
+        }
+        text.push_str(format!("    {written:width$}  {help}").trim_end());
+        text.push('\n');
+    }
+    text.truncate(text.trim_end().len());
+    Some(text)
+}
+
 /// The script's options that were given.
 fn given(options: &[Getopt], matches: &ArgMatches) -> Vec<Named> {
     let mut named = Vec::new();
@@ -257,6 +290,22 @@ mod tests {
         let help = words(&[option("count", Some("10"))], "top --help").unwrap_err().to_string();
         assert!(help.starts_with("Shows it.\n\nUsage: top"), "{help}");
         assert!(help.contains("--count <VALUE>") && help.contains("the count [default: 10]"), "{help}");
+    }
+
+    #[test]
+    fn a_script_that_is_run_as_it_is_shows_its_options() {
+        let help = |text: &str| {
+            let mut sources = Sources::default();
+            let id = sources.add("top.bt", text);
+            script_help(&sources, id)
+        };
+        let text = "// Shows it.\nbegin { print(getopt(\"n\", 5, \"how many\")); print(getopt(\"loud\")); }";
+        assert_eq!(
+            help(text).unwrap(),
+            "Shows it.\n\nOptions of the script, behind `--`:\n    --n=VALUE  how many [default: 5]\n    --loud"
+        );
+        assert_eq!(help("begin {}").unwrap(), "The script takes no options.");
+        assert_eq!(help("begin { print(getopt(\"help\")); }"), None);
     }
 
     #[test]

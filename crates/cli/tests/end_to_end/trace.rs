@@ -344,7 +344,7 @@ fn probes_are_listed_with_their_arguments() {
     }
     let out = call(&["list", "tracepoint:sched:sched_switch", "-v"]);
     assert!(out.stdout.starts_with("tracepoint:sched:sched_switch\n"), "{}", out.stdout);
-    assert!(out.stdout.contains("\n    int next_pid\n"), "{}", out.stdout);
+    assert!(out.stdout.contains("\n    pid_t next_pid\n"), "{}", out.stdout);
     assert!(call(&["list", "software:*"]).stdout.contains("software:page-faults:\n"));
     assert!(call(&["list", "*sched_swit*"]).stdout.contains("tracepoint:sched:sched_switch\n"));
     assert!(call(&["list", "struct task_struct"]).stdout.starts_with("struct task_struct {\n"));

@@ -107,3 +107,40 @@ fn a_function_that_the_binary_lacks_is_an_error_with_the_nearest() {
     assert_eq!(outcome.status.code(), Some(1), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("`readline`") && outcome.stderr.contains("/bin/true"), "{}", outcome.stderr);
 }
+
+/// The kernel would put its breakpoint there and change the instruction.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_probe_in_the_middle_of_an_instruction_is_refused() {
+    if !needs(&[Root, Program("cc")]) {
+        return;
+    }
+    let dir = crate::support::scratch("middle");
+    let (source, program) = (dir.join("marked.c"), dir.join("marked"));
+    // Five bytes, then one.
+    let text = r#"
+__asm__(".globl marked\n.type marked, @function\nmarked: movl $0x11223344, %eax\n ret\n.size marked, .-marked");
+int marked(void);
+int main(void) { return marked() != 0x11223344; }
+"#;
+    std::fs::write(&source, text).unwrap();
+    let made = std::process::Command::new("cc").arg("-o").args([&program, &source]).status().unwrap();
+    assert!(made.success());
+    let program = program.to_str().unwrap();
+    let probe = |kind: &str, off: u32, flags: &[&str]| {
+        let script = format!("{kind}:{program}:marked+{off} {{ printf(\"hit\\n\"); }}");
+        let words = [&["trace", "-q", "-c", program, &script][..], flags].concat();
+        crate::support::skep::call(&words)
+    };
+    for off in [1, 4] {
+        let refused = probe("uprobe", off, &[]);
+        assert_eq!(refused.status.code(), Some(1), "{}", refused.stdout);
+        let wanted = format!("into middle of instruction: {program}:marked+{off}");
+        assert!(refused.stderr.contains(&wanted) && refused.stderr.contains("+0"), "{}", refused.stderr);
+    }
+    for flags in [&[][..], &["--engine", "user"]] {
+        let hit = probe("uprobe", 5, flags);
+        assert_eq!((hit.status.code(), hit.stdout.as_str()), (Some(0), "hit\n"), "{}", hit.stderr);
+    }
+    std::fs::remove_dir_all(dir).unwrap();
+}

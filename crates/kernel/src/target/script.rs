@@ -100,6 +100,10 @@ impl Target for LiveTarget {
         Ok(found.filter(|(_, code)| *code).map(|(off, _)| off.saturating_sub(binary.start())))
     }
 
+    fn instruction_at(&self, binary: &Path, address: u64, off: u64) -> Result<Option<u64>, TargetError> {
+        Ok(Binary::open(binary)?.instruction_at(address, off)?)
+    }
+
     fn debug_info(&self, binary: &Path) -> Result<Option<Rc<dyn DebugInfo>>, TargetError> {
         Ok(debug::find(binary)?.map(|found| Rc::new(found) as Rc<dyn DebugInfo>))
     }
@@ -128,8 +132,9 @@ impl Target for LiveTarget {
         let shown = path.display();
         let cannot = |why: &dyn std::fmt::Display| format!("cannot read `{shown}`: {why}");
         let mut text = String::new();
-        let file = fs::File::open(path).map_err(|error| cannot(&error))?;
-        file.take(FILE_LEN_BYTES + 1).read_to_string(&mut text).map_err(|error| cannot(&error))?;
+        let file = fs::File::open(path).map_err(|error| cannot(&skep_sys::io_text(&error)))?;
+        let read = file.take(FILE_LEN_BYTES + 1).read_to_string(&mut text);
+        read.map_err(|error| cannot(&skep_sys::io_text(&error)))?;
         if text.len() as u64 > FILE_LEN_BYTES {
             return Err(cannot(&"it has more than 64 MB").into());
         }

@@ -105,6 +105,10 @@ impl Target for WithFiles<'_> {
         self.target.file_offset(binary, address)
     }
 
+    fn instruction_at(&self, binary: &Path, address: u64, off: u64) -> Result<Option<u64>, TargetError> {
+        self.target.instruction_at(binary, address, off)
+    }
+
     fn debug_info(&self, binary: &Path) -> Result<Option<Rc<dyn DebugInfo>>, TargetError> {
         self.target.debug_info(binary)
     }

@@ -59,7 +59,10 @@ pub fn run(
     }
     let watched = options.pid.map(Watched::open).transpose()?;
     let held = match (&options.command, options.dry_run) {
-        (Some(command), false) => Some(hold(engine, command)?),
+        (Some(command), false) => Some(hold(engine, command).map_err(|error| match options.bpftrace {
+            true => Error::new(format!("Failed to fork child: {error}")),
+            false => error,
+        })?),
         _ => None,
     };
     let known = Known { child: held.as_ref().map(|held| held.pid()), pid: options.pid };
@@ -106,6 +109,7 @@ pub fn run(
     }
     let following = scope.start(session)?;
     let attached = attach::attach(session, &plan, options.pid.filter(|_| !options.follow), notice)?;
+    let happens = !attached.links.is_empty() || !own_signals.is_empty();
     performer.links = attached.links;
     performer.links.extend(following.into_iter().map(|link| (None, link)));
     if !options.quiet {
@@ -114,7 +118,8 @@ pub fn run(
     performer.output.flush();
     notice(Notice::Attached { probes: attached.probes });
 
-    let mut run = Run { session, plan: &plan, performer, names: &names, callers, told: Told::default(), exit: None };
+    let mut run =
+        Run { session, plan: &plan, performer, names: &names, callers, told: Told::default(), exit: None, happens };
     run.iterators(&mut reader, options.pid, notice)?;
     let failed = trials::run(&mut run, &mut reader, notice)?;
     // While it waits, its number is its own.
@@ -241,15 +246,19 @@ pub(super) struct Run<'a, 'o> {
     told: Told,
     /// What `exit` was given.
     pub(super) exit: Option<i32>,
+    /// Something is attached, or a signal of ours is asked for.
+    happens: bool,
 }
 
 impl Run<'_, '_> {
-    /// Whether anything can still happen: a script of `BEGIN`, `END` and iterators alone ends by itself.
+    /// Whether anything can still happen: a script of `BEGIN`, `END` and iterators alone ends by itself, and so does one whose other
+    /// probes may be missing and are.
     fn waits(&self) -> bool {
         let mut places = self.plan.programs.iter().flat_map(|program| &program.places);
-        places.any(|place| {
-            !matches!(place.attach, Attach::Begin | Attach::End | Attach::Iter { .. } | Attach::Test { .. })
-        })
+        self.happens
+            && places.any(|place| {
+                !matches!(place.attach, Attach::Begin | Attach::End | Attach::Iter { .. } | Attach::Test { .. })
+            })
     }
 
     /// Runs iterators, or pins them. What they send is printed between two reads of their text.

@@ -11,7 +11,7 @@ use crate::ast;
 use crate::plan::Attach;
 use crate::points::Provider;
 use crate::typed::{self, Builtin, Context, Expr, ExprKind};
-use crate::types::{Space, Type};
+use crate::types::{Space, StackMode, Type};
 
 /// Most frames of a stack.
 const MAX_FRAMES: i128 = 1024;
@@ -265,6 +265,10 @@ impl Checker<'_> {
                 return self.fail(call.arg_span(at), format!("{}() takes the mode first, then the frames", call.name));
             }
             limit = Some((self.literal_int(call, at)?, call.arg_span(at)));
+        }
+        if call.name != "ustack" && mode == Some(StackMode::BuildId) {
+            let hint = Some("files have build ids: of the kernel, `perf` and `raw` show addresses".to_owned());
+            return self.fail_with(call.span, "'build_id' stack mode can only be used for ustack", hint);
         }
         let mode = mode.unwrap_or(self.config.stack_mode);
         let limit = match limit {

@@ -584,7 +584,7 @@ impl Checker<'_> {
         let ty = pointer.ty.clone();
         match &ty {
             Type::Pointer { .. } => self.read_pointer(pointer, span),
-            Type::Int { size: 8, .. } => {
+            Type::Int { .. } => {
                 let space = self.default_space();
                 let to = infer::pointer(Type::U64, space);
                 let pointer = Expr { kind: ExprKind::Cast(Box::new(pointer)), ty: to, span };

@@ -366,7 +366,7 @@ impl<'a> Checker<'a> {
             let mut stmts = self.block(&item.body);
             if ret == Type::Void {
                 stmts.push(Stmt { kind: StmtKind::Return(None), span: item.body.span });
-            } else if !always_returns(&stmts) {
+            } else if !always_returns(&stmts) && !self.body.bad_return {
                 self.error(item.name.span, format!("Function '{}' does not return a value at its end", item.name.name));
             }
             let vars = self.close_body();

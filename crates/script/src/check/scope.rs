@@ -23,6 +23,8 @@ pub(super) struct Body {
     pub ret: Option<Type>,
     /// In a subprogram, which has no context.
     pub in_function: bool,
+    /// A `return` was refused, so that nothing is to be said about its lack.
+    pub bad_return: bool,
 }
 
 /// Why a variable ends with its block.

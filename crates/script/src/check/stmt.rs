@@ -262,9 +262,13 @@ impl Checker<'_> {
         let expected = self.body.ret.clone();
         let found = value.map(|value| self.value(value));
         let kind = match (expected, found) {
-            (_, Some(None)) => return,
+            (_, Some(None)) => {
+                self.body.bad_return = true;
+                return;
+            }
             (Some(Type::Void) | None, None) => StmtKind::Return(None),
             (Some(ty), None) => {
+                self.body.bad_return = true;
                 return self.error(span, format!("Function returns '{ty}', but return has no value"));
             }
             (Some(ty), Some(Some(value))) => {
@@ -272,6 +276,7 @@ impl Checker<'_> {
                 match self.fit(value, &ty) {
                     Some(value) => StmtKind::Return(Some(value)),
                     None => {
+                        self.body.bad_return = true;
                         let ty = if ty == Type::Void { "void".to_owned() } else { ty.to_string() };
                         return self.error(span, format!("Function is of type {ty}, cannot return {given}"));
                     }

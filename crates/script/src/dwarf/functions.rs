@@ -22,6 +22,8 @@ pub struct Function {
     pub params: Vec<Param>,
     /// Type of what it returns; `void` for nothing.
     pub result: TypeId,
+    /// The same in the words of its source.
+    pub spelled_result: String,
     /// The types.
     pub btf: Btf,
 }
@@ -33,6 +35,8 @@ pub struct Param {
     pub name: String,
     /// Its type, in the function's types. For a class that is passed by the address of a copy, the class.
     pub ty: TypeId,
+    /// The same in the words of its source: typedefs and `const` are still there.
+    pub spelled: String,
     /// Where it is when the function is entered.
     pub at: At,
 }
@@ -66,10 +70,10 @@ impl Dwarf {
         let mut typed = Vec::new();
         for parameter in &parameters {
             let name = view.inherited(parameter, |die| view.text(die, gimli::DW_AT_name))?.unwrap_or("");
-            typed.push((name.to_owned(), types.id_of_type(parameter)));
+            typed.push((name.to_owned(), types.id_of_type(parameter), view.spelled_type(parameter)));
         }
         types.make()?;
-        let by_reference: Vec<bool> = typed.iter().map(|(_, ty)| types.is_by_reference(*ty)).collect();
+        let by_reference: Vec<bool> = typed.iter().map(|(_, ty, _)| types.is_by_reference(*ty)).collect();
         let result_by_reference = types.is_by_reference(result);
         let btf = types.finish()?;
 
@@ -78,13 +82,14 @@ impl Dwarf {
             && follows_convention(view, die)
             && (!is_rust(&die.unit) || !is_aggregate(&btf, result));
         let mut params = Vec::new();
-        for ((name, ty), by_reference) in typed.into_iter().zip(by_reference) {
+        for ((name, ty, spelled), by_reference) in typed.into_iter().zip(by_reference) {
             // Rust promises nothing about its own convention; numbers and pointers are passed as C passes them.
             promised &= !is_rust(&die.unit) || !is_aggregate(&btf, ty);
             let at = if promised { convention.next(ty, by_reference) } else { At::Absent(Absent::Unspecified) };
-            params.push(Param { name, ty, at });
+            params.push(Param { name, ty, spelled, at });
         }
-        Ok(Function { name: name.to_owned(), params, result, btf })
+        let spelled_result = view.spelled_type(die);
+        Ok(Function { name: name.to_owned(), params, result, spelled_result, btf })
     }
 }
 

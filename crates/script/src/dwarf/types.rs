@@ -458,6 +458,52 @@ impl<'a> View<'a> {
         Ok(nests)
     }
 
+    /// The type that an entry refers to, in the words of its source: `const char*`, `uint8_t`, `struct file*`. What cannot be
+    /// read is `void`.
+    pub(super) fn spelled_type(&self, die: &Die<'a>) -> String {
+        let mut stars = String::new();
+        let mut constant = "";
+        let mut at = self.type_of(die).ok().flatten();
+        for _ in 0..MAX_HOPS {
+            let Some(die) = at else { break };
+            let name = || self.text(&die, gimli::DW_AT_name).unwrap_or("");
+            let tag = match die.entry.tag() {
+                gimli::DW_TAG_pointer_type => {
+                    stars.push('*');
+                    at = self.type_of(&die).ok().flatten();
+                    continue;
+                }
+                gimli::DW_TAG_reference_type => {
+                    stars.push('&');
+                    at = self.type_of(&die).ok().flatten();
+                    continue;
+                }
+                gimli::DW_TAG_const_type => {
+                    // Of the pointer itself it says nothing to who reads an argument.
+                    constant = "const ";
+                    at = self.type_of(&die).ok().flatten();
+                    continue;
+                }
+                gimli::DW_TAG_volatile_type | gimli::DW_TAG_restrict_type | gimli::DW_TAG_atomic_type => {
+                    at = self.type_of(&die).ok().flatten();
+                    continue;
+                }
+                gimli::DW_TAG_structure_type => "struct ",
+                gimli::DW_TAG_class_type => "class ",
+                gimli::DW_TAG_union_type => "union ",
+                gimli::DW_TAG_enumeration_type => "enum ",
+                gimli::DW_TAG_subroutine_type => return format!("{constant}void (*){stars}"),
+                _ => "",
+            };
+            let name = match name() {
+                "" => "<anonymous>",
+                name => name,
+            };
+            return format!("{constant}{tag}{name}{stars}");
+        }
+        format!("{constant}void{stars}")
+    }
+
     /// What is behind typedefs and qualifiers; `None` for `void`.
     pub(super) fn stripped(&self, mut die: Die<'a>) -> Result<Option<Die<'a>>, Error> {
         for _ in 0..MAX_HOPS {

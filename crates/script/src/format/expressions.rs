@@ -11,6 +11,11 @@ impl Formatter<'_> {
     }
 
     /// An expression, with its parentheses where it was written with some.
+    /// What stands in the brackets of a type.
+    fn type_size(&mut self, size: &Expr) -> Doc {
+        if size.span.is_empty() { Doc::text("") } else { self.expr(size) }
+    }
+
     pub(super) fn expr(&mut self, expr: &Expr) -> Doc {
         let doc = self.bare(expr);
         match self.parens(expr) {
@@ -183,14 +188,14 @@ impl Formatter<'_> {
                 Doc::text(format!("{tag} {name}"))
             }
             TypeKind::Sized(name, size) => {
-                Doc::Concat(vec![Doc::text(format!("{name}[")), self.expr(size), Doc::text("]")])
+                Doc::Concat(vec![Doc::text(format!("{name}[")), self.type_size(size), Doc::text("]")])
             }
             TypeKind::Pointer(to) => {
                 let space = if matches!(to.kind, TypeKind::Pointer(_)) { "" } else { " " };
                 Doc::Concat(vec![self.ty(to), Doc::text(format!("{space}*"))])
             }
             TypeKind::Array(element, size) => {
-                Doc::Concat(vec![self.ty(element), Doc::text("["), self.expr(size), Doc::text("]")])
+                Doc::Concat(vec![self.ty(element), Doc::text("["), self.type_size(size), Doc::text("]")])
             }
             TypeKind::Tuple(elements) => {
                 let close = if elements.len() == 1 { ",)" } else { ")" };

@@ -72,7 +72,8 @@ impl Body<'_, '_> {
                     let stack = self.register(REGISTERS.stack);
                     let further = (n - REGISTERS.arguments.len() as u32) as i32 * 8;
                     let address = self.f.add(stack, REGISTERS.stack_arguments + further);
-                    self.read_scalar(address, Space::None, &Type::U64, None)
+                    let space = if self.is_user_probe() { Space::User } else { Space::Kernel };
+                    self.read_scalar(address, space, &Type::U64, None)
                 }
             },
             Context::TypedArgs => {

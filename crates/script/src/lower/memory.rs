@@ -2,7 +2,7 @@
 
 use skep_insn::{AluOp, Cond, Width, helpers};
 
-use super::place::{Body, Place};
+use super::place::{Body, Kind, Place};
 use crate::ir::{Block, Value};
 use crate::typed::{Bits, Builtin, Call, Context, Expr, ExprKind};
 use crate::types::{Space, Type};
@@ -250,21 +250,39 @@ impl<'a> Body<'_, 'a> {
         if size == 0 {
             return;
         }
-        let helper = match self.space(space) {
-            Space::User => helpers::PROBE_READ_USER,
-            _ => helpers::PROBE_READ_KERNEL,
-        };
+        let helper = self.read_helper(space);
         let (dst, len) = (self.addr(to), self.number(i64::from(size)));
         let result = self.f.call(helper, &[dst, len, address]);
         self.check(result, helper, None, true);
     }
 
-    /// Whose memory a pointer of unknown space is of: what the probe suggests.
-    pub(crate) fn space(&self, space: Space) -> Space {
+    /// What reads memory of a space. The addresses of the kernel and of processes do not overlap on the machines that are
+    /// supported, so where nobody knows whose an address is, its value tells (`bpf_probe_read_compat`, kernel/trace/bpf_trace.c);
+    /// but that helper is for programs that trace.
+    pub(crate) fn read_helper(&self, space: Space) -> u32 {
         match space {
-            Space::None if self.is_user_probe() => Space::User,
-            Space::None => Space::Kernel,
-            known => known,
+            Space::User => helpers::PROBE_READ_USER,
+            Space::None if self.is_user_probe() => helpers::PROBE_READ_USER,
+            Space::None if self.traces() => helpers::PROBE_READ,
+            _ => helpers::PROBE_READ_KERNEL,
+        }
+    }
+
+    /// The same for text.
+    pub(crate) fn read_str_helper(&self, space: Space) -> u32 {
+        match space {
+            Space::User => helpers::PROBE_READ_USER_STR,
+            Space::None if self.is_user_probe() => helpers::PROBE_READ_USER_STR,
+            Space::None if self.traces() => helpers::PROBE_READ_STR,
+            _ => helpers::PROBE_READ_KERNEL_STR,
+        }
+    }
+
+    /// Whether this is code of programs that trace alone. A subprogram may be called by any program of the script.
+    fn traces(&self) -> bool {
+        match self.kind {
+            Kind::Probe(probe) => probe.context != Context::Xdp,
+            Kind::Function(_) => self.unit.script.probes.iter().all(|probe| probe.context != Context::Xdp),
         }
     }
 

@@ -106,9 +106,31 @@ pub struct Entry {
     pub section: String,
 }
 
+/// How much stack functions may use for values that are larger than a register; the rest of the 512 bytes, which all functions
+/// of a chain of calls share, is for spills and for what they call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stack {
+    program_bytes: u32,
+    callback_bytes: u32,
+}
+
+impl Stack {
+    /// From what suits most scripts to nothing: who does not fit with one may fit with the next.
+    pub const CHOICES: [Stack; 3] = [
+        Stack { program_bytes: 224, callback_bytes: 96 },
+        Stack { program_bytes: 96, callback_bytes: 32 },
+        Stack { program_bytes: 0, callback_bytes: 0 },
+    ];
+}
+
 /// Lowers a script without errors for `target`.
 pub fn lower(script: &typed::Script, target: &dyn Target, options: &Options) -> Lowered {
-    let mut unit = Unit::new(script, target, options);
+    lower_within(script, target, options, Stack::CHOICES[0])
+}
+
+/// The same with less on the stack, and more in scratch.
+pub fn lower_within(script: &typed::Script, target: &dyn Target, options: &Options, stack: Stack) -> Lowered {
+    let mut unit = Unit::new(script, target, options, stack);
     unit.maps();
     unit.subprograms();
     for probe in &script.probes {
@@ -122,6 +144,7 @@ pub(crate) struct Unit<'a> {
     script: &'a typed::Script,
     target: &'a dyn Target,
     options: &'a Options,
+    stack: Stack,
     module: Module,
     spec: Spec,
     plan: Plan,
@@ -158,7 +181,7 @@ struct Data {
 }
 
 impl<'a> Unit<'a> {
-    fn new(script: &'a typed::Script, target: &'a dyn Target, options: &'a Options) -> Unit<'a> {
+    fn new(script: &'a typed::Script, target: &'a dyn Target, options: &'a Options, stack: Stack) -> Unit<'a> {
         let mut spec = Spec::new("skep");
         spec.endian = Endian::NATIVE;
         spec.license = Some(script.config.license.clone());
@@ -173,6 +196,7 @@ impl<'a> Unit<'a> {
             script,
             target,
             options,
+            stack,
             module: Module::default(),
             spec,
             plan,

@@ -13,11 +13,6 @@ use crate::{Span, ir};
 /// Elements of scratch for each processor: so many programs may be in the middle of their work on one.
 pub(crate) const LEVELS: u32 = 4;
 
-/// Stack that a program's own function may use for temporaries, and a callback; the rest of the 512 bytes is for spills and for
-/// the functions that they call.
-const STACK_OF_PROGRAM: u32 = 224;
-const STACK_OF_CALLBACK: u32 = 96;
-
 /// Offsets in the frame.
 pub(crate) mod frame {
     /// Pointer to the scratch element, 0 while none is taken.
@@ -319,15 +314,12 @@ impl<'u, 'a> Body<'u, 'a> {
     }
 
     fn fits_stack(&self, size: u32) -> bool {
-        let (limit, budget) = (self.unit.script.config.on_stack_limit, self.stack_budget());
+        let (limit, stack) = (self.unit.script.config.on_stack_limit, self.unit.stack);
+        let budget = match self.around {
+            Loop::Outside => stack.program_bytes,
+            Loop::Callback => stack.callback_bytes,
+        };
         size <= limit.max(8) && self.stack_used + size <= budget
-    }
-
-    fn stack_budget(&self) -> u32 {
-        match self.around {
-            Loop::Outside => STACK_OF_PROGRAM,
-            Loop::Callback => STACK_OF_CALLBACK,
-        }
     }
 
     fn use_scratch(&mut self, size: u32) {

@@ -204,7 +204,7 @@ impl<'a> Body<'_, 'a> {
         let record = self.large(16 + MOST_JOINED * most);
         self.store(record, 0, 8, 0);
         self.store(record, 0, 4, action as i32);
-        let space = self.space(space_of(argv));
+        let space = space_of(argv);
         let inner = match &argv.ty {
             Type::Pointer { to, .. } => match **to {
                 Type::Pointer { space, .. } if space != Space::None => space,

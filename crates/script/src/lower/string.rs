@@ -37,10 +37,7 @@ impl<'a> Body<'_, 'a> {
         if clean {
             self.zero(to, 0, size);
         }
-        let helper = match self.space(space) {
-            Space::User => helpers::PROBE_READ_USER_STR,
-            _ => helpers::PROBE_READ_KERNEL_STR,
-        };
+        let helper = self.read_str_helper(space);
         let dst = self.addr(to);
         let len = self.f.call(helper, &[dst, limit, address]);
         let (failed, done) = (self.f.block(0), self.f.block(1));
@@ -238,10 +235,7 @@ impl<'a> Body<'_, 'a> {
             self.zero(to, 0, 4 + size);
         }
         self.store(to, 0, 4, len);
-        let helper = match self.space(space) {
-            Space::User => helpers::PROBE_READ_USER,
-            _ => helpers::PROBE_READ_KERNEL,
-        };
+        let helper = self.read_helper(space);
         let dst = self.addr(to.at(4));
         let result = self.f.call(helper, &[dst, len, address]);
         self.check(result, helper, None, true);

@@ -1,6 +1,7 @@
 //! Types as written: `int32`, `struct task_struct *`, `string[16]`, `int32*[4]`, `(int8, string)`.
 
 use super::{Parsed, Parser};
+use crate::Span;
 use crate::ast::{Expr, ExprKind, Tag, TypeExpr, TypeKind, TypeOrExpr};
 use crate::lexer::{Kind, Lexer, Punct, Token};
 
@@ -132,8 +133,7 @@ impl Parser<'_> {
             if self.eat(Punct::Star) {
                 ty = TypeExpr { kind: TypeKind::Pointer(Box::new(ty)), span: self.since(start) };
             } else if self.eat(Punct::LBracket) {
-                let size = Box::new(self.expr()?);
-                self.expect(Punct::RBracket)?;
+                let size = Box::new(self.type_size()?);
                 ty = TypeExpr { kind: TypeKind::Array(Box::new(ty), size), span: self.since(start) };
             } else {
                 self.depth = depth;
@@ -160,11 +160,22 @@ impl Parser<'_> {
         }
         let name = self.ident("a type")?.name;
         if SIZED_WORDS.contains(&name.as_str()) && self.eat(Punct::LBracket) {
-            let size = Box::new(self.expr()?);
-            self.expect(Punct::RBracket)?;
+            let size = Box::new(self.type_size()?);
             return Ok(TypeKind::Sized(name, size));
         }
         Ok(TypeKind::Name(name))
+    }
+
+    /// What stands behind the `[` of a type, with its `]`. No size, as in `(uint8[])e`, is a 0 that takes no place.
+    fn type_size(&mut self) -> Parsed<Expr> {
+        let start = self.token.start;
+        if self.eat(Punct::RBracket) {
+            let span = Span { end: start as u32, ..self.since(start) };
+            return Ok(Expr { kind: ExprKind::Int { value: 0, duration: false }, span });
+        }
+        let size = self.expr()?;
+        self.expect(Punct::RBracket)?;
+        Ok(size)
     }
 
     /// `(type)` or `(expression)`, as `sizeof` takes them.

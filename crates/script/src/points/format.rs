@@ -17,6 +17,8 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FormatField {
     pub(super) name: String,
+    /// As the file has it.
+    pub(super) declared: String,
     /// C's words, without an array's brackets.
     pub(super) ty: String,
     /// In bytes.
@@ -50,6 +52,7 @@ fn field(line: &str) -> Option<FormatField> {
         part.trim().parse::<u32>().ok()
     };
     let declaration = declaration.trim();
+    let declared = declaration.to_owned();
     // The brackets behind the name, then the name, then the type.
     let (declaration, behind) = match declaration.strip_suffix(']').and_then(|it| it.rsplit_once('[')) {
         Some((before, _)) => (before.trim_end(), true),
@@ -69,6 +72,7 @@ fn field(line: &str) -> Option<FormatField> {
     (!name.is_empty())
         .then(|| FormatField {
             name: name.to_owned(),
+            declared,
             ty: ty.to_owned(),
             off: number("offset:").unwrap_or(u32::MAX),
             size: number("size:").unwrap_or_default(),

@@ -1,9 +1,10 @@
 //! Iterators over the kernel's objects: `iter:task`, `iter:task_file:list`.
 
 use super::tracepoint::spaced;
-use super::{Arg, ArgAt, Args, Asked, Found, Point, Provider, is_pattern, matches};
+use super::{Arg, ArgAt, Args, Asked, Declared, Found, Point, Provider, is_pattern, matches};
 use crate::ast::Tag;
 use crate::diagnostic::Diagnostic;
+use crate::list::c_words;
 use crate::plan::Attach;
 use crate::points::Resolver;
 use crate::typed::{Context, Place};
@@ -43,6 +44,8 @@ impl Resolver<'_> {
     /// Every iterator that this kernel has types for, sorted.
     fn iterators(&self) -> Vec<String> {
         let mut names = self.structs.struct_names(PREFIX);
+        // `bpf_iter__task__safe_trusted` is for the verifier.
+        names.retain(|name| !name.contains("__"));
         names.sort_unstable();
         names.dedup();
         names
@@ -55,6 +58,7 @@ impl Resolver<'_> {
         };
         let fields = self.structs.field_names(&context);
         let fields = fields.iter().filter_map(|field| self.structs.field(&context, field)).map(|field| Arg {
+            declared: Declared(format!("{} {}", c_words(&field.ty), field.name)),
             ty: spaced(field.ty, Space::Kernel),
             name: field.name,
             at: ArgAt::Field { off: field.off, bits: field.bits },

@@ -2,7 +2,7 @@
 
 use super::pattern::{number, split_offset};
 use super::tracepoint::spaced;
-use super::{Arg, ArgAt, Args, Asked, Found, Numbered, Point, Provider, Return, is_pattern, matches};
+use super::{Arg, ArgAt, Args, Asked, Declared, Found, Numbered, Point, Provider, Return, is_pattern, matches};
 use crate::diagnostic::Diagnostic;
 use crate::plan::Attach;
 use crate::points::Resolver;
@@ -122,8 +122,9 @@ impl Resolver<'_> {
             false => self.structs.function(module, function).filter(|_| !function.is_empty()),
         };
         if returns {
-            let ty = known.map_or(Type::U64, |it| returned(&it));
-            return Args { ret: Some(Return { ty, arguments: 0 }), ..Args::default() };
+            let ret = known.map_or((Type::U64, Declared::default()), |it| (returned(&it), result(&it)));
+            let ret = Return { ty: ret.0, arguments: 0, declared: ret.1 };
+            return Args { ret: Some(ret), ..Args::default() };
         }
         let fields = known.map(|it| arguments(&it).0).unwrap_or_default();
         Args { fields, numbered: Numbered::Registers, ..Args::default() }
@@ -211,7 +212,11 @@ impl Resolver<'_> {
             let name = if name.is_empty() { "an argument" } else { name };
             return Err(format!("{} takes {name} by value, a {ty} that no register holds", point.place.name));
         }
-        let ret = (point.provider == Provider::Fexit).then(|| Return { ty: returned(&known), arguments: slots });
+        let ret = (point.provider == Provider::Fexit).then(|| Return {
+            ty: returned(&known),
+            arguments: slots,
+            declared: result(&known),
+        });
         Ok(Args {
             fields,
             numbered: Numbered::Slots(slots),
@@ -237,10 +242,15 @@ pub(super) fn arguments(prototype: &Prototype) -> (Vec<Arg>, u32) {
         };
         let name = if name.is_empty() { format!("arg{n}") } else { name.clone() };
         let at = ArgAt::Argument { slot, nullable: false };
-        fields.push(Arg { name, ty: spaced(ty.clone(), Space::Kernel), at });
+        let declared = Declared(format!("{} {name}", prototype.spelled.0[n]));
+        fields.push(Arg { name, ty: spaced(ty.clone(), Space::Kernel), at, declared });
         slot += slots;
     }
     (fields, slot)
+}
+
+fn result(prototype: &Prototype) -> Declared {
+    Declared(format!("{} retval", prototype.spelled.1))
 }
 
 /// Type of `retval`; `Void` functions leave a number in the register that means nothing.

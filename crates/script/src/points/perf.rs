@@ -48,11 +48,14 @@ const HARDWARE: [(&str, &str, u64, u64); 10] = [
     ("ref-cycles", "", 9, 1_000_000),
 ];
 
-/// Names of the events of `software` or `hardware`, without their aliases; for `profile` and `interval` how a rate is given.
-pub(crate) fn counter_names(provider: Provider) -> Vec<&'static str> {
+/// Names of the events of `software` or `hardware`, each with its alias behind it when those are wanted; for `profile` and `interval` how a rate is given.
+pub(crate) fn counter_names(provider: Provider, aliases: bool) -> Vec<&'static str> {
+    let named = |(name, alias): (&'static str, &'static str)| {
+        [name, alias].into_iter().take(if aliases { 2 } else { 1 }).filter(|it| !it.is_empty())
+    };
     match provider {
-        Provider::Software => SOFTWARE.iter().map(|row| row.0).collect(),
-        Provider::Hardware => HARDWARE.iter().map(|row| row.0).collect(),
+        Provider::Software => SOFTWARE.iter().map(|row| (row.0, row.1)).flat_map(named).collect(),
+        Provider::Hardware => HARDWARE.iter().map(|row| (row.0, row.1)).flat_map(named).collect(),
         _ => vec!["hz", "s", "ms", "us"],
     }
 }

@@ -7,7 +7,7 @@
 //! - `__bpf_trace_X`: the same, of the event class, so only where the class is called as the event.
 
 use super::tracepoint::spaced;
-use super::{Arg, ArgAt, Args, Asked, Found, Numbered, Point, Provider, is_pattern, matches};
+use super::{Arg, ArgAt, Args, Asked, Declared, Found, Numbered, Point, Provider, is_pattern, matches};
 use crate::diagnostic::Diagnostic;
 use crate::plan::Attach;
 use crate::points::Resolver;
@@ -83,8 +83,10 @@ impl Resolver<'_> {
             .enumerate()
             .map(|(n, (name, ty))| {
                 let may_be_null = nullable >> n.min(31) & 1 != 0 || name.ends_with("__nullable");
+                let name = if name.is_empty() { format!("arg{n}") } else { name.clone() };
                 Arg {
-                    name: if name.is_empty() { format!("arg{n}") } else { name.clone() },
+                    declared: Declared(format!("{} {name}", known.spelled.0[n])),
+                    name,
                     ty: spaced(ty.clone(), Space::Kernel),
                     at: ArgAt::Argument { slot: n as u32, nullable: may_be_null },
                 }

@@ -1,7 +1,7 @@
 //! Tracepoints: `tracepoint:syscalls:sys_enter_open*`.
 
 use super::format::{FormatField, Loc, parse};
-use super::{Arg, ArgAt, Args, Asked, Found, Point, Provider, is_pattern, matches};
+use super::{Arg, ArgAt, Args, Asked, Declared, Found, Point, Provider, is_pattern, matches};
 use crate::diagnostic::Diagnostic;
 use crate::plan::Attach;
 use crate::points::Resolver;
@@ -75,7 +75,8 @@ impl Resolver<'_> {
             // Declared without brackets, such as `__data_loc cpumask_t`, it is that type itself.
             let elem = declared.unwrap_or(Type::Int { size: 1, signed: false });
             let at = ArgAt::DataLoc { off: field.off, rel: loc == Loc::Rel };
-            return Arg { name: field.name, ty: spaced(elem, space).pointer(Space::Kernel), at };
+            let ty = spaced(elem, space).pointer(Space::Kernel);
+            return Arg { name: field.name, ty, at, declared: Declared(field.declared) };
         }
         let ty = match declared {
             Some(elem) if field.array => {
@@ -94,7 +95,7 @@ impl Resolver<'_> {
         };
         let high = field.size.saturating_sub(ty.size());
         let off = if self.structs.big_endian() && ty.is_scalar() { field.off + high } else { field.off };
-        Arg { name: field.name, ty, at: ArgAt::Field { off, bits: None } }
+        Arg { name: field.name, ty, at: ArgAt::Field { off, bits: None }, declared: Declared(field.declared) }
     }
 }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::mangled::{Language, matches_demangled};
 use super::pattern::{number, split_offset};
 use super::tracepoint::spaced;
-use super::{Arg, ArgAt, Args, Asked, Found, Numbered, Point, Provider, Return, is_pattern, matches};
+use super::{Arg, ArgAt, Args, Asked, Declared, Found, Numbered, Point, Provider, Return, is_pattern, matches};
 use crate::diagnostic::Diagnostic;
 use crate::dwarf::At;
 use crate::plan::Attach;
@@ -180,9 +180,36 @@ impl Resolver<'_> {
                 let size = symbol.size_bytes;
                 return Err(asked.error(format!("Offset outside the function bounds ('{name}' size is {size:#x})")));
             }
+            self.not_inside_of_instruction(asked, path, name, symbol.address, off)?;
             found.push(uprobe_point(asked.provider, path, name, off));
         }
         Ok(())
+    }
+
+    /// A breakpoint behind the first byte of an instruction makes another one of it, and ends the program.
+    fn not_inside_of_instruction(
+        &self,
+        asked: Asked<'_>,
+        path: &Path,
+        function: &str,
+        address: u64,
+        off: u64,
+    ) -> Result<(), Box<Diagnostic>> {
+        if off == 0 || self.options.allow_unsafe {
+            return Ok(());
+        }
+        let start = self.target.instruction_at(path, address, off);
+        match start.map_err(|error| asked.error(format!("cannot read {}: {error}", path.display())))? {
+            Some(start) if start != off => {
+                let (kind, path) = (asked.provider.name(), path.display());
+                let text = format!("Could not add {kind} into middle of instruction: {path}:{function}+{off}");
+                let mut diagnostic = asked.error(text);
+                let hint = format!("the instruction begins at +{start}; `objdump -d` shows where the others do");
+                diagnostic.hints.push(hint);
+                Err(diagnostic)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The arguments of a function, where its program has debugging information.
@@ -200,14 +227,18 @@ impl Resolver<'_> {
                 )
             });
         };
-        let fields = prototype.params.iter().enumerate().map(|(n, (name, ty, at))| Arg {
-            name: if name.is_empty() { format!("arg{n}") } else { name.clone() },
-            ty: spaced(ty.clone(), Space::User),
-            at: match *at {
-                At::Slot(slot) => ArgAt::Argument { slot, nullable: false },
-                At::Pointee(slot) => ArgAt::Pointee { slot },
-                At::Absent(why) => ArgAt::Absent(why),
-            },
+        let fields = prototype.params.iter().enumerate().map(|(n, (name, ty, at))| {
+            let name = if name.is_empty() { format!("arg{n}") } else { name.clone() };
+            Arg {
+                declared: Declared(format!("{} {name}", prototype.spelled.0[n])),
+                name,
+                ty: spaced(ty.clone(), Space::User),
+                at: match *at {
+                    At::Slot(slot) => ArgAt::Argument { slot, nullable: false },
+                    At::Pointee(slot) => ArgAt::Pointee { slot },
+                    At::Absent(why) => ArgAt::Absent(why),
+                },
+            }
         });
         Ok(Args {
             fields: fields.collect(),
@@ -220,11 +251,14 @@ impl Resolver<'_> {
     /// What a function returns; a number where nothing tells.
     pub(super) fn uretprobe_args(&self, point: &Point) -> Args {
         let known = function_of(point).and_then(|(path, function)| self.user_prototype(path, function));
-        let ty = match known.ok().flatten().map(|known| known.ret.clone()) {
+        let known = known.ok().flatten();
+        let declared = known.as_ref().map(|known| Declared(format!("{} retval", known.spelled.1)));
+        let ty = match known.map(|known| known.ret.clone()) {
             Some(ty) if ty.is_scalar() => spaced(ty, Space::User),
             _ => Type::U64,
         };
-        Args { ret: Some(Return { ty, arguments: 0 }), ..Args::default() }
+        let ret = Return { ty, arguments: 0, declared: declared.unwrap_or_default() };
+        Args { ret: Some(ret), ..Args::default() }
     }
 
     fn user_prototype(&self, path: &Path, function: &str) -> Result<Option<Rc<UserPrototype>>, String> {

@@ -19,6 +19,8 @@ pub(crate) struct UserPrototype {
     pub(crate) params: Vec<(String, Type, At)>,
     /// What it returns.
     pub(crate) ret: Type,
+    /// The types of the parameters as the source has them, and that of the result.
+    pub(crate) spelled: (Vec<String>, String),
 }
 
 /// What a question about a user program was answered, so that it is asked once.
@@ -58,9 +60,11 @@ impl Structs<'_> {
         let Some(dwarf) = self.dwarf(binary)? else { return Ok(None) };
         let Some(function) = dwarf.function(address).map_err(|error| error.to_string())? else { return Ok(None) };
         let no = self.machine.add_user(&format!("{}:{address:#x}", binary.display()), function.btf);
+        let spelled = function.params.iter().map(|param| param.spelled.clone()).collect();
+        let spelled = (spelled, function.spelled_result);
         let params = function.params.into_iter().map(|param| (param.name, self.convert((no, param.ty)), param.at));
         let params = params.collect();
-        Ok(Some(Rc::new(UserPrototype { params, ret: self.convert((no, function.result)) })))
+        Ok(Some(Rc::new(UserPrototype { params, ret: self.convert((no, function.result)), spelled })))
     }
 
     /// Whether a file has debugging information.

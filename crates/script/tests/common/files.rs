@@ -75,6 +75,10 @@ impl Target for Files {
         Ok(None)
     }
 
+    fn instruction_at(&self, _: &Path, _: u64, off: u64) -> Result<Option<u64>, TargetError> {
+        Ok(Some(off))
+    }
+
     fn debug_info(&self, _: &Path) -> Result<Option<Rc<dyn DebugInfo>>, TargetError> {
         Ok(None)
     }

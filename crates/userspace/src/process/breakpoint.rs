@@ -45,13 +45,13 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use skep_binary::decode::{self, Insn, Kind};
 use skep_engine::Error;
 use skep_sys::patches::{BREAKPOINT, Patch, Patches};
 use skep_sys::ptrace::{self, Wait};
 use skep_sys::undo::{Guard, Undo};
 use skep_sys::{Errno, page_size};
 
-use super::decode::{self, Insn, Kind};
 use super::displace::{SLOT_BYTES, displaced};
 use super::inject::{self, Failed};
 use super::mappings::{self, Mapping};

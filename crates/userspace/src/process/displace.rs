@@ -4,7 +4,7 @@
 //! goes on in the slot; nothing is ever taken out of the code and put back, so no other task can slip through. What depends on the address is
 //! written anew: displacements that count from the next instruction, jumps, and the return address of a call.
 
-use super::decode::{Insn, Kind};
+use skep_binary::decode::{Insn, Kind};
 
 /// Bytes of a slot.
 pub(crate) const SLOT_BYTES: u64 = 32;

@@ -1,8 +1,8 @@
 //! Doors for hostile bytes: the code and the tables of programs that are watched. Nothing here is needed to use the crate.
 
+use skep_binary::decode::decode;
 use skep_binary::unwind;
 
-use super::decode::decode;
 use super::displace::{SLOT_BYTES, displaced};
 
 /// Any bytes as machine code: what is decoded lies in them, and its copy elsewhere fits its slot.

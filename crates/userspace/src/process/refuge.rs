@@ -153,8 +153,8 @@ impl Refuge {
 
 #[cfg(test)]
 mod tests {
-    use super::super::decode::{Kind, decode};
     use super::*;
+    use skep_binary::decode::{Kind, decode};
 
     #[test]
     fn jumps_of_the_handler_lead_to_instructions() {

@@ -30,7 +30,7 @@ pub(super) struct Facts {
 }
 
 impl TracedTask {
-    pub(super) fn new(pid: u32, tid: u32) -> TracedTask {
+    pub(crate) fn new(pid: u32, tid: u32) -> TracedTask {
         TracedTask { pid, tid, facts: Mutex::default(), stale: AtomicBool::new(true), code: Mutex::default() }
     }
 

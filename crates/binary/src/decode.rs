@@ -7,41 +7,69 @@
 use std::fmt;
 
 /// The longest instruction, in bytes.
-pub(crate) const MAX_LEN: usize = 15;
+pub const MAX_LEN: usize = 15;
 
 /// An instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Insn {
-    pub(crate) len: u8,
-    pub(crate) kind: Kind,
+pub struct Insn {
+    /// In bytes.
+    pub len: u8,
+    /// What it takes to execute it elsewhere.
+    pub kind: Kind,
 }
 
 /// What it takes to execute an instruction at another address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// It does nothing (`nop`, `endbr64`).
     Nothing,
     /// Pushes a 64-bit register, by the number that the encoding has.
     Push(u8),
     /// It does not matter where it is.
     Anywhere,
-    /// It names memory relative to the next instruction; the displacement, of 32 bits, is at this byte.
-    Relative { at: u8 },
-    /// A jump by so many bytes from the next instruction.
-    Jump { by: i32 },
-    /// A jump with a condition (`70..=7f`).
-    Branch { opcode: u8, by: i32 },
-    /// A jump that looks at a register (`e0..=e3`), of 32 bits if so.
-    Loop { opcode: u8, narrow: bool, by: i32 },
-    /// A call by so many bytes from the next instruction.
-    Call { by: i32 },
-    /// A call of what the operand says, whose ModRM is at this byte; with the displacement relative to the next instruction if so.
-    CallOperand { modrm_at: u8, relative: bool },
+    /// It names memory relative to the next instruction.
+    Relative {
+        /// Where its displacement is, of 32 bits.
+        at: u8,
+    },
+    /// A jump.
+    Jump {
+        /// From the next instruction, in bytes.
+        by: i32,
+    },
+    /// A jump with a condition.
+    Branch {
+        /// `70..=7f`, whatever its length.
+        opcode: u8,
+        /// From the next instruction, in bytes.
+        by: i32,
+    },
+    /// A jump that looks at a register.
+    Loop {
+        /// `e0..=e3`
+        opcode: u8,
+        /// The register has 32 bits.
+        narrow: bool,
+        /// From the next instruction, in bytes.
+        by: i32,
+    },
+    /// A call.
+    Call {
+        /// From the next instruction, in bytes.
+        by: i32,
+    },
+    /// A call of what the operand says.
+    CallOperand {
+        /// Where its ModRM is.
+        modrm_at: u8,
+        /// Its displacement is relative to the next instruction.
+        relative: bool,
+    },
 }
 
 /// Why an instruction is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unknown {
+pub enum Unknown {
     /// The bytes end in it.
     Cut,
     /// There is no such instruction, or none that the tables have.
@@ -213,7 +241,7 @@ impl Operand {
 /// # Errors
 ///
 /// When it is not known, or has to stay where it is.
-pub(crate) fn decode(all: &[u8]) -> Result<Insn, Unknown> {
+pub fn decode(all: &[u8]) -> Result<Insn, Unknown> {
     let mut bytes = Bytes { all, at: 0 };
     let (mut short, mut narrow, mut repeat) = (false, false, 0);
     loop {
