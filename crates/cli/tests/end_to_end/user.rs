@@ -610,6 +610,14 @@ fn hostile_programs_end_with_their_line() {
             "return bpf_loop(9, f, 0, 0);",
             "does a loop never end?",
         ),
+        ("itself", "", "asm volatile(\"1: goto 1b\"); return 0;", "does a loop never end?"),
+        (
+            "full",
+            "struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 4); __type(key, int); __type(value, long); } few SEC(\".maps\");",
+            "int last = 99; long one = 1; for (int i = 0; i <= last; i++) bpf_map_update_elem(&few, &i, &one, 0); \
+             return *(volatile long *)bpf_map_lookup_elem(&few, &last);",
+            "read of 8 byte(s) at 0x0",
+        ),
     ] {
         let source = format!(
             "#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n{above}\nSEC(\"xdp\")\nint {name}(struct xdp_md *ctx)\n{{\n\t{body}\n}}\n\
