@@ -44,7 +44,8 @@
 //! [`seal`] puts a check in front: the program ends at once unless its data has the SHA-256 that stands in its own instructions. The
 //! kernel (6.18) computes that of a frozen map when it is asked for it, and keeps it in the map, where programs may read it. So who trusts the
 //! instructions trusts all of it, and a signature of the instructions (PKCS#7, [`Seal::signature`]), which the kernel checks
-//! against a keyring, is one of the object. Nothing in the data can be fitted to a machine then: values of the kernel's configuration and
+//! against a keyring, is one of all that is loaded. It is none of what stands beside the loader program: by the object in front of it, `skep run` and
+//! `skep load` know names, types of events and where programs are attached. Nothing in the data can be fitted to a machine then: values of the kernel's configuration and
 //! settings are refused, buffers have their size from the start.
 //!
 //! # What cannot be written down
