@@ -148,6 +148,10 @@ impl skep_script::Target for Machine<'_> {
         Ok(None)
     }
 
+    fn instruction_at(&self, _: &Path, _: u64, off: u64) -> Result<Option<u64>, TargetError> {
+        Ok(Some(off & !3))
+    }
+
     fn debug_info(&self, _: &Path) -> Result<Option<Rc<dyn DebugInfo>>, TargetError> {
         Ok(None)
     }

@@ -238,7 +238,7 @@ impl Binary {
 
     /// Where the instruction begins that the byte `off` of a function belongs to, from the beginning of the function, whose address
     /// as linked is `address`. `None` when that cannot be told: another architecture than x86-64, or instructions on the way that
-    /// [`decode`](super::decode) does not know.
+    /// [`decode`] does not know.
     pub fn instruction_at(&self, address: u64, off: u64) -> Result<Option<u64>, Error> {
         /// Longer functions are generated, and nobody counts bytes in them.
         const FUNCTION_MAX: u64 = 1 << 20;

@@ -1,7 +1,7 @@
 //! Which files a program is going to map as code when it starts: itself, its dynamic linker, and the libraries that these need.
 //!
 //! A guess ahead of the dynamic linker, found as it finds them: the folders that the file names (`DT_RUNPATH`, `DT_RPATH`), then as
-//! [`search`](crate::search) finds a library. What is loaded later (`dlopen`, `LD_PRELOAD`) is not among them.
+//! [`search`] finds a library. What is loaded later (`dlopen`, `LD_PRELOAD`) is not among them.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;
