@@ -138,7 +138,8 @@ int main(void) { return marked() != 0x11223344; }
         let wanted = format!("into middle of instruction: {program}:marked+{off}");
         assert!(refused.stderr.contains(&wanted) && refused.stderr.contains("+0"), "{}", refused.stderr);
     }
-    for flags in [&[][..], &["--engine", "user"]] {
+    // The kernel's probe may be there a moment longer than its trace.
+    for flags in [&["--engine", "user"][..], &[]] {
         let hit = probe("uprobe", 5, flags);
         assert_eq!((hit.status.code(), hit.stdout.as_str()), (Some(0), "hit\n"), "{}", hit.stderr);
     }

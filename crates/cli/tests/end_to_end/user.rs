@@ -616,7 +616,7 @@ fn hostile_programs_end_with_their_line() {
             "struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 4); __type(key, int); __type(value, long); } few SEC(\".maps\");",
             "int last = 99; long one = 1; for (int i = 0; i <= last; i++) bpf_map_update_elem(&few, &i, &one, 0); \
              return *(volatile long *)bpf_map_lookup_elem(&few, &last);",
-            "read of 8 byte(s) at 0x0",
+            "read of 8 byte(s) through a null pointer",
         ),
     ] {
         let source = format!(
