@@ -16,8 +16,10 @@ fn fake(folder: &Path, name: &str, targets: &str) -> PathBuf {
         "#!/bin/sh\necho x >> '{}'\ncase \"$*\" in *-print-targets) echo '  Registered Targets:'; echo '    {targets} - some';; *--version) echo 'Fake clang version 17.0.1 ({name})';; esac\n",
         folder.join("starts").display()
     );
-    fs::write(&path, script).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    // By another process: what a thread forks while we write a file keeps it open for a moment, and such a file cannot be run (ETXTBSY).
+    let write = "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\"";
+    let written = Command::new("sh").args(["-c", write]).arg(&path).arg(script).status().unwrap();
+    assert!(written.success());
     path
 }
 

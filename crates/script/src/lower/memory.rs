@@ -435,7 +435,7 @@ impl<'a> Body<'_, 'a> {
     /// Address and size of the elements of an indexed value, the index checked: `None` memory means a pointer to read through.
     pub(crate) fn element_into(&mut self, base: &'a Expr, index: &'a Expr, ty: &Type, to: Place) {
         let size = ty.size();
-        let count = match &base.ty {
+        let elements = match &base.ty {
             Type::Array { count, .. } => *count,
             other => other.size() / size.max(1),
         };
@@ -443,7 +443,7 @@ impl<'a> Body<'_, 'a> {
             && !matches!(base.kind, ExprKind::Deref { .. })
         {
             match u32::try_from(index) {
-                Ok(index) if index < count => {
+                Ok(index) if index < elements => {
                     let from = self.place_of(base).at(index * size);
                     self.copy(from, to, size);
                 }
@@ -453,9 +453,15 @@ impl<'a> Body<'_, 'a> {
         }
         let index = self.scalar(index);
         let (inside, outside, done) = (self.f.block(0), self.f.block(0), self.f.block(0));
-        let count = self.number(i64::from(count));
+        let count = self.number(i64::from(elements));
         self.f.branch(Cond::Lt, Width::W64, index, count, (inside, &[]), (outside, &[]));
         self.f.switch_to(inside);
+        // The same number, of which the verifier (6.11) does not remember that it is another one and a constant: it takes that for an
+        // offset of the pointer, and one of that size for wrong. A multiplication makes it forget, too.
+        let index = match size {
+            1 => self.f.alu(AluOp::And, Width::W64, index, elements.next_power_of_two() as i32 - 1),
+            _ => index,
+        };
         let distance = self.f.alu(AluOp::Mul, Width::W64, index, size as i32);
         match &base.kind {
             ExprKind::Deref { pointer, off, .. } => {

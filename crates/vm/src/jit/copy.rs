@@ -4,6 +4,7 @@
 //! to it is what may go wrong, too many frames and too little fuel, and its operations. Its own code is there all the same,
 //! for whoever comes by its address.
 
+use super::Call;
 use super::facts::written;
 use super::shape::Shape;
 use crate::op::Op;
@@ -23,4 +24,27 @@ fn is_plain(op: &Op) -> bool {
         Shape::Alu { .. } | Shape::Branch { .. } | Shape::Move | Shape::Jump | Shape::Nothing | Shape::Exit
     );
     only_computes && keeps && op.dst != 10 && op.src != 10
+}
+
+/// A function that is being copied, and what the labels of its own code are meanwhile.
+pub(super) struct Copied<L> {
+    start: usize,
+    own: Vec<L>,
+    /// Where it goes on behind the copy.
+    pub(super) end: L,
+}
+
+impl<L> Copied<L> {
+    /// From here on the labels of the function's slots, up to `end`, are the copy's.
+    pub(super) fn begin(slots: &mut Vec<L>, call: Call, end: u32, mut label: impl FnMut() -> L) -> Copied<L> {
+        let fresh: Vec<L> = (call.target..end).map(|_| label()).collect();
+        let start = call.target as usize;
+        Copied { start, own: slots.splice(start..end as usize, fresh).collect(), end: label() }
+    }
+
+    /// They are its own again; gives where it goes on.
+    pub(super) fn end(self, slots: &mut Vec<L>) -> L {
+        slots.splice(self.start..self.start + self.own.len(), self.own);
+        self.end
+    }
 }

@@ -17,13 +17,24 @@ use super::{eventually, patience};
 /// `within` are words to put in front of the command, such as `nsenter --net=...`; they must end in an exec.
 pub(crate) fn command(within: &[OsString], args: &[&OsStr]) -> Command {
     let binary = OsString::from(env!("CARGO_BIN_EXE_skep"));
-    let words: Vec<&OsStr> = within.iter().map(OsString::as_os_str).chain([binary.as_os_str()]).collect();
+    // The tests themselves may run under nohup(1), which is not what they are about.
+    let hearing = ["env", "--default-signal=HUP"].map(OsString::from);
+    let hearing = if ignores_hangups() { &hearing[..] } else { &[] };
+    let words: Vec<&OsStr> =
+        hearing.iter().chain(within).map(OsString::as_os_str).chain([binary.as_os_str()]).collect();
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).args(args);
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
     std::fs::create_dir_all(&cache).expect("the target folder can be written to");
     command.env("XDG_CACHE_HOME", cache).env_remove("SKEP_CLANG").env("TZ", "UTC");
     command
+}
+
+/// Whether this process ignores SIGHUP (proc(5)).
+fn ignores_hangups() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").expect("a process has a status");
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("it has signals");
+    u64::from_str_radix(ignored.trim(), 16).expect("a mask") & 1 != 0
 }
 
 /// Runs `skep ARGS` to its end.

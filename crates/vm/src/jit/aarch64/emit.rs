@@ -25,6 +25,7 @@ use skep_insn::{AluOp, AtomicOp, Cond, LoadType, Size, Width};
 use super::asm::{Asm, Bits, Cc, Label, Len, Logic, Reach, Reg, Rmw, Sum, Two, When, Written, ZERO};
 use super::glue::Rare;
 use crate::Access;
+use crate::jit::copy::Copied;
 use crate::jit::native::Context;
 use crate::jit::{Assembled, Backend, Call, Jump, Place, Plan, Rotation, Source};
 use crate::op::{Code, Op};
@@ -93,8 +94,8 @@ pub(in crate::jit) struct Emitter {
     /// Whether loads and stores are not checked.
     plain: bool,
     metered: bool,
-    /// While a function is copied: the labels of its own code, from its first slot, and the end of the copy.
-    copied: Option<(u32, Vec<Label>, Label)>,
+    /// While a function is copied.
+    copied: Option<Copied<Label>>,
 }
 
 impl Emitter {
@@ -369,23 +370,18 @@ impl Backend for Emitter {
 
     fn begin_copy(&mut self, call: Call, end: u32) {
         self.pay_for_call(call);
-        let fresh: Vec<Label> = (call.target..end).map(|_| self.asm.label()).collect();
-        let slots = call.target as usize..end as usize;
-        let own = self.slots.splice(slots, fresh).collect();
-        self.copied = Some((call.target, own, self.asm.label()));
+        self.copied = Some(Copied::begin(&mut self.slots, call, end, || self.asm.label()));
     }
 
     fn leave_copy(&mut self) {
-        if let Some((.., end)) = self.copied {
-            self.asm.jump(end);
+        if let Some(copied) = &self.copied {
+            self.asm.jump(copied.end);
         }
     }
 
     fn end_copy(&mut self) {
-        if let Some((start, own, end)) = self.copied.take() {
-            let start = start as usize;
-            self.slots.splice(start..start + own.len(), own);
-            self.asm.bind(end);
+        if let Some(copied) = self.copied.take() {
+            self.asm.bind(copied.end(&mut self.slots));
         }
     }
 

@@ -27,6 +27,7 @@ use super::asm::{
 };
 use super::glue::Rare;
 use super::lookup::Way;
+use crate::jit::copy::Copied;
 use crate::jit::native::Context;
 use crate::jit::{Assembled, Backend, Call, Jump, Lookup, Place, Plan, Rotation, Source};
 use crate::op::{Code, Op};
@@ -106,8 +107,8 @@ pub(in crate::jit) struct Emitter {
     metered: bool,
     leaders: Vec<bool>,
     loops: Vec<bool>,
-    /// While a function is copied: the labels of its own code, from its first slot, and the end of the copy.
-    copied: Option<(u32, Vec<Label>, Label)>,
+    /// While a function is copied.
+    copied: Option<Copied<Label>>,
     /// The program's register whose true address r10 has, in code that masks.
     masked: Option<u8>,
 }
@@ -463,23 +464,18 @@ impl Backend for Emitter {
 
     fn begin_copy(&mut self, call: Call, end: u32) {
         self.pay_for_call(call);
-        let fresh: Vec<Label> = (call.target..end).map(|_| self.asm.label()).collect();
-        let slots = call.target as usize..end as usize;
-        let own = self.slots.splice(slots, fresh).collect();
-        self.copied = Some((call.target, own, self.asm.label()));
+        self.copied = Some(Copied::begin(&mut self.slots, call, end, || self.asm.label()));
     }
 
     fn leave_copy(&mut self) {
-        if let Some((.., end)) = self.copied {
-            self.asm.jmp(end);
+        if let Some(copied) = &self.copied {
+            self.asm.jmp(copied.end);
         }
     }
 
     fn end_copy(&mut self) {
-        if let Some((start, own, end)) = self.copied.take() {
-            let start = start as usize;
-            self.slots.splice(start..start + own.len(), own);
-            self.asm.bind(end);
+        if let Some(copied) = self.copied.take() {
+            self.asm.bind(copied.end(&mut self.slots));
         }
         self.masked = None;
     }
