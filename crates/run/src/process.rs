@@ -13,6 +13,12 @@ pub(crate) fn pidfd(pid: u32) -> Option<OwnedFd> {
     pidfd_open(Pid::from_raw(pid as i32)?, PidfdFlags::empty()).ok()
 }
 
+/// Whether the process of a descriptor has ended.
+pub(crate) fn is_over(fd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(fd, PollFlags::IN)];
+    poll(&mut fds, Some(&rustix::time::Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
 /// A process whose end ends the run.
 #[derive(Debug)]
 pub(crate) struct Watched {
@@ -57,10 +63,7 @@ impl Watched {
 
     pub(crate) fn ended(&self) -> bool {
         match &self.fd {
-            Some(fd) => {
-                let mut fds = [PollFd::new(fd, PollFlags::IN)];
-                poll(&mut fds, Some(&rustix::time::Timespec::default())).is_ok_and(|ready| ready > 0)
-            }
+            Some(fd) => is_over(fd),
             None => test_kill_process(self.pid) == Err(Errno::SRCH),
         }
     }

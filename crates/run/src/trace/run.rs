@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, pidfd_send_signal};
@@ -23,11 +24,14 @@ use super::{Notice, Options, Outcome, Script, container, signals, switch, trials
 use crate::Error;
 use crate::command::{cannot_start, hold};
 use crate::leave_out::Process;
-use crate::process::{Watched, pidfd};
+use crate::process::{Watched, is_over, pidfd};
 
 /// How long what was committed before the end is still read: the flag has stopped every program, but one that is too long for
 /// it goes on filling.
 const DRAIN: Duration = Duration::from_secs(2);
+
+/// How long a tracer may take to hear how a command that is over has ended.
+const BURIAL: Duration = Duration::from_secs(2);
 
 /// The signal that prints every map, unless the script has a probe for it.
 const PRINT: i32 = Signal::USR1.as_raw();
@@ -146,13 +150,14 @@ pub fn run(
         reader = run.wait(reader, &own_signals, switch, &mut || ended(&mut child), notice)?;
     }
     switch.off(session);
+    // What its end leaves behind, as samples, is drained, too.
+    let status = child.as_mut().and_then(Ending::status);
     if run.exit.is_some() {
         // What stands in the buffer came behind `exit`.
         while reader.take(&mut Batch::default())? {}
     } else {
         run.drain(&mut reader, notice)?;
     }
-    let status = child.as_mut().and_then(|child| child.command.try_wait().ok().flatten());
     if let Some(status) = status.filter(|status| status.signal().is_some() && !options.bpftrace) {
         notice(Notice::Warning { message: format!("the command ended with {status}"), hint: None });
     }
@@ -224,6 +229,20 @@ struct Ending {
     command: Box<dyn RunningCommand>,
     /// `None` before kernel 5.3.
     fd: Option<OwnedFd>,
+}
+
+impl Ending {
+    /// How it ended, if it has. The descriptor tells of an end a moment before a tracer, which is another thread, has heard how it was.
+    fn status(&mut self) -> Option<ExitStatus> {
+        let give_up = Instant::now() + BURIAL;
+        loop {
+            let status = self.command.try_wait().ok()?;
+            if status.is_some() || !self.fd.as_ref().is_some_and(is_over) || Instant::now() >= give_up {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
 }
 
 impl Drop for Ending {
