@@ -354,7 +354,7 @@ impl Cpu {
 
     /// Gives back the lock that the program holds, if it holds one.
     pub(crate) fn unlock(&mut self) {
-        let held = self.lock.take().and_then(|addr| self.machine.space().atomic32(addr, Access::Atomic));
+        let held = self.lock.take().and_then(|addr| self.machine.space().near().atomic32(addr, Access::Atomic));
         if let Some(word) = held {
             word.store(0, Ordering::Release);
         }

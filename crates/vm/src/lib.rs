@@ -83,6 +83,7 @@ mod op;
 mod options;
 mod packet;
 mod program;
+mod steps;
 mod timers;
 
 pub use buffer::{MAX_PACKET_BYTES, PacketBuffer, PacketKind, Redirect, SK_BUFF_BYTES, SentClone, XDP_MD_BYTES};

@@ -601,7 +601,7 @@ impl Map {
             };
         };
         let at = self.store().find(key, 0);
-        let word = at.and_then(|at| self.space.atomic32(at.wrapping_add(off.into()), Access::Atomic));
+        let word = at.and_then(|at| self.space.near().atomic32(at.wrapping_add(off.into()), Access::Atomic));
         let mut value = value.to_vec();
         let lock = off as usize..off as usize + 4;
         match (at, word, &self.content) {

@@ -301,27 +301,23 @@ impl Space {
     /// Where a program may access `len` (1 to 8) bytes at `addr`.
     #[inline(always)]
     fn place(&self, addr: u64, len: u64, access: Access) -> Option<*mut u8> {
-        let high = addr >> 32;
-        if high != 0 && high != self.base() >> 32 {
-            return None;
-        }
-        let off = addr as u32;
-        let entry = self.entry(off >> SLOT_BITS);
-        let in_slot = u64::from(off) & (SLOT_BYTES - 1);
-        if in_slot >= entry.start() && in_slot + len <= entry.end() && entry.allows(access) {
-            return Some(self.at(off));
-        }
-        self.place_across(off, len, access)
+        self.near().place(addr, len, access).or_else(|| self.place_across(addr, len, access))
+    }
+
+    /// The memory for accesses that lie in one slot.
+    #[inline(always)]
+    pub(crate) fn near(&self) -> Near<'_> {
+        Near { base: self.base, table: &self.table }
     }
 
     #[cold]
-    fn place_across(&self, off: u32, len: u64, access: Access) -> Option<*mut u8> {
-        self.covers(off, len, access).ok().map(|()| self.at(off))
+    fn place_across(&self, addr: u64, len: u64, access: Access) -> Option<*mut u8> {
+        self.check(addr, len, access).ok().map(|()| self.at(addr as u32))
     }
 
     #[inline(always)]
     fn entry(&self, slot: u32) -> Entry {
-        Entry(self.table[slot as usize & (SLOTS - 1)].load(Ordering::Relaxed))
+        self.near().entry(slot)
     }
 
     #[inline(always)]
@@ -472,18 +468,63 @@ impl Space {
     }
 }
 
-/// References to atomics in a program's memory. They live as long as the space, since bytes of a block stay mapped.
+/// The memory of a [`Space`] as accesses see it that lie in one slot, as nearly all do: what is not in here may still be allowed there.
+#[derive(Clone, Copy)]
+pub(crate) struct Near<'a> {
+    base: NonNull<u8>,
+    table: &'a [AtomicU64; SLOTS],
+}
+
+impl<'a> Near<'a> {
+    #[inline(always)]
+    fn place(self, addr: u64, len: u64, access: Access) -> Option<*mut u8> {
+        let high = addr >> 32;
+        if high != 0 && high != self.base.addr().get() as u64 >> 32 {
+            return None;
+        }
+        let off = addr as u32;
+        let entry = self.entry(off >> SLOT_BITS);
+        let in_slot = u64::from(off) & (SLOT_BYTES - 1);
+        let allowed = in_slot >= entry.start() && in_slot + len <= entry.end() && entry.allows(access);
+        allowed.then(|| self.base.as_ptr().wrapping_add(off as usize))
+    }
+
+    #[inline(always)]
+    fn entry(self, slot: u32) -> Entry {
+        Entry(self.table[slot as usize & (SLOTS - 1)].load(Ordering::Relaxed))
+    }
+
+    /// Reads a number as a program does.
+    #[inline(always)]
+    pub(crate) fn load<W: Word>(self, addr: u64) -> Option<W> {
+        let at = self.place(addr, size_of::<W>() as u64, Access::Read)?;
+        // SAFETY: `place` gave it, so a block has these bytes.
+        Some(unsafe { W::read(at) })
+    }
+
+    /// Writes a number as a program does.
+    #[inline(always)]
+    pub(crate) fn store<W: Word>(self, addr: u64, value: W) -> Option<()> {
+        let at = self.place(addr, size_of::<W>() as u64, Access::Write)?;
+        // SAFETY: as above.
+        unsafe { value.write(at) };
+        Some(())
+    }
+}
+
+/// References to atomics in a program's memory. They live as long as the space, since bytes of a block stay mapped. None reaches from one
+/// slot into the next, being aligned.
 macro_rules! atomics {
     ($($name:ident $atomic:ty, $size:literal;)*) => {
-        impl Space {$(
+        impl<'a> Near<'a> {$(
             #[doc = concat!("The ", $size, " bytes at `addr` as an atomic; `access` is one of the atomic ones.")]
-            #[inline]
-            pub(crate) fn $name(&self, addr: u64, access: Access) -> Option<&$atomic> {
+            #[inline(always)]
+            pub(crate) fn $name(self, addr: u64, access: Access) -> Option<&'a $atomic> {
                 let at = self.place(addr, $size, access)?;
                 if !addr.is_multiple_of($size) {
                     return None;
                 }
-                // SAFETY: a block has these bytes, which stay mapped as long as `self`, and they are aligned. Racing accesses
+                // SAFETY: a block has these bytes, which stay mapped as long as the space, and they are aligned. Racing accesses
                 // that are not atomic are volatile; see the module's text.
                 Some(unsafe { <$atomic>::from_ptr(at.cast()) })
             }
@@ -746,8 +787,8 @@ mod tests {
     fn atomics_must_be_aligned() {
         let space = Space::new().unwrap();
         let block = space.allocate(16, true).unwrap();
-        assert!(space.atomic64(block.addr() + 8, Access::Atomic).is_some());
-        assert!(space.atomic64(block.addr() + 4, Access::Atomic).is_none());
+        assert!(space.near().atomic64(block.addr() + 8, Access::Atomic).is_some());
+        assert!(space.near().atomic64(block.addr() + 4, Access::Atomic).is_none());
         let fault = space.explain(block.addr() + 4, 8, Access::Atomic);
         assert_eq!(fault.reason, FaultReason::Misaligned);
     }

@@ -84,6 +84,11 @@ pub(crate) enum Code {
     Hole,
 }
 
+impl Code {
+    /// How many there are.
+    pub(crate) const COUNT: usize = Code::Hole as usize + 1;
+}
+
 use Code::*;
 
 /// Arithmetic of a width, with a register or an immediate.

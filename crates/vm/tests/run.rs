@@ -232,6 +232,24 @@ fn long_programs_jump_further_than_16_bits_tell() {
 }
 
 #[test]
+fn the_longest_program_needs_no_more_stack_than_a_short_one() {
+    let run = || {
+        let mut insns = code("start", "r0 = 0\nr2 = 0");
+        let parts =
+            code("parts", "r0 += 1\nif r0 == 0 goto +1\n*(u64 *)(r10 - 8) = r0\nr3 = *(u64 *)(r10 - 8)\ngoto +0");
+        insns.extend(parts.iter().copied().cycle().take(999_990));
+        insns.extend(code("again", "r2 += 1"));
+        let back = -(insns.len() as i32);
+        insns.extend(code("end", &format!("if r2 == 3 goto +1\ngotol pc{back}\nexit")));
+        let mut runner = Runner::new();
+        let program = runner.load(&insns).expect("a good program");
+        runner.cpu.run(&program, [0, 0])
+    };
+    let thread = std::thread::Builder::new().stack_size(512 << 10).spawn(run).expect("a thread");
+    assert_eq!(thread.join().expect("no overflow"), Ok(3 * 199_998));
+}
+
+#[test]
 fn branches_pass_over_thousands_of_accesses() {
     // Code that is some MiB long, in a loop, with a branch over all of it; every access has a rare case far away.
     let mut insns = code("loop", "w2 = w1\nr3 = 4\nr0 = 0\nr3 -= 1\nif r3 == 0 goto +32001");

@@ -21,7 +21,7 @@ fn lock(cpu: &mut Cpu, [addr, ..]: [u64; 5]) -> Result<u64, Stop> {
     }
     loop {
         let space = cpu.space();
-        let Some(word) = space.atomic32(addr, Access::Atomic) else {
+        let Some(word) = space.near().atomic32(addr, Access::Atomic) else {
             return Err(space.explain(addr, 4, Access::Atomic).into());
         };
         if word.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok() {
