@@ -67,11 +67,14 @@ impl Checker<'_> {
             return self.error(value.span, format!("{call}() should be directly assigned to a map"));
         }
         // The value first: `$x = $x` needs an earlier `$x`.
-        let value = self.value(value);
+        let (value, wrong) = self.is_wrong(|it| it.value(value));
         let var = match self.find_var(name) {
             Some(var) => var,
             None => self.declare_at(name, address(target), target.span, None),
         };
+        if wrong {
+            self.given_wrong(var);
+        }
         if let Some(value) = value {
             self.set_var(var, value, span, out);
         }
@@ -166,7 +169,8 @@ impl Checker<'_> {
         }
         self.slot(map).assigned = true;
         let value_span = value.span;
-        let value = self.value(value);
+        let (value, wrong) = self.is_wrong(|it| it.value(value));
+        self.slot(map).wrong |= wrong;
         let key = self.map_key(map, keys, span);
         let Some(value) = value else { return };
         if matches!(value.ty, Type::Void) {
@@ -199,7 +203,8 @@ impl Checker<'_> {
         out: &mut Vec<Stmt>,
     ) {
         self.slot(map).assigned = true;
-        let value = self.value(value);
+        let (value, wrong) = self.is_wrong(|it| it.value(value));
+        self.slot(map).wrong |= wrong;
         let key = self.map_key(map, keys, span);
         let Some(value) = value else { return };
         let old = match self.slot(map).value.clone() {

@@ -26,6 +26,9 @@ pub(super) struct MapSlot {
     pub assigned: bool,
     /// It was told that nothing gives it a value.
     pub refused: bool,
+    /// What it is given is wrong, and told so: found in this walk, and in the one before.
+    pub wrong: bool,
+    pub was_wrong: bool,
 }
 
 /// What is known about a map's key.
@@ -86,6 +89,7 @@ impl<'a> Checker<'a> {
         for map in &mut self.maps {
             (map.printed, map.cleared, map.zeroed) = (false, false, false);
             (map.used, map.refused) = (false, false);
+            map.was_wrong = std::mem::take(&mut map.wrong);
         }
     }
 
@@ -144,6 +148,8 @@ impl<'a> Checker<'a> {
             used: false,
             assigned: false,
             refused: false,
+            wrong: false,
+            was_wrong: false,
         });
         MapRef(at)
     }
@@ -313,6 +319,13 @@ impl<'a> Checker<'a> {
             return Some(shape.ty.clone());
         }
         let name = slot.name.clone();
+        // Only an error that this walk has met counts on: two maps that are given each other's values would hold each other wrong.
+        if slot.wrong {
+            return self.follows();
+        }
+        if slot.was_wrong {
+            return None;
+        }
         if slot.assigned && settled {
             // Only assigned from itself: `@x = @x + 1`.
             slot.value = Some(Shape::fixed(Type::I64));

@@ -150,11 +150,14 @@ struct Diagnostics {
     late: Vec<Diagnostic>,
     speaking: bool,
     seen: HashSet<(Option<Span>, String)>,
+    /// How many errors were met, silent ones and what follows from them, too.
+    errors: u64,
 }
 
 impl Diagnostics {
     /// Adds a finding, once for each place and text: expanded probes find the same.
     fn push(&mut self, diagnostic: Diagnostic) {
+        self.errors += u64::from(diagnostic.severity == Severity::Error);
         if self.speaking && self.seen.insert((diagnostic.span, diagnostic.message.clone())) {
             self.list.push(diagnostic);
         }
@@ -219,8 +222,10 @@ struct Checker<'a> {
 /// A subprogram.
 struct FunctionSlot<'a> {
     item: &'a ast::Function,
-    params: Vec<Type>,
-    ret: Type,
+    /// `None` for a type that was refused.
+    params: Vec<Option<Type>>,
+    /// `None` for a type that was refused.
+    ret: Option<Type>,
     /// The functions that it calls, each with the first place.
     calls: Vec<(usize, Span)>,
 }
@@ -258,6 +263,20 @@ impl<'a> Checker<'a> {
         typed
     }
 
+    /// Whether what `look` finds is wrong, and told so: then what is made of it has no type, and nothing to tell.
+    fn is_wrong<T>(&mut self, look: impl FnOnce(&mut Self) -> Option<T>) -> (Option<T>, bool) {
+        let before = self.diagnostics.errors;
+        let found = look(self);
+        let wrong = found.is_none() && self.diagnostics.errors > before;
+        (found, wrong)
+    }
+
+    /// No value, because of an error that is told elsewhere.
+    fn follows<T>(&mut self) -> Option<T> {
+        self.diagnostics.errors += 1;
+        None
+    }
+
     /// One walk over everything.
     fn walk(&mut self, script: &'a ast::Script) -> typed::Script {
         self.unrolled = 0;
@@ -267,6 +286,7 @@ impl<'a> Checker<'a> {
         let mut typed = typed::Script::default();
         self.walk_functions(script, &mut typed);
         self.walk_probes(&mut typed);
+        self.changed |= self.maps.iter().any(|map| map.wrong != map.was_wrong);
         typed
     }
 

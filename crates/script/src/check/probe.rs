@@ -312,15 +312,16 @@ impl<'a> Checker<'a> {
             }
             let ast::Item::Function(item) = item else { continue };
             self.body.in_function = true;
-            let params = item.params.iter().map(|(_, ty)| self.whole_type_of(ty).unwrap_or(Type::I64)).collect();
-            let ret = self.whole_type_of(&item.ret).unwrap_or(Type::Void);
+            let params = item.params.iter().map(|(_, ty)| self.whole_type_of(ty)).collect();
+            let ret = self.whole_type_of(&item.ret);
             self.body = Body::default();
-            if ret.is_aggregation() {
+            if let Some(ret) = ret.as_ref().filter(|ret| ret.is_aggregation()) {
                 let message = format!("Function '{}' can not return a value of type '{ret}'", item.name.name);
                 self.error(item.name.span, message);
             }
             // One is the place for a result that is no number.
-            let most = if ret.is_scalar() || ret == Type::Void { PARAMS_MAX } else { PARAMS_MAX - 1 };
+            let in_register = ret.as_ref().is_none_or(|ret| ret.is_scalar() || *ret == Type::Void);
+            let most = if in_register { PARAMS_MAX } else { PARAMS_MAX - 1 };
             if item.params.len() > most {
                 let message = format!(
                     "Function '{}' has {} parameters, at most {most} are possible",
@@ -355,15 +356,19 @@ impl<'a> Checker<'a> {
             self.unit = u32::MAX - at as u32;
             self.open_body();
             self.body.in_function = true;
-            self.body.ret = Some(ret.clone());
+            self.body.ret = ret.clone();
             for ((name, _), ty) in item.params.iter().zip(&params) {
                 if self.find_var(&name.name).is_some() {
                     self.error(name.span, format!("Variable {} was already declared.", name.name));
                 }
-                let var = self.declare_var(name, Some(ty.clone()));
-                self.assigned(var, &Shape::fixed(ty.clone()), name.span);
+                let var = self.declare_var(name, ty.clone());
+                match ty {
+                    Some(ty) => self.assigned(var, &Shape::fixed(ty.clone()), name.span),
+                    None => self.given_wrong(var),
+                }
             }
             let mut stmts = self.block(&item.body);
+            let ret = ret.unwrap_or(Type::Void);
             if ret == Type::Void {
                 stmts.push(Stmt { kind: StmtKind::Return(None), span: item.body.span });
             } else if !always_returns(&stmts) && !self.body.bad_return {
@@ -432,12 +437,14 @@ impl<'a> Checker<'a> {
                 return self.fail(span, format!("{name}() takes values, not types"));
             };
             let value = self.expr(arg)?;
+            let Some(ty) = ty else { continue };
             let given = value.ty.clone();
             let Some(value) = self.fit(value, ty) else {
                 return self.fail(arg.span, format!("{name}() expects a value of type '{ty}' ('{given}' provided)"));
             };
             values.push(value);
         }
+        let Some(ret) = ret else { return self.follows() };
         Some(Expr { kind: ExprKind::CallFunction(function, values), ty: ret, span })
     }
 

@@ -50,6 +50,8 @@ struct Local {
     ends: Ends,
     assigned: bool,
     read: bool,
+    /// What it was given is wrong, and told so.
+    wrong: bool,
 }
 
 impl Checker<'_> {
@@ -123,6 +125,7 @@ impl Checker<'_> {
             ends: Ends::Assigned,
             assigned: false,
             read: false,
+            wrong: false,
         });
         if let Some(scope) = self.body.scopes.last_mut() {
             scope.insert(name.to_owned(), var);
@@ -142,6 +145,7 @@ impl Checker<'_> {
             ends: Ends::Assigned,
             assigned: true,
             read: true,
+            wrong: false,
         });
         var
     }
@@ -157,6 +161,13 @@ impl Checker<'_> {
     pub(super) fn declared_by_loop(&mut self, var: VarRef) {
         if let Some(local) = self.body.locals.get_mut(var.0 as usize) {
             local.ends = Ends::Loop;
+        }
+    }
+
+    /// Notes that what the variable was given is wrong, and told so.
+    pub(super) fn given_wrong(&mut self, var: VarRef) {
+        if let Some(local) = self.body.locals.get_mut(var.0 as usize) {
+            local.wrong = true;
         }
     }
 
@@ -216,6 +227,9 @@ impl Checker<'_> {
         let local = self.body.locals.get_mut(var.0 as usize)?;
         local.read = true;
         let unassigned = !local.assigned && !local.declared && local.shape.is_none();
+        if unassigned && local.wrong {
+            return self.follows();
+        }
         if unassigned && settled {
             // Declared by `let $x;` and never given a value that has a type.
             self.body.locals[var.0 as usize].shape = Some(Shape::fixed(Type::I64));

@@ -112,9 +112,9 @@ impl Checker<'_> {
         span: Span,
         out: &mut Vec<Stmt>,
     ) {
-        let declared = ty.and_then(|ty| self.type_of(ty));
+        let (declared, wrong_type) = self.is_wrong(|it| ty.and_then(|ty| it.type_of(ty)));
         // The value is read before the variable is there: `let $x = $x + 1` is an error.
-        let found = value.map(|value| self.value(value));
+        let (found, wrong_value) = self.is_wrong(|it| value.and_then(|value| it.value(value)));
         if self.find_var(&var.name).is_some() {
             let text = format!("Variable {} was already declared. Variable shadowing is not allowed.", var.name);
             self.error(var.span, text);
@@ -134,13 +134,18 @@ impl Checker<'_> {
         };
         let target = self.declare_var(var, fixed.clone());
         self.declared_by_let(target);
+        if wrong_type || wrong_value {
+            self.given_wrong(target);
+        }
         if let Some(first) = first {
             self.assigned(target, &Shape::fixed(first), span);
         }
-        match found {
-            Some(Some(value)) => self.set_var(target, value, span, out),
-            Some(None) => {}
-            None => {
+        match (value, found) {
+            // Nothing is known of a type that was refused.
+            (_, Some(_)) if wrong_type => {}
+            (_, Some(value)) => self.set_var(target, value, span, out),
+            (Some(_), None) => {}
+            (None, None) => {
                 // In a loop the variable starts from zero again.
                 if self.body.loops > 0
                     && let Some(shape) = self.var_shape(target)
@@ -170,9 +175,12 @@ impl Checker<'_> {
 
     fn for_map(&mut self, var: &ast::Ident, map: &ast::Ident, body: &ast::Block, span: Span, out: &mut Vec<Stmt>) {
         self.shadowing(var);
-        let pair = self.pair_type(map);
+        let (pair, wrong) = self.is_wrong(|it| it.pair_type(map));
         self.open_scope();
         let target = self.declare_var(var, pair.as_ref().map(|(_, ty)| ty.clone()));
+        if wrong {
+            self.given_wrong(target);
+        }
         self.declared_by_loop(target);
         self.body.loops += 1;
         self.body.for_loops += 1;
@@ -261,6 +269,10 @@ impl Checker<'_> {
     fn return_stmt(&mut self, value: Option<&ast::Expr>, span: Span, out: &mut Vec<Stmt>) {
         let expected = self.body.ret.clone();
         let found = value.map(|value| self.value(value));
+        if self.body.in_function && expected.is_none() {
+            // The function's type was refused.
+            return;
+        }
         let kind = match (expected, found) {
             (_, Some(None)) => {
                 self.body.bad_return = true;
