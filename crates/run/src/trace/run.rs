@@ -170,7 +170,8 @@ pub fn run(
     }
     let exit = run.exit.take();
     run.drain(&mut reader, notice)?;
-    run.exit = exit.or(run.exit);
+    // The last one counts, as in bpftrace: whoever ends the run may leave the verdict to `END`.
+    run.exit = run.exit.or(exit);
     if plan.config.print_maps_on_exit {
         run.performer.print_all_maps(options.bpftrace)?;
     }
