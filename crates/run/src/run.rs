@@ -70,13 +70,14 @@ pub fn run(
     let stacks = StackMaps::of(&*session);
     let silent = shapes.is_empty() && formats.is_none();
     let mut writer = Writer::new(out, options.format, shapes, formats.is_some(), &stacks, clock());
-    writer.start();
-    notice(Notice::Ready);
     let start = Instant::now();
+    // A command that cannot be executed after all, for want of its interpreter, ends the run before a table has begun.
     let child = held
         .map(|held| held.release())
         .transpose()
         .map_err(|cause| cannot_start(options.command.as_deref().unwrap_or_default(), &cause))?;
+    writer.start();
+    notice(Notice::Ready);
     if let Some(pid) = options.attach.pid {
         engine.watch(pid)?;
     }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
@@ -151,6 +152,22 @@ fn a_command_that_does_not_exist_attaches_nothing() {
     let outcome = skep::call(&["run".as_ref(), program.as_os_str(), "-c".as_ref(), "/nonexistent/command".as_ref()]);
     assert_eq!(outcome.status.code(), Some(1), "{}", outcome.stderr);
     assert_eq!(outcome.stderr, "error: cannot start `/nonexistent/command`: no such file or directory\n");
+    assert_eq!(outcome.stdout, "");
+}
+
+#[test]
+fn a_command_without_its_interpreter_begins_no_table() {
+    if !needs(&[Root]) {
+        return;
+    }
+    let command = crate::support::scratch("interpreter").join("command");
+    std::fs::write(&command, "#!/nonexistent/interpreter\n").unwrap();
+    std::fs::set_permissions(&command, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let program = example("execsnoop");
+    let outcome = skep::call(&["run".as_ref(), program.as_os_str(), "-c".as_ref(), command.as_os_str()]);
+    assert_eq!(outcome.status.code(), Some(1), "{}", outcome.stderr);
+    let told = format!("error: cannot start `{}`: no such file or directory\n", command.display());
+    assert_eq!((outcome.stdout.as_str(), outcome.stderr), ("", told));
 }
 
 #[test]
