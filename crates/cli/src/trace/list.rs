@@ -12,7 +12,7 @@ use skep_script::{Options, Sources};
 use skep_spec::nearest::did_you_mean;
 
 use super::{Request, show, source};
-use crate::report::cannot_write;
+use crate::report::{self, cannot_write};
 
 /// Probes that match a pattern, the probes of a script, or a definition. Nothing found is a failure.
 pub(crate) fn list(pattern: &str, verbose: bool, request: &Request) -> Result<ExitCode, Error> {
@@ -45,6 +45,9 @@ pub(crate) fn list(pattern: &str, verbose: bool, request: &Request) -> Result<Ex
     };
     write(&found, &obstacles, &mut out).and_then(|()| out.flush()).or_else(cannot_write)?;
     drop(out);
+    for (against, reason) in obstacles.reasons(found.iter().map(|probe| probe.name.as_str())) {
+        report::line(&format!("not on this machine: {against}: {reason}"));
+    }
     let failed = show(&diagnostics, &sources, request);
     Ok(if failed || (found.is_empty() && !request.bpftrace) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -81,7 +84,7 @@ fn matching(pattern: &str, verbose: bool, target: &LiveTarget) -> Result<String,
 fn write(probes: &[Probe], obstacles: &Obstacles, out: &mut dyn Write) -> std::io::Result<()> {
     for probe in probes {
         match obstacles.against(&probe.name) {
-            Some(reason) => writeln!(out, "{}  # not on this machine: {reason}", probe.name)?,
+            Some(_) => writeln!(out, "{}  # not on this machine", probe.name)?,
             None => writeln!(out, "{}", probe.name)?,
         }
         for declaration in &probe.args {

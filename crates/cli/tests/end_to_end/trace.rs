@@ -363,19 +363,65 @@ fn what_the_machine_does_not_take_is_listed_with_the_reason() {
     if !needs(&[Root]) {
         return;
     }
-    let listed = call(&["list", "kprobe:vfs_read"]).stdout;
-    let marked = "kprobe:vfs_read  # not on this machine: this kernel has no kprobes (CONFIG_KPROBES is not set)\n";
-    let wanted = if Kprobes.is_met() { "kprobe:vfs_read\n" } else { marked };
-    assert_eq!(listed, wanted);
+    // Each is marked, and the reason told once.
+    let listed = call(&["list", "kprobe:vfs_read,kprobe:vfs_write"]);
+    let marked = "kprobe:vfs_read  # not on this machine\nkprobe:vfs_write  # not on this machine\n";
+    let reason = "not on this machine: kprobe: this kernel has no kprobes (CONFIG_KPROBES is not set)\n";
+    let plain = ("kprobe:vfs_read\nkprobe:vfs_write\n", "");
+    let wanted = if Kprobes.is_met() { plain } else { (marked, reason) };
+    assert_eq!((listed.stdout.as_str(), listed.stderr.as_str()), wanted);
     // Whoever reads bpftrace's list wants names alone.
     assert_eq!(call(&["bpftrace", "-l", "kprobe:vfs_read"]).stdout, "kprobe:vfs_read\n");
-    for line in call(&["list", "hardware:*"]).stdout.lines() {
-        let (name, reason) = line.split_once("  # not on this machine: ").unwrap_or((line, ""));
+    let listed = call(&["list", "hardware:*"]);
+    let reasons: Vec<(&str, &str)> = listed
+        .stderr
+        .lines()
+        .map(|line| line.strip_prefix("not on this machine: hardware:").expect("a reason"))
+        .map(|line| line.split_once(": ").expect("events and a reason"))
+        .collect();
+    for line in listed.stdout.lines() {
+        let (name, marked) = match line.strip_suffix("  # not on this machine") {
+            Some(name) => (name, true),
+            None => (line, false),
+        };
         let script = format!("{name}1000000 {{ exit(); }}");
         let refused = call(&["trace", &script, "--duration", "1ms"]);
-        assert_eq!(refused.status.success(), reason.is_empty(), "{line}\n{}", refused.stderr);
-        assert!(refused.stderr.contains(reason), "{line}\n{}", refused.stderr);
+        assert_eq!(refused.status.success(), !marked, "{line}\n{}", refused.stderr);
+        let event = name.trim_start_matches("hardware:").trim_end_matches(':');
+        let own = |events: &str| events.split(", ").any(|it| it.trim_start_matches("hardware:") == event);
+        let told = reasons.iter().find(|(events, _)| own(events));
+        assert_eq!(told.is_some(), marked, "{name}\n{}", listed.stderr);
+        assert!(told.is_none_or(|(_, reason)| refused.stderr.contains(reason)), "{line}\n{}", refused.stderr);
     }
+}
+
+#[test]
+fn what_is_loaded_is_told_by_the_kernels_numbers() {
+    if !needs(&[Root]) {
+        return;
+    }
+    let words =
+        ["trace", "-v", "interval:ms:1 { printf(\"tick\\n\"); } tracepoint:sched:sched_process_exit { @ = count(); }"];
+    let skep = Skep::start(&mut crate::support::skep::command(&[], &words.map(std::ffi::OsStr::new)));
+    skep.line("an event", |line| line == "tick");
+    let told: Vec<String> = skep.talk().into_iter().filter(|line| line.starts_with("loaded `")).collect();
+    assert_eq!(told.len(), 2, "{:?}", skep.talk());
+    for line in &told {
+        let (name, identity) = line["loaded `".len()..].split_once("`: id ").expect("a number");
+        let (id, rest) = identity.split_once(", name ").expect("a name");
+        assert!(skep.held().programs.contains(&id.parse().expect("digits")), "{line}: {:?}", skep.held().programs);
+        // The kernel keeps 15 bytes of a name.
+        assert!(rest.starts_with(&name[..name.len().min(15)]), "{line}");
+        let kind = if name.starts_with("interval") { ", type perf_event, " } else { ", type tracepoint, " };
+        assert!(rest.contains(kind) && rest.contains(" instructions ("), "{line}");
+    }
+    skep.signal(rustix::process::Signal::INT);
+    assert!(skep.end().status.success());
+    let quiet = call(&["trace", "--duration", "1ms", "interval:s:1 { }"]);
+    assert_eq!(quiet.stderr, "Attached 1 probe\n");
+    // Where another machine than the kernel runs it, there is no number.
+    let out = call(&["trace", "-v", "--engine", "user", "--duration", "1ms", "interval:s:1 { }"]);
+    assert!(out.stderr.contains("loaded `interval_s_1`: type perf_event, "), "{}", out.stderr);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What keeps kinds of probes, and single events of the processor, from being attached on this machine: by trying.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use skep_engine::{Engine, LoadOptions};
 use skep_script::compile::{Compiled, compile};
@@ -9,6 +9,9 @@ use skep_script::{Options, Severity, Sources, Target};
 use super::parameters::{self, Known};
 use super::{Script, attach};
 use crate::Error;
+
+/// How many events of the processor are one for the trial.
+const HARDWARE_EVERY: &str = "1000000";
 
 /// Reasons by what was tried; nothing for what can be attached.
 #[derive(Debug, Default)]
@@ -29,6 +32,18 @@ impl Obstacles {
         Obstacles(tried.into_iter().filter_map(|(key, reason)| Some((key, reason?))).collect())
     }
 
+    /// Each reason once, behind the kinds of probes or the events that it stands against.
+    pub fn reasons<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Vec<(String, &str)> {
+        let mut reasons: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+        for name in names {
+            if let Some((key, reason)) = trial(name).and_then(|(key, _)| self.0.get_key_value(&key)) {
+                reasons.entry(reason).or_default().insert(key.trim_end_matches(':').to_owned());
+            }
+        }
+        let joined = |keys: BTreeSet<String>| keys.into_iter().collect::<Vec<_>>().join(", ");
+        reasons.into_iter().map(|(reason, keys)| (joined(keys), reason)).collect()
+    }
+
     /// Why the probe of this name cannot be attached; `None` when nothing is known against it.
     pub fn against(&self, name: &str) -> Option<&str> {
         if self.0.is_empty() {
@@ -46,7 +61,7 @@ fn trial(name: &str) -> Option<(String, String)> {
         "kprobe" | "kretprobe" => format!("{kind}:vfs_read"),
         "fentry" | "fexit" => format!("{kind}:vmlinux:vfs_read"),
         "rawtracepoint" => format!("{kind}:sched_process_exec"),
-        "hardware" => return Some((name.to_owned(), format!("{name}1000000"))),
+        "hardware" => return Some((name.to_owned(), format!("{name}{HARDWARE_EVERY}"))),
         _ => return None,
     };
     Some((kind.to_owned(), place))
@@ -62,7 +77,9 @@ fn refusal(place: &str, target: &dyn Target, engine: &dyn Engine) -> Option<Stri
     }
     let text = try_attach(Script { spec, plan, sources }, engine).err()?.to_string();
     // The reason stands behind the program's name and section.
-    Some(text.split_once("): ").map_or(text.clone(), |(_, reason)| reason.to_owned()))
+    let reason = text.split_once("): ").map_or(text.as_str(), |(_, reason)| reason);
+    // Which event it is says the probe's name, in words.
+    Some(reason.split_once(HARDWARE_EVERY).map_or(reason, |(_, reason)| reason.trim_start_matches(": ")).to_owned())
 }
 
 fn try_attach(script: Script, engine: &dyn Engine) -> Result<(), Error> {
@@ -80,6 +97,16 @@ fn try_attach(script: Script, engine: &dyn Engine) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reason_is_told_once_for_a_kind_or_for_the_events_that_have_it() {
+        let known = [("kprobe", "absent"), ("hardware:a:", "no counter"), ("hardware:c:", "no counter")];
+        let obstacles = Obstacles(known.map(|(key, reason)| (key.to_owned(), reason.to_owned())).into());
+        let all = ["kprobe:f", "kprobe:g", "hardware:a:", "hardware:b:", "hardware:c:", "tracepoint:s:x"];
+        let expected = [("kprobe".to_owned(), "absent"), ("hardware:a, hardware:c".to_owned(), "no counter")];
+        assert_eq!(obstacles.reasons(all), expected);
+        assert_eq!(obstacles.reasons(["hardware:b:"]), []);
+    }
 
     #[test]
     fn events_are_tried_one_by_one_and_functions_as_a_kind() {
