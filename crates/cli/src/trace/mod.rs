@@ -16,7 +16,9 @@ use skep_engine::{Error, LoadOptions};
 use skep_kernel::LiveTarget;
 use skep_run::trace::{self, Buffering, Format, HelperErrors, Notice, Script, Terminals};
 use skep_script::compile::{Compiled, compile};
+use skep_script::unwinding::Unwinding;
 use skep_script::{Diagnostic, Severity, SourceId, Sources, Target};
+use skep_spec::Spec;
 use skep_sys::stdout::Stdout;
 
 use crate::args::EngineChoice;
@@ -72,6 +74,13 @@ fn run_on(mut sources: Sources, id: SourceId, request: &Request, target: &dyn Ta
             Error::new(format!("cannot write `{}`: {}", path.display(), skep_sys::io_text(&cause)))
         };
         std::fs::write(path, bytes).map_err(cannot)?;
+        if let Some(message) = plan.unwinding.map(|maps| without_callers(&spec, maps, path))
+            && !request.no_warnings
+            && !request.quiet
+        {
+            let hint = "`skep build SCRIPT -o TOOL` makes a program that fills them; `ustack` needs none";
+            warning(&message, hint, request);
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let processes = request.command.is_some() || request.script.pid.is_some();
@@ -141,6 +150,16 @@ fn run_on(mut sources: Sources, id: SourceId, request: &Request, target: &dyn Ta
     }
     out.flush().or_else(report::cannot_write)?;
     Ok(engine.finish(worker, outcome.exit_code as u8))
+}
+
+/// What an object lacks whose script has `dw_ustack`.
+fn without_callers(spec: &Spec, maps: Unwinding, path: &std::path::Path) -> String {
+    let names = [maps.files, maps.pages, maps.rules].map(|map| format!("`{}`", spec.map(map).name));
+    format!(
+        "stacks of `dw_ustack` end at their first address in `{}`: the tables of callers are filled by a running skep, and {} are empty there",
+        path.display(),
+        names.join(", ")
+    )
 }
 
 /// Writes a script in its usual form.
@@ -217,6 +236,13 @@ fn show_one(diagnostic: &Diagnostic, sources: &Sources, request: &Request) {
         false => skep_script::render::rustlike(sources, diagnostics, report::has_colour()),
     };
     report::line(text.trim_end_matches('\n'));
+}
+
+fn warning(message: &str, hint: &str, request: &Request) {
+    match request.bpftrace {
+        true => report::line(&format!("WARNING: {message}\nHINT: {hint}")),
+        false => report::warning(message, Some(hint)),
+    }
 }
 
 fn tell(notice: Notice<'_>, sources: &Sources, request: &Request) {

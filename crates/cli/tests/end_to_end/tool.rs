@@ -186,3 +186,24 @@ fn an_emitted_object_is_one_like_others() {
         std::fs::remove_file(&object).unwrap();
     }
 }
+
+#[test]
+fn an_emitted_object_without_its_tables_of_callers_is_told_so() {
+    if !needs(&[Root]) {
+        return;
+    }
+    let object = scratch("emit-callers").join("script.bpf.o");
+    let emit = |script: &str, more: &[&str]| {
+        let words = ["trace".as_ref(), "--emit".as_ref(), object.as_os_str(), script.as_ref()];
+        let out = call(&words.into_iter().chain(more.iter().map(OsStr::new)).collect::<Vec<_>>());
+        assert!(out.status.success() && object.exists(), "{}", out.stderr);
+        std::fs::remove_file(&object).unwrap();
+        out.stderr
+    };
+    let script = "interval:s:1 { @[dw_ustack] = count(); }";
+    let told = emit(script, &[]);
+    assert!(told.starts_with("warning: stacks of `dw_ustack` end at their first address in `"), "{told}");
+    assert!(told.contains("`unwind_files`") && told.contains("= help: `skep build "), "{told}");
+    assert_eq!(emit(script, &["--no-warnings"]), "");
+    assert_eq!(emit("interval:s:1 { @[ustack] = count(); }", &[]), "");
+}
