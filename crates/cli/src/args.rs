@@ -150,7 +150,7 @@ pub(crate) struct RunArgs {
     /// Macro for the compiler.
     #[arg(short = 'D', value_name = "NAME[=VALUE]")]
     pub(crate) define: Vec<String>,
-    /// Say what is attached, compiled and left out.
+    /// Say what is compiled, loaded, attached and left out.
     #[arg(short, long)]
     pub(crate) verbose: bool,
 }
@@ -301,6 +301,9 @@ pub(crate) struct HowArgs {
     /// Compile and load, attach nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Say what is loaded: the kernel's ids of the programs, their types and sizes.
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
 }
 
 /// A script becomes a tool: skep itself with the script behind it, which needs nothing else and fits the kernel that it is started on.

@@ -116,6 +116,7 @@ pub(crate) fn tell(notice: Notice<'_>, verbose: bool) {
             report::line(&format!("compiled in {} ms", took.as_millis()));
         }
         Notice::Compiled { took: None } if verbose => report::line("compiled before, taken from the cache"),
+        Notice::Loaded { program, identity } if verbose => report::line(&format!("loaded `{program}`: {identity}")),
         Notice::Attached { program, place } if verbose => report::line(&format!("attached `{program}`: {place}")),
         Notice::Idle { program, reason } => report::line(&format!("not attached: `{program}`: {reason}")),
         Notice::Stream { program, line, .. } => report::line(&format!("{program}: {line}")),

@@ -31,6 +31,7 @@ mod attach;
 mod command;
 mod events;
 mod family;
+mod identity;
 mod input;
 mod leave_out;
 mod losses;
@@ -49,6 +50,7 @@ mod unused;
 mod writer;
 
 pub use command::command;
+pub use identity::{Identity, KernelIdentity};
 pub use input::{is_c_or_object, loader_of};
 pub use notice::{Notice, Summary};
 pub use prepare::{Prepared, link, prepare};

@@ -29,6 +29,13 @@ pub enum Notice<'a> {
         /// What, and how.
         message: String,
     },
+    /// A program is loaded.
+    Loaded {
+        /// Its name.
+        program: &'a str,
+        /// Who it is to the machine.
+        identity: crate::Identity,
+    },
     /// A program is attached.
     Attached {
         /// Its name.

@@ -19,7 +19,7 @@ use crate::pump::{Counts, Pump, Stop, Until};
 use crate::stacks::StackMaps;
 use crate::streams::Streams;
 use crate::writer::Writer;
-use crate::{Error, Notice, Prepared, Summary, events, leave_out, losses, plan, printk, unused};
+use crate::{Error, Identity, Notice, Prepared, Summary, events, leave_out, losses, plan, printk, unused};
 
 /// Runs a prepared object until something ends it. Records go to `out`, everything else to `notice`.
 ///
@@ -47,6 +47,11 @@ pub fn run(
 
     let session = engine.load(spec, &options.load)?;
     refuse_failed(&*session, &plan.jobs, notice)?;
+    for loaded in session.programs() {
+        if let Some(identity) = Identity::of(&*session, loaded) {
+            notice(Notice::Loaded { program: &session.spec().program(loaded.program).name, identity });
+        }
+    }
 
     // Readers stand before the first program is attached: nothing is missed, and a full buffer is counted.
     let source = session.records(&buffers, formats.is_some())?;

@@ -290,7 +290,10 @@ impl Parsed {
             ("no-warnings", _) => request.no_warnings = true,
             ("quiet", _) => request.quiet = true,
             ("unsafe", _) => request.script.allow_unsafe = true,
-            ("verbose", _) => self.verbose = true,
+            ("verbose", _) => {
+                self.verbose = true;
+                request.verbose = true;
+            }
             ("version", _) => self.version = true,
             ("warnings", _) => {
                 // Twice: what is read from a map and is not there, too.

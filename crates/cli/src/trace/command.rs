@@ -100,6 +100,7 @@ pub(super) fn how(args: HowArgs) -> Request {
         output: args.output,
         quiet: args.quiet,
         no_warnings: args.no_warnings,
+        verbose: args.verbose,
         ..Request::default()
     }
 }

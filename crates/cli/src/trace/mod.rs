@@ -46,6 +46,8 @@ pub(crate) struct Request {
     /// Neither warnings nor what is attached.
     pub(crate) quiet: bool,
     pub(crate) no_warnings: bool,
+    /// What is loaded is told.
+    pub(crate) verbose: bool,
     /// Messages are told in bpftrace's form.
     pub(crate) bpftrace: bool,
     /// Written to standard output once everything is attached.
@@ -254,6 +256,14 @@ fn tell(notice: Notice<'_>, sources: &Sources, request: &Request) {
         Notice::Failure { message } => report::warning(&message, None),
         Notice::Diagnostic(diagnostic) if diagnostic.severity == Severity::Warning && request.no_warnings => {}
         Notice::Diagnostic(diagnostic) => show_one(diagnostic, sources, request),
+        Notice::Loaded { identity, .. } if request.bpftrace && request.verbose => {
+            if let Some(kernel) = identity.kernel {
+                report::line(&format!("Program ID: {}", kernel.id));
+            }
+        }
+        Notice::Loaded { program, identity } if request.verbose => {
+            report::line(&format!("loaded `{program}`: {identity}"));
+        }
         Notice::Attached { probes } => {
             if request.format == Format::Text && !request.quiet {
                 let plural = if probes == 1 { "" } else { "s" };

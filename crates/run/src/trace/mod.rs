@@ -157,6 +157,13 @@ pub enum Notice<'a> {
     },
     /// A place in the script has something to say: a helper failed, `errorf`, `warnf`.
     Diagnostic(&'a Diagnostic),
+    /// A program is loaded.
+    Loaded {
+        /// Its name.
+        program: &'a str,
+        /// Who it is to the machine.
+        identity: crate::Identity,
+    },
     /// Everything is attached, at so many places.
     Attached {
         /// Places.

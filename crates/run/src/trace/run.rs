@@ -21,10 +21,10 @@ use super::perform::{Flow, Performer, has_user_addresses};
 use super::reader::{Batch, Message, Reader, SHORT_TICK, TICK};
 use super::scope::Scope;
 use super::{Notice, Options, Outcome, Script, container, signals, switch, trials};
-use crate::Error;
 use crate::command::{cannot_start, hold};
 use crate::leave_out::Process;
 use crate::process::{Watched, is_over, pidfd};
+use crate::{Error, Identity};
 
 /// How long what was committed before the end is still read: the flag has stopped every program, but one that is too long for
 /// it goes on filling.
@@ -82,6 +82,11 @@ pub fn run(
     let session = engine.load(spec, &options.load)?;
     let session = &*session;
     let plan = loaded(session, plan, notice)?;
+    for loaded in session.programs() {
+        if let Some(identity) = Identity::of(session, loaded) {
+            notice(Notice::Loaded { program: &session.spec().program(loaded.program).name, identity });
+        }
+    }
     if options.dry_run {
         return Ok(Outcome::default());
     }
