@@ -34,13 +34,16 @@ impl<'s> StackMaps<'s> {
         }
     }
 
-    fn frame(&self, address: u64, task: Option<u32>) -> String {
+    /// The line of an address, to which a call returns unless it is `exact`. That is then set for the one around it.
+    fn frame(&self, address: u64, task: Option<u32>, exact: &mut bool) -> String {
         // The kernel's half of the addresses, on every machine.
-        let symbol = if address >> 63 == 1 {
-            self.symbols.kernel(address)
-        } else {
-            task.and_then(|task| self.symbols.user(task, address))
+        let symbol = match (task, std::mem::take(exact)) {
+            _ if address >> 63 == 1 => self.symbols.kernel(address),
+            (Some(task), true) => self.symbols.user(task, address),
+            (Some(task), false) => self.symbols.caller(task, address),
+            (None, _) => None,
         };
+        *exact = symbol.as_ref().is_some_and(Symbol::is_signal_return);
         match symbol {
             Some(Symbol { name, off_bytes, module, .. }) => {
                 let module = module.map(|module| format!(" [{module}]")).unwrap_or_default();
@@ -67,7 +70,8 @@ impl Stacks for StackMaps<'_> {
             Some((true, value)) => value.as_chunks::<32>().0.iter().map_while(place).collect(),
             Some((false, value)) => {
                 let addresses = value.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word));
-                addresses.take_while(|address| *address != 0).map(|address| self.frame(address, task)).collect()
+                let mut exact = true;
+                addresses.take_while(|address| *address != 0).map(|it| self.frame(it, task, &mut exact)).collect()
             }
         }
     }

@@ -58,6 +58,14 @@ pub struct Symbol<'a> {
     pub inlined: Vec<Inlined>,
 }
 
+impl Symbol<'_> {
+    /// Whether a signal's handler returns to it, as glibc and musl call it: what stands around it on a stack was interrupted anywhere,
+    /// and has called nobody.
+    pub fn is_signal_return(&self) -> bool {
+        self.name == "__restore_rt"
+    }
+}
+
 /// A line of source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
@@ -160,6 +168,18 @@ impl Symbols {
         self.files.get_or_init(|| Files::new(self.options)).find(&place)
     }
 
+    /// The symbol that a call is in, by the address that it returns to, with the call's own line and what is inlined around it. What
+    /// stands behind the call may be the next line already, and behind a call that never returns another function; `off_bytes` still
+    /// counts to the return address, as debuggers show it.
+    pub fn caller(&self, pid: u32, return_address: u64) -> Option<Symbol<'static>> {
+        let call = return_address.checked_sub(1).and_then(|call| self.user(pid, call));
+        match call {
+            Some(symbol) => Some(Symbol { off_bytes: symbol.off_bytes + 1, ..symbol }),
+            // Where a signal's handler returns to, nobody has called from: nothing that has a name stands before it.
+            None => self.user(pid, return_address),
+        }
+    }
+
     /// The file that an address of a process is mapped from.
     pub fn file(&self, pid: u32, address: u64) -> Option<FilePlace> {
         self.catch_up();
@@ -230,6 +250,20 @@ mod tests {
         assert!(found.name.contains("our_own_function_has_a_name"), "{found:?}");
         assert_eq!(found.off_bytes, 0);
         assert!(symbols.user(me, 8).is_none());
+    }
+
+    #[test]
+    fn behind_a_call_that_never_returns_is_still_its_caller() {
+        let symbols = Symbols::new(Options { lines: false, demangle: true });
+        let me = std::process::id();
+        let start = behind_a_call_that_never_returns_is_still_its_caller as *const () as u64;
+        let caller = symbols.caller(me, start + 1).expect("the test has symbols");
+        assert_eq!(Some(&caller), symbols.user(me, start + 1).as_ref());
+        // The first address that is no more in the function.
+        let end = (start..).find(|at| symbols.user(me, *at).is_none_or(|it| it.name != caller.name)).unwrap();
+        let last = symbols.caller(me, end).expect("it is the function's");
+        assert_eq!((last.name.as_ref(), last.off_bytes), (caller.name.as_ref(), end - start));
+        assert!(symbols.caller(me, 0).is_none());
     }
 
     #[test]

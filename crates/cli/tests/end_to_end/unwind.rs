@@ -90,6 +90,55 @@ fn the_first_frames_and_every_form_are_those_of_ustack() {
 }
 
 #[test]
+fn callers_are_named_by_their_calls_not_by_what_stands_behind_them() {
+    if !needs(&[Root, Program("cc")]) {
+        return;
+    }
+    let folder = scratch("unwind-calls");
+    let source = folder.join("calls.c");
+    // Each call is the last of its line; behind the call of `over` the next function begins.
+    let text = "#include <stdlib.h>
+#define OWN __attribute__((noinline, noclone))
+OWN void leaf(void) { __asm__ volatile(\"\"); }
+OWN __attribute__((noreturn)) void over(void) {
+    leaf();
+    exit(0);
+}
+OWN void last(void) {
+    over();
+}
+OWN void next(void) {
+    leaf();
+    leaf();
+}
+int main(int argc, char **argv) {
+    if (argc > 1)
+        next();
+    last();
+    return 1;
+}
+";
+    std::fs::write(&source, text).expect("the folder is ours");
+    let program = folder.join("calls");
+    let mut cc = Command::new("cc");
+    cc.args(["-g", "-O1", "-fomit-frame-pointer", "-fno-optimize-sibling-calls", "-fno-reorder-functions"]);
+    let made = finish(cc.arg("-o").arg(&program).arg(&source));
+    assert!(made.status.success(), "{}", made.stderr);
+    let script = format!(
+        "config = {{ show_debug_info = true }} uprobe:{}:leaf {{ print(dw_ustack(4)); }}",
+        program.display()
+    );
+    let out = call(&["trace", "-q", &script, "-c", &program.display().to_string()]);
+    let frames: Vec<(&str, &str)> = out
+        .stdout
+        .lines()
+        .filter_map(|line| line.trim().split_once('+'))
+        .map(|(name, rest)| (name, rest.rsplit(':').next().unwrap_or(rest)))
+        .collect();
+    assert_eq!(frames, [("leaf", "3"), ("over", "5"), ("last", "9"), ("main", "18")], "{}{}", out.stdout, out.stderr);
+}
+
+#[test]
 fn equal_stacks_of_samples_are_one_key() {
     if !needs(&[Root, Program("cc")]) {
         return;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use skep_engine::{MapId, Session};
 use skep_script::plan::Plan;
 use skep_script::types::{Clock, Stack, StackMode, Word};
-use skep_symbols::{Line, Symbols};
+use skep_symbols::{Line, Symbol, Symbols};
 use skep_view::script::Names;
 
 use super::signals;
@@ -98,7 +98,9 @@ impl<'a> MachineNames<'a> {
         frames.push(line.into_bytes());
     }
 
-    fn user_frame(&self, mode: StackMode, pid: u32, address: u64, frames: &mut Vec<Vec<u8>>) {
+    /// Adds the lines of an address, to which a call returns unless it is `exact`. Whether the one around it is exact, too.
+    fn user_frame(&self, mode: StackMode, pid: u32, (address, exact): (u64, bool), frames: &mut Vec<Vec<u8>>) -> bool {
+        let mut signal = false;
         let mut line = String::new();
         match mode {
             StackMode::Raw => line = format!("{address:x}"),
@@ -111,7 +113,8 @@ impl<'a> MachineNames<'a> {
                 }
             }
             StackMode::Bpftrace | StackMode::Perf => {
-                let symbol = self.symbols.user(pid, address);
+                let symbol = if exact { self.symbols.user(pid, address) } else { self.symbols.caller(pid, address) };
+                signal = symbol.as_ref().is_some_and(Symbol::is_signal_return);
                 for inlined in symbol.iter().flat_map(|symbol| &symbol.inlined) {
                     frames.push(format!("[inlined] {}{}", inlined.name, at(inlined.line.as_ref())).into_bytes());
                 }
@@ -134,6 +137,7 @@ impl<'a> MachineNames<'a> {
             }
         }
         frames.push(line.into_bytes());
+        signal
     }
 
     /// The hierarchies in which a cgroup was found: the name of the mount, and the path below it.
@@ -239,9 +243,10 @@ impl Names for MachineNames<'_> {
             return frames.clone();
         }
         let mut frames = Vec::new();
+        let mut exact = true;
         for address in self.addresses(id).into_iter().take(stack.limit as usize) {
             if stack.user {
-                self.user_frame(stack.mode, pid, address, &mut frames);
+                exact = self.user_frame(stack.mode, pid, (address, exact), &mut frames);
             } else {
                 self.kernel_frame(stack.mode, address, &mut frames);
             }
