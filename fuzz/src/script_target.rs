@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 
 use skep_btf::{Btf, Builder, Endian, FuncLinkage, IntEncoding, MemberDef, TypeDef, TypeId};
-use skep_script::target::{BpfFunction, DebugInfo, KernelFunction, UserFunction, UserSymbol};
+use skep_script::target::{BpfFunction, DebugInfo, KernelFunction, UsdtProbe, UserFunction, UserSymbol};
 use skep_spec::target::{Feature, TargetError};
 
 /// A machine whose every `.bt` and `.h` file is the script itself.
@@ -132,8 +132,8 @@ impl skep_script::Target for Machine<'_> {
         Ok(vec![UserFunction { name: "main".to_owned(), off_bytes: 0x1000 }])
     }
 
-    fn usdt_probes(&self, _: &Path) -> Result<Vec<(String, String)>, TargetError> {
-        Ok(vec![("app".to_owned(), "start".to_owned())])
+    fn usdt_probes(&self, _: &Path) -> Result<Vec<UsdtProbe>, TargetError> {
+        Ok(vec![UsdtProbe { provider: "app".to_owned(), name: "start".to_owned(), args: 3 }])
     }
 
     fn binary(&self, name: &str, _: Option<u32>) -> Result<Option<PathBuf>, TargetError> {

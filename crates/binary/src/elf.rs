@@ -374,6 +374,32 @@ where
     })
 }
 
+/// The address of a variable, where all that the file has of this name are one: sources may have one each for themselves.
+pub(crate) fn only_value<'d, H, R>(file: &ElfFile<'d, H, R>, name: &str) -> Option<u64>
+where
+    H: FileHeader<Endian = Endianness>,
+    R: ReadRef<'d>,
+{
+    let endian = file.endian();
+    let mut only = None;
+    for table in [file.elf_symbol_table(), file.elf_dynamic_symbol_table()] {
+        for symbol in table.iter() {
+            if symbol.is_undefined(endian)
+                || !matches!(symbol.st_type(), elf::STT_FUNC | elf::STT_OBJECT | elf::STT_NOTYPE)
+                || !table.symbol_name(endian, symbol).is_ok_and(|found| found == name.as_bytes())
+            {
+                continue;
+            }
+            let value: u64 = symbol.st_value(endian).into();
+            if only.is_some_and(|only| only != value) {
+                return None;
+            }
+            only = Some(value);
+        }
+    }
+    only
+}
+
 /// Where an address is in the file, and whether it is code.
 pub fn file_offset(segments: &[Segment], address: u64) -> Option<(u64, bool)> {
     let segment = segments

@@ -14,7 +14,8 @@ use object::{Endianness, ReadRef};
 use skep_engine::Error;
 use skep_spec::nearest::did_you_mean;
 
-use super::elf::{Binary, file_offset, section};
+use super::elf::{Binary, file_offset, only_value, section};
+use super::usdt_args::number;
 use crate::with_elf;
 
 /// One place of a probe.
@@ -24,7 +25,8 @@ pub struct Site {
     pub provider: String,
     /// Probe.
     pub name: String,
-    /// Arguments, as the note spells them: `-4@%eax 8@-24(%rbp)`.
+    /// Arguments, as the note spells them: `-4@%eax 8@-24(%rbp)`. A variable by its name (`4@counter(%rip)`) has become its distance from
+    /// the place (`4@8192(%rip)`), which a program that runs there can add up.
     pub args: String,
     /// Where it is in the file, in bytes: what a uprobe takes.
     pub off_bytes: u64,
@@ -100,13 +102,56 @@ where
         sites.push(Site {
             provider: note.provider.to_owned(),
             name: note.name.to_owned(),
-            args: note.args.to_owned(),
+            args: without_symbols(note.args, address, |name| only_value(file, name)),
             off_bytes,
             address,
             semaphore_off_bytes,
         });
     }
     sites
+}
+
+/// Arguments of a place with distances in place of the names of variables, as assemblers of x86-64 mean `counter+4(%rip)`.
+/// What cannot be told stays as it is.
+fn without_symbols(args: &str, address: u64, value: impl Fn(&str) -> Option<u64>) -> String {
+    const BASE: &str = "(%rip)";
+    let mut text = String::new();
+    let mut rest = args;
+    while let Some(at) = rest.find(BASE) {
+        let (before, behind) = rest.split_at(at);
+        let start = before.rfind('@').map_or(0, |at| at + 1);
+        let operand = &before[start..];
+        text.push_str(&before[..start]);
+        match variable(operand, &value) {
+            Some(place) => text.push_str(&(place.wrapping_sub(address) as i64).to_string()),
+            None => text.push_str(operand),
+        }
+        text.push_str(BASE);
+        rest = &behind[BASE.len()..];
+    }
+    text + rest
+}
+
+/// The address of `counter`, `counter+4` or `4+counter`; `None` without a name.
+fn variable(operand: &str, value: &impl Fn(&str) -> Option<u64>) -> Option<u64> {
+    let (mut sum, mut named) = (0u64, false);
+    let mut rest = operand;
+    while !rest.is_empty() {
+        let end = rest[1..].find(['+', '-']).map_or(rest.len(), |at| at + 1);
+        let (term, behind) = rest.split_at_checked(end)?;
+        let plain = term.strip_prefix('+').unwrap_or(term);
+        let add = match number(term) {
+            Some(number) => number as u64,
+            None if named => return None,
+            None => {
+                named = true;
+                value(plain)?
+            }
+        };
+        sum = sum.wrapping_add(add);
+        rest = behind;
+    }
+    named.then_some(sum)
 }
 
 /// The notes of the section: `namesz`, `descsz`, `type`, then name and description, each padded to four bytes.
@@ -187,6 +232,25 @@ mod tests {
         bytes.extend_from_slice(&desc);
         bytes.resize(bytes.len().next_multiple_of(4), 0);
         bytes
+    }
+
+    #[test]
+    fn variables_are_as_far_from_the_place_as_the_file_says() {
+        let value = |name: &str| match name {
+            "counter" => Some(0x3010),
+            ".LC0" => Some(0x900),
+            _ => None,
+        };
+        let told = |args: &str| without_symbols(args, 0x1000, value);
+        assert_eq!(told("-4@counter(%rip) 8@%rax"), "-4@8208(%rip) 8@%rax");
+        assert_eq!(told("1@counter+3(%rip) 1@3+counter-1(%rip)"), "1@8211(%rip) 1@8210(%rip)");
+        assert_eq!(told("8@.LC0(%rip)"), "8@-1792(%rip)");
+        // Not in the file, or no name at all.
+        for same in
+            ["4@nosuch(%rip)", "4@8(%rip)", "4@(%rip)", "4@counter+counter(%rip)", "4@é(%rip)", "4@counter(%rax)", ""]
+        {
+            assert_eq!(told(same), same);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! `usdt.bpf.h`) knows constants, registers, and memory at a register plus an offset, since libbpf 1.7 also at a scaled
 //! second register; registers are offsets into the machine's `struct pt_regs`.
 //!
-//! An argument that cannot be said that way (a floating-point register, a symbol's address) does not make the others
+//! An argument that cannot be said that way (a floating-point register, an absolute address) does not make the others
 //! useless: it is given a type that the BPF side knows not, so that reading it answers `EINVAL`, and it is reported.
 
 use std::fmt;
@@ -211,6 +211,11 @@ impl Args {
     }
 }
 
+/// How many arguments a note spells.
+pub fn count(text: &str) -> u32 {
+    split(text).len() as u32
+}
+
 /// Arguments are separated by spaces, but an operand in brackets may have spaces too: `8@[sp, 16]`.
 fn split(text: &str) -> Vec<&str> {
     let mut parts = Vec::new();
@@ -328,7 +333,7 @@ fn unsigned(digits: &str, radix: u32) -> Option<u64> {
 }
 
 /// A decimal or hexadecimal number, signed; large unsigned ones wrap, as the assembler's do.
-fn number(text: &str) -> Option<i64> {
+pub(crate) fn number(text: &str) -> Option<i64> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
         None => (false, text.strip_prefix('+').unwrap_or(text)),

@@ -95,8 +95,8 @@ pub enum Numbered {
     Registers,
     /// So many, as u64 in the context (raw tracepoints, fentry, fexit).
     Slots(u32),
-    /// As many as the probe's note says (USDT); at most 255, known when it is attached.
-    Usdt,
+    /// As many as the probe's note says (USDT).
+    Usdt(u32),
 }
 
 /// A named argument.
@@ -272,7 +272,7 @@ impl Resolver<'_> {
             Provider::RawTracepoint => self.raw_tracepoint_args(point),
             Provider::Uprobe => self.uprobe_args(point),
             Provider::Uretprobe => Ok(self.uretprobe_args(point)),
-            Provider::Usdt => Ok(Args { numbered: Numbered::Usdt, ..Args::default() }),
+            Provider::Usdt => Ok(self.usdt_args(point)),
             Provider::Iter => self.iter_args(point),
             _ => Ok(Args::default()),
         };

@@ -22,8 +22,8 @@ pub trait Target: skep_spec::Target {
     /// Functions of an executable or library: its symbols, with their file offsets.
     fn user_functions(&self, binary: &Path) -> Result<Vec<UserFunction>, TargetError>;
 
-    /// USDT probes of an executable or library, as (provider, name), sorted, without repeats.
-    fn usdt_probes(&self, binary: &Path) -> Result<Vec<(String, String)>, TargetError>;
+    /// USDT probes of an executable or library, sorted, each once.
+    fn usdt_probes(&self, binary: &Path) -> Result<Vec<UsdtProbe>, TargetError>;
 
     /// The file that `name` in a uprobe means: a path, or a library found as the dynamic linker finds it, or an executable
     /// found in `$PATH`; as seen by `pid` when there is one. `*` is the caller's business.
@@ -120,6 +120,17 @@ pub struct UserFunction {
     pub name: String,
     /// Place in the file, in bytes.
     pub off_bytes: u64,
+}
+
+/// A USDT probe of an executable or library.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UsdtProbe {
+    /// Provider.
+    pub provider: String,
+    /// Name.
+    pub name: String,
+    /// How many arguments it has; of several places the most.
+    pub args: u32,
 }
 
 /// A symbol of an executable or library.

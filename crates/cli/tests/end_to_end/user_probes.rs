@@ -122,6 +122,47 @@ fn libraries_are_seen_whenever_they_are_mapped() {
 }
 
 #[test]
+fn arguments_of_static_probes_are_read_wherever_they_are() {
+    if !needs(&[Program("cc")]) {
+        return;
+    }
+    let open = Open::new("marked");
+    for (name, flags) in [("pie", &["-pie", "-fPIE"][..]), ("fixed", &["-no-pie", "-fno-pie"])] {
+        let program = compiled(&open, "marked", flags, name);
+        let at = format!("usdt:{}:demo", program.display());
+        let eight = "\"%d %d %d %d %d %d %ld %lu\\n\", arg0, arg1, arg2, arg3, arg4, arg5, arg6, arg7";
+        let script = format!(
+            "{at}:registers {{ printf({eight}); }} {at}:memory {{ printf({eight}); }}
+            {at}:constants {{ printf(\"constants %d %ld %d %d\\n\", arg0, arg1, arg2, arg3); }}
+            {at}:indexed {{ printf(\"indexed %d %d\\n\", arg0, arg1); }}
+            {at}:variables {{ printf(\"variables %d %d %d\\n\", arg0, arg1, arg2); }}
+            {at}:texts {{ printf(\"texts %s, %d %s, %d\\n\", str(arg0), *(int32 *)arg1, str(arg1 + 4), arg2); }}
+            {at}:nothing {{ printf(\"nothing\\n\"); }}"
+        );
+        let seen = rows(&open, &program, &script, &format!("{} 2", program.display()));
+        // `%d` of an argument without sign is that of its 32 bits.
+        let eight = "-5 250 -300 65000 -70000 -294967296 -5000000000 18000000000000000000";
+        let constants = "constants -7 123456789 -1 42";
+        let indexed = ["indexed -20 30", "indexed 10 -20"];
+        let texts = ["texts a text, 77 a name, 0", "texts a text, 77 a name, 1"];
+        let variables = "variables 250 -20 -20";
+        let expected = [&[eight; 4][..], &[constants; 2], &indexed, &["nothing"; 2], &texts, &[variables; 2]];
+        assert_eq!(seen, expected.concat(), "{name}");
+    }
+    // What is not there is no zero.
+    let program = open.file("pie");
+    let refused = |probe: &str, arg: &str| {
+        let script = format!("usdt:{}:demo:{probe} {{ print({arg}); }}", program.display());
+        let out = open.skep("trace", &["--engine", "user", &script, "-c", "true"]);
+        assert_eq!(out.status.code(), Some(1), "{}", out.stderr);
+        let first = out.stderr.lines().next().unwrap_or_default();
+        first.replace(&*program.to_string_lossy(), "PATH")
+    };
+    assert_eq!(refused("texts", "arg3"), "error: arg3 is not there: usdt:PATH:demo:texts has arg0 to arg2");
+    assert_eq!(refused("nothing", "arg0"), "error: arg0 is not there: usdt:PATH:demo:nothing has no arguments");
+}
+
+#[test]
 fn static_probes_have_arguments_and_their_semaphore_is_raised() {
     if !needs(&[Program("cc")]) {
         return;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use skep_btf::Btf;
-use skep_script::target::{BpfFunction, DebugInfo, KernelFunction, Target, UserFunction, UserSymbol};
+use skep_script::target::{BpfFunction, DebugInfo, KernelFunction, Target, UsdtProbe, UserFunction, UserSymbol};
 use skep_spec::target::TargetError;
 use skep_sys::tracefs::Tracefs;
 use skep_sys::{Errno, cpu};
@@ -64,11 +64,20 @@ impl Target for LiveTarget {
         Ok(places.into_iter().map(|place| UserFunction { name: place.name, off_bytes: place.off_bytes }).collect())
     }
 
-    fn usdt_probes(&self, binary: &Path) -> Result<Vec<(String, String)>, TargetError> {
+    fn usdt_probes(&self, binary: &Path) -> Result<Vec<UsdtProbe>, TargetError> {
         let sites = usdt::sites(&Binary::open(binary)?)?;
-        let mut probes: Vec<(String, String)> = sites.into_iter().map(|site| (site.provider, site.name)).collect();
-        probes.sort_unstable();
-        probes.dedup();
+        let mut probes: Vec<UsdtProbe> = sites
+            .into_iter()
+            .map(|site| UsdtProbe {
+                args: skep_binary::usdt_args::count(&site.args),
+                provider: site.provider,
+                name: site.name,
+            })
+            .collect();
+        // The place with the most arguments stands last, and stays.
+        probes.sort_unstable_by(|a, b| b.cmp(a));
+        probes.dedup_by(|next, first| (&next.provider, &next.name) == (&first.provider, &first.name));
+        probes.reverse();
         Ok(probes)
     }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use skep_btf::{Btf, NeededNames};
 use skep_script::Target;
-use skep_script::target::{BpfFunction, DebugInfo, KernelFunction, UserFunction, UserSymbol};
+use skep_script::target::{BpfFunction, DebugInfo, KernelFunction, UsdtProbe, UserFunction, UserSymbol};
 use skep_spec::target::{Feature, FoundTypes, TargetError};
 
 use super::Carried;
@@ -89,7 +89,7 @@ impl Target for WithFiles<'_> {
         self.target.user_functions(binary)
     }
 
-    fn usdt_probes(&self, binary: &Path) -> Result<Vec<(String, String)>, TargetError> {
+    fn usdt_probes(&self, binary: &Path) -> Result<Vec<UsdtProbe>, TargetError> {
         self.target.usdt_probes(binary)
     }
 

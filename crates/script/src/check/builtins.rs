@@ -212,12 +212,19 @@ impl Checker<'_> {
             // Six registers and some of the stack.
             Numbered::Registers => 64,
             Numbered::Slots(count) => count,
-            Numbered::Usdt => 255,
+            Numbered::Usdt(count) => count,
         };
         if number >= most {
-            let text = match args.numbered {
-                Numbered::Slots(0) => "The probe has no arguments".to_owned(),
-                _ => format!("arg{number} is not there: the probe has arg0 to arg{}", most.saturating_sub(1)),
+            // A pattern has many.
+            let probe = match self.unit().map(|unit| unit.points.as_slice()) {
+                Some([point]) if point.provider == Usdt => point.place.name.clone(),
+                _ => "the probe".to_owned(),
+            };
+            let text = match most {
+                0 if probe == "the probe" => "The probe has no arguments".to_owned(),
+                0 => format!("arg{number} is not there: {probe} has no arguments"),
+                1 => format!("arg{number} is not there: {probe} has arg0 alone"),
+                most => format!("arg{number} is not there: {probe} has arg0 to arg{}", most - 1),
             };
             return self.fail(span, text);
         }

@@ -13,7 +13,7 @@ use crate::dwarf::At;
 use crate::plan::Attach;
 use crate::points::Resolver;
 use crate::structs::UserPrototype;
-use crate::target::UserFunction;
+use crate::target::{UsdtProbe, UserFunction};
 use crate::typed::{Context, Place};
 use crate::types::{Space, Type};
 use skep_spec::nearest::did_you_mean;
@@ -319,24 +319,38 @@ impl Resolver<'_> {
                     return Err(asked.error(format!("cannot read the probes of {}: {error}", path.display())));
                 }
             };
-            let is_it = |(of, it): &&(String, String)| {
-                matches(name, it) && provider.is_none_or(|provider| matches(provider, of))
+            let is_it = |it: &&UsdtProbe| {
+                matches(name, &it.name) && provider.is_none_or(|provider| matches(provider, &it.provider))
             };
-            found.extend(all.iter().filter(is_it).map(|(of, it)| usdt_point(&path, of, it)));
+            found.extend(all.iter().filter(is_it).map(|it| usdt_point(&path, it)));
             near.extend(all);
         }
         if found.is_empty() && !out.iter().any(|it| it.span == Some(asked.span)) {
-            let names: Vec<String> = near.iter().map(|(of, it)| format!("{of}:{it}")).collect();
+            let full = |it: &UsdtProbe| format!("{}:{}", it.provider, it.name);
+            let names: Vec<String> = near.iter().map(full).collect();
             let wanted = provider.map_or_else(|| name.to_owned(), |provider| format!("{provider}:{name}"));
-            let elsewhere = near.iter().find(|(_, it)| it == name).map(|(of, it)| format!("did you mean `{of}:{it}`?"));
+            let elsewhere = near.iter().find(|it| it.name == name).map(|it| format!("did you mean `{}`?", full(it)));
             let hint = elsewhere
                 .or_else(|| did_you_mean(&wanted, names.iter().map(String::as_str)))
-                .or_else(|| did_you_mean(name, near.iter().map(|(_, it)| it.as_str())))
+                .or_else(|| did_you_mean(name, near.iter().map(|it| it.name.as_str())))
                 .or_else(|| near.is_empty().then(|| "no USDT probes are in the file".to_owned()));
             let shown = asked.parts.join(":");
             self.missing(asked, format!("No matches for usdt probe {shown}"), hint, out);
         }
         Ok(found)
+    }
+
+    /// Numbered arguments, as many as the probe's note says.
+    pub(super) fn usdt_args(&self, point: &Point) -> Args {
+        let known = match &point.place.attach {
+            Attach::Section { target: Some(target), binary: Some(binary), .. } => {
+                let all = self.target.usdt_probes(binary).unwrap_or_default();
+                let (provider, name) = target.split_once(':').unwrap_or(("", target));
+                all.into_iter().find(|it| it.provider == provider && it.name == name)
+            }
+            _ => None,
+        };
+        Args { numbered: Numbered::Usdt(known.map_or(0, |it| it.args)), ..Args::default() }
     }
 
     /// The files that the binary's part means: one, those of a pattern, or all that a process has mapped.
@@ -480,8 +494,8 @@ fn offset_point(provider: Provider, path: &Path, address: u64, off: u64) -> Poin
     }
 }
 
-fn usdt_point(path: &Path, provider: &str, name: &str) -> Point {
-    let target = format!("{provider}:{name}");
+fn usdt_point(path: &Path, probe: &UsdtProbe) -> Point {
+    let target = format!("{}:{}", probe.provider, probe.name);
     Point {
         provider: Provider::Usdt,
         section: format!("usdt/{}:{target}", path.display()),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use skep_script::Target;
-use skep_script::target::{BpfFunction, DebugInfo, KernelFunction, UserFunction, UserSymbol};
+use skep_script::target::{BpfFunction, DebugInfo, KernelFunction, UsdtProbe, UserFunction, UserSymbol};
 use skep_spec::target::{Feature, TargetError};
 
 /// Paths with their texts.
@@ -59,7 +59,7 @@ impl Target for Files {
         Ok(Vec::new())
     }
 
-    fn usdt_probes(&self, _: &Path) -> Result<Vec<(String, String)>, TargetError> {
+    fn usdt_probes(&self, _: &Path) -> Result<Vec<UsdtProbe>, TargetError> {
         Ok(Vec::new())
     }
 

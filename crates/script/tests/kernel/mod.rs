@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use skep_btf::{Btf, Builder, Endian, FuncLinkage, IntEncoding, MemberDef, TypeDef, TypeId};
 use skep_script::Target;
-use skep_script::target::{BpfFunction, DebugInfo, KernelFunction, UserFunction, UserSymbol};
+use skep_script::target::{BpfFunction, DebugInfo, KernelFunction, UsdtProbe, UserFunction, UserSymbol};
 use skep_spec::target::{Feature, TargetError};
 
 pub(crate) struct Kernel {
@@ -280,11 +280,11 @@ impl Target for Kernel {
         self.list(USER_FUNCTIONS.map(function).to_vec())
     }
 
-    fn usdt_probes(&self, binary: &Path) -> Result<Vec<(String, String)>, TargetError> {
+    fn usdt_probes(&self, binary: &Path) -> Result<Vec<UsdtProbe>, TargetError> {
         if binary.ends_with("bash") {
             return Err("no ELF file".into());
         }
-        let probe = |of: &str, name: &str| (of.to_owned(), name.to_owned());
+        let probe = |of: &str, name: &str| UsdtProbe { provider: of.to_owned(), name: name.to_owned(), args: 2 };
         Ok(vec![probe("libc", "memory_new"), probe("libc", "memory_old"), probe("rtld", "map_start")])
     }
 

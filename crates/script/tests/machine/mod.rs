@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use skep_btf::{Btf, Builder, Endian, FuncLinkage, IntEncoding, MemberDef, TypeDef, TypeId};
 use skep_script::Target;
-use skep_script::target::{BpfFunction, DebugInfo, KernelFunction, UserFunction, UserSymbol};
+use skep_script::target::{BpfFunction, DebugInfo, KernelFunction, UsdtProbe, UserFunction, UserSymbol};
 use skep_spec::target::{Feature, TargetError};
 
 use crate::common::files::Files;
@@ -262,8 +262,8 @@ impl Target for Machine {
         ])
     }
 
-    fn usdt_probes(&self, _: &Path) -> Result<Vec<(String, String)>, TargetError> {
-        Ok(vec![("app".to_owned(), "start".to_owned())])
+    fn usdt_probes(&self, _: &Path) -> Result<Vec<UsdtProbe>, TargetError> {
+        Ok(vec![UsdtProbe { provider: "app".to_owned(), name: "start".to_owned(), args: 3 }])
     }
 
     fn binary(&self, name: &str, _: Option<u32>) -> Result<Option<PathBuf>, TargetError> {
