@@ -174,16 +174,18 @@ impl<'a> Checker<'a> {
         groups: &mut HashMap<GroupKey, usize>,
         next: &mut u32,
     ) {
-        let args = if uses.any() {
+        // Of an iterator, what it goes through is asked for by each call.
+        let args = if uses.any() || point.provider == Provider::Iter {
             // What one function returns has its type; many share a program where it is a number.
             let typed = alone && uses.ret && point.provider == Provider::Uretprobe;
-            let found = if uses.whole || !uses.fields.is_empty() || typed {
+            let found = if uses.whole || point.provider == Provider::Iter || !uses.fields.is_empty() || typed {
                 self.resolver.args(&point, span)
             } else {
                 self.resolver.numbered(&point, span)
             };
             match found {
                 Ok(args) => Some(args),
+                Err(_) if !uses.any() => None,
                 Err(diagnostic) => {
                     self.diagnostics.push(*diagnostic);
                     None
@@ -253,6 +255,9 @@ impl<'a> Checker<'a> {
                 let condition = condition.unwrap_or_else(|| self.integer(1, span));
                 stmts = vec![Stmt { kind: StmtKind::If(condition, stmts, Vec::new()), span }];
             }
+            if let Some(there) = self.iterated(probe.span) {
+                stmts = vec![Stmt { kind: StmtKind::If(there, stmts, Vec::new()), span: probe.span }];
+            }
             let vars = self.close_body();
             self.diagnostics.speaking = speaking;
             let unit = &self.units[at];
@@ -267,6 +272,25 @@ impl<'a> Checker<'a> {
             });
         }
         self.structs.look_in(None);
+    }
+
+    /// Of an iterator, whether there is an object: behind the last one the kernel calls once more, without any, so that programs of C may
+    /// write an end (`task_seq_stop`, kernel/bpf/task_iter.c, and its like). That is the first pointer behind the metadata that is not
+    /// the map whose elements are gone through.
+    fn iterated(&mut self, span: Span) -> Option<Expr> {
+        if self.provider() != Some(Provider::Iter) {
+            return None;
+        }
+        let args = self.args()?;
+        let mut pointers =
+            args.fields.iter().filter(|arg| arg.name != "meta" && matches!(arg.ty, Type::Pointer { .. })).peekable();
+        let first = pointers.next()?;
+        let object = match pointers.peek() {
+            Some(next) if first.name == "map" => next,
+            _ => first,
+        };
+        let object = self.argument(object, span);
+        self.truth(object)
     }
 
     /// The unit that is walked; none in a subprogram.
