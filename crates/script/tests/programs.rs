@@ -54,7 +54,7 @@ fn run(text: &str) -> String {
     let options = trace::Options { duration: Some(Duration::from_secs(5)), ..trace::Options::default() };
     let (mut out, mut notices) = (Vec::new(), String::new());
     let outcome = trace::run(script, &options, &KernelEngine::new(), &mut out, &mut |notice| match notice {
-        trace::Notice::Attached { .. } => {}
+        trace::Notice::Attached { .. } | trace::Notice::Loaded { .. } => {}
         trace::Notice::Diagnostic(diagnostic) => {
             let _ = writeln!(notices, "! {}", diagnostic.message);
         }

@@ -124,10 +124,8 @@ int main(int argc, char **argv) {
     cc.args(["-g", "-O1", "-fomit-frame-pointer", "-fno-optimize-sibling-calls", "-fno-reorder-functions"]);
     let made = finish(cc.arg("-o").arg(&program).arg(&source));
     assert!(made.status.success(), "{}", made.stderr);
-    let script = format!(
-        "config = {{ show_debug_info = true }} uprobe:{}:leaf {{ print(dw_ustack(4)); }}",
-        program.display()
-    );
+    let script =
+        format!("config = {{ show_debug_info = true }} uprobe:{}:leaf {{ print(dw_ustack(4)); }}", program.display());
     let out = call(&["trace", "-q", &script, "-c", &program.display().to_string()]);
     let frames: Vec<(&str, &str)> = out
         .stdout
