@@ -149,6 +149,8 @@ pub enum Space {
     User,
     /// The program's own: its stack, scratch, or a map's value.
     Bpf,
+    /// One time this one's, one time that one's: a variable that was given both.
+    Any,
 }
 
 /// A struct or union of C, looked up by name in the types of the script's C part or of the machine.

@@ -50,7 +50,7 @@ impl Checker<'_> {
             }
             (Type::Pointer { to: x, space: p }, Type::Pointer { to: y, space: q }) => {
                 let same = x == y || **x == Type::Void || **y == Type::Void;
-                let near = p == q || *p == Space::None || *q == Space::None;
+                let near = p == q || *p == Space::None || matches!(q, Space::None | Space::Any);
                 (same && near).then(|| Expr { ty: to.clone(), ..value })
             }
             (Type::Stack(x), Type::Stack(y)) if x.user == y.user && x.mode == y.mode && x.limit <= y.limit => {

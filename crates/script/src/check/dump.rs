@@ -313,6 +313,7 @@ impl<'a> Printer<'a> {
                     Type::Pointer { space: Space::Kernel, .. } => "kernel",
                     Type::Pointer { space: Space::User, .. } => "user",
                     Type::Pointer { space: Space::Bpf, .. } => "bpf",
+                    Type::Pointer { space: Space::Any, .. } => "any",
                     _ => "none",
                 };
                 write!(self.out, "+{off}{} {space}", bit_range(*bits))
@@ -389,6 +390,7 @@ fn full(ty: &Type) -> String {
                 Space::Kernel => " kernel",
                 Space::User => " user",
                 Space::Bpf => " bpf",
+                Space::Any => " any",
             };
             format!("{to} *{word}")
         }

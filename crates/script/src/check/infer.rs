@@ -121,7 +121,7 @@ pub(super) fn join(a: &Shape, b: &Shape) -> Joined {
             let space = match (p, q) {
                 (p, q) if p == q => *p,
                 (Space::None, known) | (known, Space::None) => *known,
-                _ => Space::None,
+                _ => Space::Any,
             };
             Joined::Shape(Shape::fixed(Type::Pointer { to, space }))
         }

@@ -263,7 +263,7 @@ impl<'a> Body<'_, 'a> {
         match space {
             Space::User => helpers::PROBE_READ_USER,
             Space::None if self.is_user_probe() => helpers::PROBE_READ_USER,
-            Space::None if self.traces() => helpers::PROBE_READ,
+            Space::None | Space::Any if self.traces() => helpers::PROBE_READ,
             _ => helpers::PROBE_READ_KERNEL,
         }
     }
@@ -273,7 +273,7 @@ impl<'a> Body<'_, 'a> {
         match space {
             Space::User => helpers::PROBE_READ_USER_STR,
             Space::None if self.is_user_probe() => helpers::PROBE_READ_USER_STR,
-            Space::None if self.traces() => helpers::PROBE_READ_STR,
+            Space::None | Space::Any if self.traces() => helpers::PROBE_READ_STR,
             _ => helpers::PROBE_READ_KERNEL_STR,
         }
     }
