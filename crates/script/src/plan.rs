@@ -247,7 +247,7 @@ pub enum Action {
     Time(u32),
     /// End: the value is the exit code.
     Exit(Value),
-    /// Write a packet: u64 nanoseconds at 8, u32 length at 16, the bytes from 24.
+    /// Write a packet: u64 nanoseconds since boot at 8, u32 length of the packet at 16, u32 how much of it is here at 20, the bytes from 24.
     SkbOutput {
         /// File.
         path: String,

@@ -396,6 +396,62 @@ fn what_the_machine_does_not_take_is_listed_with_the_reason() {
 }
 
 #[test]
+fn a_variable_may_hold_addresses_of_the_kernel_and_of_processes() {
+    if !needs(&[Root, Program("bash")]) {
+        return;
+    }
+    let script = "uprobe:/bin/bash:main /pid == cpid/ {
+        $own = (int32 *)kptr((uint64)curtask + offsetof(struct task_struct, pid));
+        $argv = *(int32 *)arg1;
+        $p = (int32 *)arg1;
+        printf(\"%d \", *$p == $argv);
+        $p = $own;
+        printf(\"%d \", *$p == tid);
+        @p = (int32 *)arg1;
+        printf(\"%d \", *@p == $argv);
+        @p = $own;
+        printf(\"%d \", *@p == tid);
+        $q = arg0 > 0 ? $own : (int32 *)arg1;
+        printf(\"%d\\n\", *$q == tid);
+        clear(@p);
+    }";
+    let out = call(&["trace", "-q", "-k", "-c", "/bin/bash -c true", script]);
+    assert_eq!((out.stdout.as_str(), out.stderr.as_str()), ("1 1 1 1 1\n", ""));
+}
+
+#[test]
+fn packets_are_written_as_long_as_they_are_at_the_time_when_they_were_seen() {
+    if !needs(&[Root, Program("ping")]) {
+        return;
+    }
+    let file = crate::support::scratch("packets").join("packets.pcap");
+    // Behind the frame's header, where the kernel is when it looks for who takes the packet.
+    let script = format!(
+        "rawtracepoint:netif_receive_skb {{
+            if (args.skb->len == 84 && args.skb->protocol == bswap((uint16)0x800)) {{
+                if (skboutput(\"{}\", args.skb, 1500, 0) == 0) {{ @ = count(); }}
+            }}
+        }}",
+        file.display()
+    );
+    let before = std::time::SystemTime::now();
+    let out = call(&["trace", "-q", &script, "-c", "ping -c 2 -i 0.2 127.0.0.1"]);
+    let bytes = std::fs::read(&file).unwrap_or_else(|error| panic!("{error}: {}{}", out.stdout, out.stderr));
+    let word = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());
+    // Nanoseconds, and packets that begin with the IP header.
+    assert_eq!((word(0), word(20)), (0xa1b2_3c4d, 101));
+    let since = std::time::UNIX_EPOCH + std::time::Duration::new(word(24).into(), word(28));
+    let ago = since.duration_since(before).expect("not before");
+    assert!(ago < std::time::Duration::from_secs(60), "{ago:?}");
+    let count = (bytes.len() - 24) / 100;
+    assert!(count >= 4, "requests and replies: {count}");
+    for at in (0..count).map(|number| 24 + number * 100) {
+        assert_eq!((word(at + 8), word(at + 12), bytes[at + 16]), (84, 84, 0x45));
+    }
+    assert!(out.stdout.contains(&format!("@: {count}")), "{}{}", out.stdout, out.stderr);
+}
+
+#[test]
 fn what_is_loaded_is_told_by_the_kernels_numbers() {
     if !needs(&[Root]) {
         return;

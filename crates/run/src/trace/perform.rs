@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use skep_engine::{Link, Session};
 use skep_script::plan::{Action, Format as Pattern, Plan, Site, Value};
 use skep_script::typed::FormatKind;
+use skep_script::types::Clock;
 use skep_script::{Diagnostic, Severity, Sources, Span, Type};
 use skep_sys::signal::SignalPipe;
 use skep_view::script::{Names as _, ScriptView, guard};
@@ -364,11 +365,15 @@ impl<'a, 'o> Performer<'a, 'o> {
 
     /// Adds a packet to a capture file, which is made at the first one.
     fn packet(&mut self, path: &str, record: &[u8], notice: &mut dyn FnMut(Notice<'_>)) {
+        let ns = self.names.times().wall(Clock::Boot, long(record, 8));
+        let (whole, here) = (word(record, 16), word(record, 20));
+        let data = record.get(24..).unwrap_or_default();
+        let data = &data[..data.len().min(here as usize)];
         let index = match self.captures.iter().position(|(known, _)| known == path) {
             Some(index) => index,
             None => {
-                let file =
-                    std::fs::File::create(path).and_then(|mut file| file.write_all(&capture_header()).map(|()| file));
+                let header = capture_header(link_type(data));
+                let file = std::fs::File::create(path).and_then(|mut file| file.write_all(&header).map(|()| file));
                 if let Err(error) = &file {
                     let message = format!("cannot write `{path}`: {}", skep_sys::io_text(error));
                     notice(Notice::Warning { message, hint: None });
@@ -378,11 +383,8 @@ impl<'a, 'o> Performer<'a, 'o> {
             }
         };
         let Some(file) = &mut self.captures[index].1 else { return };
-        let (ns, len) = (long(record, 8), word(record, 16));
-        let data = record.get(24..).unwrap_or_default();
-        let data = &data[..data.len().min(len as usize)];
         let mut bytes = Vec::with_capacity(16 + data.len());
-        for part in [(ns / 1_000_000_000) as u32, (ns % 1_000_000_000) as u32, data.len() as u32, len] {
+        for part in [(ns / 1_000_000_000) as u32, (ns % 1_000_000_000) as u32, data.len() as u32, whole] {
             bytes.extend_from_slice(&part.to_ne_bytes());
         }
         bytes.extend_from_slice(data);
@@ -390,12 +392,12 @@ impl<'a, 'o> Performer<'a, 'o> {
         let _ = file.write_all(&bytes);
     }
 
-    fn runtime_error(&mut self, message: &str, span: Span, notice: &mut dyn FnMut(Notice<'_>)) {
+    fn runtime_error(&mut self, severity: Severity, message: &str, span: Span, notice: &mut dyn FnMut(Notice<'_>)) {
         match self.output.format {
             Format::Json => self.json_message("runtime_error", message, "", span),
             _ => {
                 self.output.flush();
-                notice(Notice::Diagnostic(&Diagnostic::warning(span, message)));
+                notice(Notice::Diagnostic(&Diagnostic { severity, ..Diagnostic::warning(span, message) }));
             }
         }
     }

@@ -36,14 +36,19 @@ impl Times {
         }
     }
 
-    /// A moment of one of the kernel's clocks by a format of strftime.
-    pub(super) fn write(&self, format: &str, clock: Clock, ns: u64, out: &mut Vec<u8>) {
+    /// A moment of one of the kernel's clocks, in nanoseconds since 1970.
+    pub(super) fn wall(&self, clock: Clock, ns: u64) -> i64 {
         let offset = match clock {
             Clock::Boot => self.boot,
             Clock::Monotonic => self.monotonic,
             Clock::Tai => self.tai,
         };
-        self.write_wall(format, (ns as i64).wrapping_add(offset), out);
+        (ns as i64).wrapping_add(offset)
+    }
+
+    /// A moment of one of the kernel's clocks by a format of strftime.
+    pub(super) fn write(&self, format: &str, clock: Clock, ns: u64, out: &mut Vec<u8>) {
+        self.write_wall(format, self.wall(clock, ns), out);
     }
 
     /// Now, by a format of strftime.

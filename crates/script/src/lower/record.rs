@@ -4,7 +4,7 @@
 //! scratch and copied with the text's true length, so that room in the ring is taken for what is there, not for what might
 //! be; hence the longest text of a record is its last value.
 
-use skep_insn::{Cond, Width, helpers};
+use skep_insn::{AluOp, Cond, Width, helpers};
 
 use super::memory::space_of;
 use super::place::{Body, Place};
@@ -239,11 +239,13 @@ impl<'a> Body<'_, 'a> {
         self.output(record, len);
     }
 
-    /// `skboutput(path, skb, len, 0)`: what the packet's first buffer holds. The value is 0, or why the record was lost.
+    /// `skboutput(path, skb, len, 0)`: what the packet's first buffer holds, and how long the whole is. The value is 0, or why the record
+    /// was lost.
     pub(crate) fn skb_output(&mut self, path: &str, skb: &'a Expr, len: &'a Expr) -> Value {
         /// Bytes of a packet that are kept.
         const MOST: u32 = 2048;
-        let Some(data) = self.unit.member_offset("sk_buff", "data") else {
+        let member = |name: &str| self.unit.member_offset("sk_buff", name);
+        let (Some(data), Some(whole), Some(elsewhere)) = (member("data"), member("len"), member("data_len")) else {
             self.runtime_error("this kernel's types do not tell where a packet's bytes are");
             // ENOTSUP
             return self.number(-95);
@@ -257,11 +259,23 @@ impl<'a> Body<'_, 'a> {
         let (skb, _) = self.pointer(skb);
         let field = self.f.add(skb, data as i32);
         let bytes = self.read_scalar(field, Space::Kernel, &Type::U64, None);
+        let field = self.f.add(skb, whole as i32);
+        let whole = self.read_scalar(field, Space::Kernel, &Type::U32, None);
+        self.store(record, 16, 4, whole);
+        let field = self.f.add(skb, elsewhere as i32);
+        let elsewhere = self.read_scalar(field, Space::Kernel, &Type::U32, None);
+        let here = self.f.alu(AluOp::Sub, Width::W64, whole, elsewhere);
         let len = self.bounded(len, 0, MOST);
-        self.store(record, 16, 8, len);
+        // Behind what is here is other memory.
+        let shorter = self.f.block(1);
+        self.f.branch(Cond::Gt, Width::W64, len, here, (shorter, &[here]), (shorter, &[len]));
+        self.f.switch_to(shorter);
+        let len = self.f.param(shorter, 0);
+        let len = self.at_most(len, MOST);
         let to = self.addr(record.at(24));
         let result = self.f.call(helpers::PROBE_READ_KERNEL, &[to, len, bytes]);
         self.check(result, helpers::PROBE_READ_KERNEL, None, true);
+        self.store(record, 20, 4, len);
         let len = self.f.add(len, 24);
         self.output(record, len)
     }
