@@ -260,6 +260,8 @@ pub enum Action {
         message: String,
         /// Where.
         span: Span,
+        /// It ends the run.
+        ends: bool,
     },
     /// A helper failed: i64 at 16 is what it returned, u32 at 8 is the site.
     HelperError,

@@ -343,7 +343,12 @@ pub enum Action {
     /// `unwatch(addr)`
     Unwatch(Expr),
     /// A condition that must hold while it runs, such as an index inside its array or `assert`: a message and nothing else.
-    RuntimeError(String),
+    RuntimeError {
+        /// What is said.
+        message: String,
+        /// It ends the run.
+        ends: bool,
+    },
 }
 
 /// Which function a format belongs to.

@@ -45,6 +45,7 @@ pub(super) struct Performer<'a, 'o> {
     pub(super) output: Output<'o>,
     pub(super) helper_errors: HelperErrors,
     terminals: Terminals,
+    bpftrace: bool,
     pub(super) links: Vec<(Option<u64>, Box<dyn Link>)>,
     generations: Vec<Generation>,
     /// Actions whose values have addresses of processes: these are looked at while they still run.
@@ -75,6 +76,7 @@ impl<'a, 'o> Performer<'a, 'o> {
             output,
             helper_errors: options.helper_errors,
             terminals: options.terminals,
+            bpftrace: options.bpftrace,
             links: Vec::new(),
             generations: vec![Generation::default(); plan.maps.len()],
             pids: plan.actions.iter().map(pid_offsets).collect(),
@@ -149,7 +151,11 @@ impl<'a, 'o> Performer<'a, 'o> {
                 let address = long(record, value.off as usize);
                 self.links.retain(|(watched, _)| *watched != Some(address));
             }
-            Action::RuntimeError { message, span } => self.runtime_error(message, *span, notice),
+            Action::RuntimeError { message, span, ends } => {
+                // bpftrace calls both warnings.
+                let severity = if *ends && !self.bpftrace { Severity::Error } else { Severity::Warning };
+                self.runtime_error(severity, message, *span, notice);
+            }
             Action::HelperError => {
                 let site = word(record, 8);
                 let retcode = long(record, 16) as i64;
@@ -504,13 +510,28 @@ fn pids_in(ty: &Type, off: u32, found: &mut Vec<u32>) {
     }
 }
 
-/// The header of a capture with times in nanoseconds, of Ethernet frames (draft-ietf-opsawg-pcap-04, section 4).
-fn capture_header() -> Vec<u8> {
+/// What the packets of a file begin with, which its header says once, by the first of them (LINKTYPE_ETHERNET, LINKTYPE_RAW): the
+/// bytes of a packet begin where the kernel is with it, at the frame or already at the IP header behind.
+fn link_type(packet: &[u8]) -> u32 {
+    const ETHERNET: u32 = 1;
+    const RAW: u32 = 101;
+    // IPv4, IPv6, ARP, and the tags of VLANs (include/uapi/linux/if_ether.h).
+    let kind = packet.get(12..14).map_or(0, |kind| u16::from_be_bytes([kind[0], kind[1]]));
+    let frame = matches!(kind, 0x0800 | 0x86dd | 0x0806 | 0x8100 | 0x88a8);
+    let header = match packet.first().map(|byte| byte >> 4) {
+        Some(4) => packet.first().is_some_and(|byte| byte & 15 >= 5),
+        Some(6) => true,
+        _ => false,
+    };
+    if header && !frame { RAW } else { ETHERNET }
+}
+
+/// The header of a capture with times in nanoseconds (draft-ietf-opsawg-pcap-04, section 4).
+fn capture_header(link_type: u32) -> Vec<u8> {
     const MAGIC_NS: u32 = 0xa1b2_3c4d;
     const VERSION: u32 = if cfg!(target_endian = "big") { 2 << 16 | 4 } else { 4 << 16 | 2 };
     const MOST_BYTES: u32 = 65535;
-    const ETHERNET: u32 = 1;
-    [MAGIC_NS, VERSION, 0, 0, MOST_BYTES, ETHERNET].iter().flat_map(|word| word.to_ne_bytes()).collect()
+    [MAGIC_NS, VERSION, 0, 0, MOST_BYTES, link_type].iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 
 /// The u32 at `off`; what is missing is zero.

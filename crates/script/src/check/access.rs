@@ -257,7 +257,7 @@ impl Checker<'_> {
                 let kind = ExprKind::Compare(ast::BinaryOp::Lt, Box::new(unsigned), Box::new(limit));
                 let inside = Expr { kind, ty: Type::Bool, span };
                 let message = format!("Array index out of bounds, the array has {count} elements");
-                let told = Stmt { kind: StmtKind::Action(Action::RuntimeError(message)), span };
+                let told = Stmt { kind: StmtKind::Action(Action::RuntimeError { message, ends: false }), span };
                 let zero = Expr { kind: ExprKind::Const(0), ty: Type::I64, span };
                 let outside = Expr { kind: ExprKind::Block(vec![told], Box::new(zero)), ty: Type::I64, span };
                 let kind = ExprKind::Ternary(Box::new(inside), Box::new(at), Box::new(outside));

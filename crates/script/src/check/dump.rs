@@ -178,7 +178,7 @@ impl<'a> Printer<'a> {
             }
             Action::Exit(code) => self.call("exit", std::slice::from_ref(code)),
             Action::Unwatch(address) => self.call("unwatch", std::slice::from_ref(address)),
-            Action::RuntimeError(message) => write!(self.out, "runtime error {message:?}"),
+            Action::RuntimeError { message, .. } => write!(self.out, "runtime error {message:?}"),
         }
     }
 

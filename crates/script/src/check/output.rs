@@ -158,10 +158,10 @@ impl Checker<'_> {
         let told = match message {
             None => {
                 let text = self.sources.text(call.arg_span(0)).to_owned();
-                Action::RuntimeError(format!("assertion failed: {text}"))
+                Action::RuntimeError { message: format!("assertion failed: {text}"), ends: true }
             }
             Some(message) => match self.const_text(&message) {
-                Some(text) => Action::RuntimeError(text),
+                Some(message) => Action::RuntimeError { message, ends: true },
                 None => {
                     let conversion = Conversion { size: 4, letter: 's', ..Conversion::default() };
                     let format = Format { parts: vec![Part::Conversion(conversion)] };

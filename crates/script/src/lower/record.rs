@@ -50,8 +50,8 @@ impl<'a> Body<'_, 'a> {
             Action::Unwatch(address) => {
                 self.send([address].into_iter(), |mut values| plan::Action::Unwatch(values.remove(0)));
             }
-            Action::RuntimeError(message) => {
-                self.signal(plan::Action::RuntimeError { message: message.clone(), span });
+            Action::RuntimeError { message, ends } => {
+                self.signal(plan::Action::RuntimeError { message: message.clone(), span, ends: *ends });
             }
         }
     }
@@ -59,7 +59,7 @@ impl<'a> Body<'_, 'a> {
     /// Sends a message of the script's own checks.
     pub(crate) fn runtime_error(&mut self, message: &str) {
         let span = self.f.span();
-        self.signal(plan::Action::RuntimeError { message: message.to_owned(), span });
+        self.signal(plan::Action::RuntimeError { message: message.to_owned(), span, ends: false });
     }
 
     /// Sends a record without values.

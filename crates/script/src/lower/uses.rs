@@ -242,7 +242,7 @@ fn stmt_exprs(stmt: &Stmt, each: &mut dyn FnMut(&Expr)) {
             | Action::Clear(_)
             | Action::Zero(_)
             | Action::Time(_)
-            | Action::RuntimeError(_) => {}
+            | Action::RuntimeError { .. } => {}
         },
         StmtKind::ForMap { .. } | StmtKind::Break | StmtKind::Continue | StmtKind::Block(_) => {}
     }
