@@ -25,7 +25,7 @@ use super::{Calls, Event, Tally, TracedTask, Unwatched, Wanted, What, inject, sh
 
 /// How often a thread that does not listen is nudged again.
 const NUDGE_PAUSE: Duration = Duration::from_millis(1);
-/// How long tasks are waited for that do not stop.
+/// How long tasks are waited for that do not stop, or whose end others have seen already.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Signal of a breakpoint.
 const SIGTRAP: i32 = 5;
@@ -197,13 +197,15 @@ impl Tracer {
         self.shared.outcome().status.map(ExitStatus::from_raw)
     }
 
-    /// How a process ended that was joined; `None` while it runs, and of a command.
+    /// How a process ended that was joined; `None` while it runs, and of a command. Waits for a moment where the process is gone, but its end was
+    /// not handled yet.
     pub fn end_of_joined(&self) -> Option<ExitStatus> {
-        const PATIENCE: Duration = Duration::from_millis(200);
         let is_gone = || {
             let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
             // Behind the name, which may have parentheses too.
-            !matches!(stat.rsplit_once(") ").map(|(_, rest)| rest.as_bytes()), Some([state, ..]) if !b"ZX".contains(state))
+            let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.bytes().next());
+            // A first thread that ended stays as a zombie while others run.
+            state.is_none_or(|state| b"ZX".contains(&state)) && threads(self.pid).len() <= 1
         };
         if self.filtered {
             return None;

@@ -12,7 +12,7 @@ use skep_sys::bpf::{MapCreate, MapFd};
 use skep_sys::version::KernelVersion;
 
 use super::super::{Options, UsdtIds, UsdtMaps};
-use super::{Recipe, detached, root, skip, words};
+use super::{Recipe, detached, root, skip, wait_until, words};
 use crate::uprobe::archive;
 use crate::uprobe::elf::Binary;
 use crate::uprobe::usdt;
@@ -99,17 +99,17 @@ impl Probed {
 
     /// Runs it; its exit code is its semaphore.
     fn run(&self) -> i32 {
-        for _ in 0..100 {
+        let mut status = None;
+        wait_until("the program to be executable", || {
             match Command::new(&self.0).status() {
-                Ok(status) => return status.code().unwrap(),
+                Ok(ended) => status = Some(ended),
                 // Another thread forked while the file was still open for writing, and has not yet called exec.
-                Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
-                    std::thread::sleep(std::time::Duration::from_millis(10));
-                }
+                Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {}
                 Err(error) => panic!("{error}"),
             }
-        }
-        panic!("{} stays busy", self.0.display());
+            status.is_some()
+        });
+        status.and_then(|status| status.code()).unwrap()
     }
 }
 
