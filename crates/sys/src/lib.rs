@@ -2,7 +2,8 @@
 //!
 //! Every function here is one thing that the kernel offers, with types that keep it safe to call. Nothing decides, retries
 //! with less or explains: that is the next crate's part. Descriptors are owned ([`std::os::fd::OwnedFd`] inside), errors are
-//! [`Errno`], and `unsafe` code lives in this crate only, in files that open with what they promise.
+//! [`Errno`], and `unsafe` code lives in files that open with what they promise. Beside this crate only `skep-vm` has any, for the memory of
+//! programs and their compiled code.
 //!
 //! | area | module |
 //! |---|---|

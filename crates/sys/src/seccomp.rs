@@ -8,6 +8,11 @@
 //! with `ENOSYS`: whoever installs one has to see to it that there is always a tracer.
 //!
 //! Sources: seccomp(2), `Documentation/userspace-api/seccomp_filter.rst` of 6.18.
+//!
+//! # Safety
+//!
+//! The kernel reads a filter while the call that installs it lasts, and keeps a copy. The calls made between fork and exec allocate nothing: the room for
+//! the filter was made before the fork ([`Room`]).
 #![expect(unsafe_code, reason = "seccomp(2)")]
 
 use std::io;
@@ -52,9 +57,8 @@ impl Room {
         Room { code: vec![insn(0, 0); MAX_INSNS] }
     }
 
-    /// Reads what [`Filter::bytes`] gave and puts the filter on the calling thread, for ever. Makes system calls only, one for each
-    /// instruction, and allocates nothing,
-    /// so it may run between fork and exec.
+    /// Reads what [`Filter::bytes`] gave and puts the filter on the calling thread, for ever. Makes system calls only, and allocates nothing, so it may run
+    /// between fork and exec.
     ///
     /// A process without `CAP_SYS_ADMIN` has to give up gaining rights by exec first (`PR_SET_NO_NEW_PRIVS`); that is done
     /// only then, because set-user-id programs behave differently after it.
