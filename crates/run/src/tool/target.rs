@@ -47,6 +47,10 @@ impl skep_spec::Target for WithFiles<'_> {
         self.target.btf()
     }
 
+    fn core_btf(&self) -> Option<Btf> {
+        self.target.core_btf()
+    }
+
     fn btf_with(&self, names: &NeededNames) -> Result<Option<FoundTypes>, TargetError> {
         self.target.btf_with(names)
     }
