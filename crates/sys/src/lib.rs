@@ -9,12 +9,12 @@
 //! |---|---|
 //! | bpf(2) | [`bpf`] |
 //! | memory shared with the kernel | [`mmap`], [`ringbuf`], [`user_ringbuf`], [`perf_ring`] |
-//! | events, network devices, sockets | [`perf_event`], [`netlink`], [`netns`], [`socket`] |
+//! | events, network devices, sockets | [`perf_event`], [`netlink`], [`netns`], [`tap`], [`socket`] |
 //! | kernel file systems without mounting them | [`mount`], [`tracefs`], [`bpffs`] |
-//! | facts about the machine and this process | [`cpu`], [`version`], [`caps`], [`memlock`], [`kallsyms`], [`kconfig`], [`syscalls`] |
-//! | what other processes do | [`ptrace`], [`seccomp`] |
-//! | files of people, and those of other processes | [`file`](mod@file), [`inside`] |
-//! | waiting, and undoing after death | [`epoll`], [`signal`], [`child`], [`front`], [`rcu`], [`undo`] |
+//! | facts about the machine and this process | [`cpu`], [`version`], [`caps`], [`memlock`], [`kallsyms`], [`kconfig`], [`syscalls`], [`tracepoints`] |
+//! | what other processes do, and what was changed in them | [`ptrace`], [`seccomp`], [`patches`] |
+//! | files of people, and those of other processes | [`file`](mod@file), [`inside`], [`stdout`] |
+//! | waiting, and undoing after death | [`epoll`], [`wake`], [`signal`], [`child`], [`front`], [`rcu`], [`undo`] |
 
 mod errno;
 
