@@ -48,6 +48,7 @@ pub mod fuzz;
 mod image;
 mod inject;
 mod mappings;
+mod procfs;
 mod record;
 mod refuge;
 mod registers;

@@ -39,7 +39,11 @@
 //! - Return addresses are those of trampolines while a function with a uretprobe runs: what walks the stack (exceptions of C++, profilers) stops
 //!   there. The kernel's own uretprobes do the same.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+mod action;
+mod copies;
+mod returns;
+
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -52,42 +56,23 @@ use skep_sys::ptrace::{self, Wait};
 use skep_sys::undo::{Guard, Undo};
 use skep_sys::{Errno, page_size};
 
+use self::copies::{Original, Scan, code_at, may_be_copy};
+use self::returns::{POOL_BYTES, Pool, Return};
 use super::displace::{SLOT_BYTES, displaced};
 use super::inject::{self, Failed};
 use super::mappings::{self, Mapping};
 use super::refuge::Refuge;
 use super::registers::{Reg, Registers};
 use super::shadow::ShadowStacks;
-use super::sigtrap::{self, Action, Sigtraps, Status};
+use super::sigtrap::Sigtraps;
 use super::sites::{Moments, Site, Sites};
 use super::unwatched::{Misses, Why};
 use super::{Event, TracedTask, What};
 
-/// Functions that may run at one time in a process, each with a trampoline.
-const TRAMPOLINES: u32 = 4096;
-/// Functions that may run at one time in a task: one that jumps to itself counts each time.
-const MAX_RETURNS: usize = 2 * TRAMPOLINES as usize;
-/// Bytes of a trampoline, and of the return address that it leads to.
-const TRAMPOLINE_BYTES: u64 = 8;
-/// Bytes of all trampolines, and of all return addresses behind them.
-const POOL_BYTES: u64 = 2 * TRAMPOLINES as u64 * TRAMPOLINE_BYTES;
 /// What the code of an area is less far from than an instruction reaches, in bytes.
 const NEAR: u64 = 1 << 30;
-/// Bytes behind a breakpoint that tell which one it is a copy of, at least.
-const TELLING_BYTES: usize = 4;
-/// Bytes of code without a file that are looked through for copies, at most.
-const MAX_SCANNED: u64 = 256 << 20;
 /// `si_code` of a breakpoint.
 const SI_KERNEL: i32 = 0x80;
-/// The instruction that a trampoline has when nobody looks any more.
-const NOP: u8 = 0x90;
-
-/// The code of a trampoline: a breakpoint, then `jmp *` to what stands at the same place of the list behind the trampolines.
-fn trampoline(first: u8) -> [u8; 8] {
-    // From the end of the jump, 7 bytes in, to the list.
-    let [a, b, c, d] = (TRAMPOLINES * TRAMPOLINE_BYTES as u32 - 7).to_le_bytes();
-    [first, 0xff, 0x25, a, b, c, d, NOP]
-}
 
 /// A breakpoint.
 #[derive(Clone, Debug)]
@@ -98,76 +83,6 @@ struct Armed {
     insn: Insn,
     /// Where the instruction is executed; `None`: it is imitated.
     slot: Option<u64>,
-}
-
-/// What is at a place of a file where no breakpoint is.
-#[derive(Clone, Copy, Debug)]
-struct Original {
-    bytes: [u8; decode::MAX_LEN],
-    len: usize,
-    insn: Insn,
-}
-
-impl Original {
-    /// Whether a breakpoint hides this, of which some bytes from there on were read. What stands behind it may have breakpoints too.
-    fn is_hidden_in(&self, bytes: &[u8]) -> bool {
-        let count = TELLING_BYTES.max(usize::from(self.insn.len) - 1);
-        let Some([BREAKPOINT, behind @ ..]) = bytes.get(..=count) else { return false };
-        let own = self.bytes.get(1..=count).filter(|_| count < self.len);
-        own.is_some_and(|own| own.iter().zip(behind).all(|(own, it)| own == it || *it == BREAKPOINT))
-    }
-}
-
-/// The bytes of a task's code from an address on, as many as an instruction may have.
-fn code_at(tid: u32, addr: u64) -> ([u8; decode::MAX_LEN], usize) {
-    let mut bytes = [0; decode::MAX_LEN];
-    // The next page may not be there.
-    let in_page = page_size() - (addr % page_size() as u64) as usize;
-    let mut len = 0;
-    for part in [..in_page.min(bytes.len()), ..bytes.len()] {
-        let read = bytes.get_mut(len..part.end).map(|to| ptrace::read_memory(tid, addr + len as u64, to));
-        len += read.and_then(Result::ok).unwrap_or(0);
-    }
-    (bytes, len)
-}
-
-/// The trampolines of a process.
-#[derive(Clone, Debug)]
-struct Pool {
-    base: u64,
-    /// So many have been written.
-    written: u32,
-    free: VecDeque<u32>,
-}
-
-impl Pool {
-    fn at(&self, index: u32) -> u64 {
-        self.base + u64::from(index) * TRAMPOLINE_BYTES
-    }
-
-    /// Where the return address of one is kept.
-    fn kept_at(&self, index: u32) -> u64 {
-        self.base + POOL_BYTES / 2 + u64::from(index) * TRAMPOLINE_BYTES
-    }
-
-    /// Takes back the trampolines of calls that are over, but for those that calls which are not over have as well: functions that jump to each other
-    /// return together. Last to be used again, as somebody may come back by them all the same.
-    fn give_back(&mut self, over: impl IntoIterator<Item = Return>, running: &[Return]) {
-        let over: BTreeSet<u32> = over.into_iter().filter(|it| !it.inherited).map(|it| it.trampoline).collect();
-        for index in over {
-            debug_assert!(!self.free.contains(&index), "a trampoline is given back once");
-            if !running.iter().any(|it| it.trampoline == index) {
-                self.free.push_back(index);
-            }
-        }
-    }
-
-    /// The trampoline at an address.
-    fn index(&self, addr: u64) -> Option<u32> {
-        let inside = addr.checked_sub(self.base)?;
-        let index = u32::try_from(inside / TRAMPOLINE_BYTES).ok()?;
-        (inside % TRAMPOLINE_BYTES == 0 && index < TRAMPOLINES).then_some(index)
-    }
 }
 
 /// A memory with breakpoints: a process's, or that of several.
@@ -206,18 +121,6 @@ impl Space {
         let found = self.areas.iter().find(|(area, had)| len <= *had && reaches(*area) && free(*area, *had));
         found.map(|(area, _)| *area)
     }
-}
-
-/// A function that runs and whose return is seen.
-#[derive(Clone, Debug)]
-struct Return {
-    trampoline: u32,
-    /// Where the return address was on the stack.
-    stack: u64,
-    func: u64,
-    site: Site,
-    /// It is another task's too, which gives the trampoline back.
-    inherited: bool,
 }
 
 /// All breakpoints of the tracees.
@@ -424,8 +327,7 @@ impl Breakpoints {
             old => old,
         };
         if let (Some(area), true) = (area, returns) {
-            let free = (0..TRAMPOLINES).collect();
-            space.pool = Some(Pool { base: area + slot_bytes, written: 0, free });
+            space.pool = Some(Pool::new(area + slot_bytes));
         }
         let memory = memory_of(pid);
         if let (Some(area), Ok(memory)) = (area, &memory) {
@@ -533,123 +435,6 @@ impl Breakpoints {
         }
     }
 
-    /// Finds out what SIGTRAP does in a process, once.
-    fn look_at_sigtrap(&mut self, space: &mut Space, whose: Whose<'_>) {
-        let Whose { pid, tid, .. } = whose;
-        if self.sigtraps.action(pid).is_some() {
-            return;
-        }
-        let Some(status) = Status::of(tid) else { return };
-        self.sigtraps.meet(tid);
-        let action = match status {
-            Status { ignored: true, .. } => Action::Ignored,
-            Status { caught: true, .. } => self.ask_action(space, whose).unwrap_or(Action::Default),
-            _ => Action::Default,
-        };
-        self.sigtraps.set(pid, action);
-    }
-
-    /// Lets a task ask for its own handler.
-    fn ask_action(&mut self, space: &mut Space, whose: Whose<'_>) -> Option<Action> {
-        let tid = whose.tid;
-        let at = sigtrap::scratch(&Registers::of(tid).ok()?);
-        let mut kept = [0; sigtrap::ACTION_BYTES];
-        (ptrace::read_memory(tid, at, &mut kept) == Ok(kept.len())).then_some(())?;
-        let args = [sigtrap::SIGTRAP, 0, at, sigtrap::MASK_BYTES, 0, 0];
-        let answer = self.inject(space, whose, inject::number("rt_sigaction"), args);
-        let mut bytes = [0; sigtrap::ACTION_BYTES];
-        let read = answer.and_then(|_| ptrace::read_memory(tid, at, &mut bytes).ok());
-        let _ = ptrace::write_memory(tid, at, &kept);
-        let action = read.filter(|read| *read == bytes.len()).map(|_| Action::of(bytes))?;
-        // One that was left by somebody like us knows his breakpoints, not ours.
-        let of_another = action.handler().is_some_and(|handler| {
-            let mut code = Refuge::code((POOL_BYTES / 2) as u32);
-            let own = code.clone();
-            ptrace::read_memory(tid, handler, &mut code) == Ok(own.len()) && code == own
-        });
-        (!of_another).then_some(action)
-    }
-
-    /// Gives a process a handler for SIGTRAP if it would be ended by one.
-    fn take_refuge(&mut self, space: &mut Space, whose: Whose<'_>) {
-        if self.sigtraps.action(whose.pid) == Some(Action::Default) && self.set_action(space, whose, Action::Refuge) {
-            self.sigtraps.set(whose.pid, Action::Refuge);
-        }
-    }
-
-    /// Lets a task say what SIGTRAP does in its process.
-    fn set_action(&mut self, space: &mut Space, whose: Whose<'_>, action: Action) -> bool {
-        let Some(refuge) = &space.refuge else { return false };
-        let at = match action {
-            Action::Refuge => refuge.action_at(),
-            _ => {
-                let at = refuge.own_at();
-                if memory_of(whose.pid).and_then(|memory| memory.write_all_at(&action.bytes(), at)).is_err() {
-                    return false;
-                }
-                at
-            }
-        };
-        let args = [sigtrap::SIGTRAP, at, 0, sigtrap::MASK_BYTES, 0, 0];
-        self.inject(space, whose, inject::number("rt_sigaction"), args).is_some()
-    }
-
-    /// Gives a task back what the kernel took from it for a breakpoint.
-    fn restore_sigtrap(&mut self, pid: u32, tid: u32) {
-        let Some(taken) = self.sigtraps.hit(pid, tid) else { return };
-        if taken.held {
-            sigtrap::hold_back(tid);
-        }
-        let Some(id) = self.of.get(&pid).copied() else { return };
-        if taken.action == Action::Default {
-            return;
-        }
-        let Some(mut space) = self.spaces.remove(&id) else { return };
-        // The list is needed only where nothing was called from yet.
-        let all = if space.calls_from.is_some() { Vec::new() } else { mappings::read(tid) };
-        self.set_action(&mut space, Whose { pid, tid, all: &all }, taken.action);
-        self.spaces.insert(id, space);
-    }
-
-    /// What SIGTRAP does in processes, and who holds it back.
-    pub(super) fn sigtraps(&mut self) -> &mut Sigtraps {
-        &mut self.sigtraps
-    }
-
-    /// A task is about to ask what SIGTRAP does in its process, or to say what it shall do. Our handler does that before it ends the process.
-    pub(super) fn action_asked(&mut self, pid: u32, tid: u32, args: &[u64; 6], ip: u64) {
-        let refuge = self.of.get(&pid).and_then(|id| self.spaces.get(id)?.refuge.as_ref());
-        if !refuge.is_some_and(|refuge| refuge.has_code_at(ip)) {
-            self.sigtraps.asks(tid, args);
-        }
-    }
-
-    /// A task has asked what SIGTRAP does in its process, or said what it shall do.
-    pub(super) fn action_answered(&mut self, pid: u32, tid: u32, good: bool) {
-        let Some((action, old_at)) = self.sigtraps.answered(tid, good) else { return };
-        let Some(id) = self.of.get(&pid).copied() else { return };
-        let Some(mut space) = self.spaces.remove(&id) else { return };
-        let handler = space.refuge.as_ref().map(Refuge::handler);
-        let mut word = [0; 8];
-        if old_at != 0
-            && ptrace::read_memory(tid, old_at, &mut word) == Ok(8)
-            && Some(u64::from_ne_bytes(word)) == handler
-        {
-            // As far as it knows, it has none.
-            let _ = ptrace::write_memory(tid, old_at, &Action::Default.bytes());
-        }
-        if let Some(action) = action {
-            // It may give back what it was told by somebody who saw ours.
-            let is_ours = handler.is_some() && action.handler() == handler;
-            self.sigtraps.set(pid, if is_ours { Action::Refuge } else { action });
-            if !self.lifted {
-                let all = mappings::read(tid);
-                self.take_refuge(&mut space, Whose { pid, tid, all: &all });
-            }
-        }
-        self.spaces.insert(id, space);
-    }
-
     /// Raises the counters that tell the program that somebody looks.
     fn raise(&mut self, space: &mut Space, pid: u32, all: &[Mapping]) {
         let mut memory = None;
@@ -696,8 +481,7 @@ impl Breakpoints {
         }
         // The task comes out of the functions that its maker was in.
         if let Some(running) = self.returns.get(&maker.tid()) {
-            let running = running.iter().map(|it| Return { inherited: it.inherited || shares, ..it.clone() });
-            let running = running.collect();
+            let running = running.iter().map(|it| it.of_child(shares)).collect();
             self.returns.insert(tid, running);
         }
     }
@@ -811,16 +595,6 @@ impl Breakpoints {
         })
     }
 
-    /// Puts the instruction back that a copy of a breakpoint hides; `None` if there is none, but an instruction of the process's own.
-    fn uncover(&mut self, pid: u32, tid: u32, addr: u64) -> Option<()> {
-        let (bytes, len) = code_at(tid, addr);
-        let original = self.originals.values().find(|it| it.is_hidden_in(&bytes[..len]))?;
-        let all = mappings::read(tid);
-        let mapping = all.iter().find(|mapping| (mapping.start..mapping.end).contains(&addr))?;
-        may_be_copy(mapping).then_some(())?;
-        memory_of(pid).and_then(|memory| memory.write_all_at(&original.bytes[..1], addr)).ok()
-    }
-
     /// A task gets a signal for what it did (SIGSEGV and its like). In a slot it did that at the breakpoint, as far as it can know.
     pub(super) fn faulted(&mut self, pid: u32, tid: u32) {
         let space = self.of.get(&pid).and_then(|id| self.spaces.get(id));
@@ -830,88 +604,6 @@ impl Breakpoints {
             registers.put(Reg::Rip, *addr);
             let _ = registers.set(tid);
         }
-    }
-
-    /// Puts a trampoline in place of the return address; the task is at the first instruction of the function.
-    fn watch_return(&mut self, tid: u32, pid: u32, registers: &Registers, site: Site, func: u64) -> Result<(), Why> {
-        if self.shadows.has(tid) {
-            return Err(Why::ShadowStack);
-        }
-        let space = self.of.get(&pid).and_then(|id| self.spaces.get_mut(id));
-        let pool = space.and_then(|space| space.pool.as_mut()).ok_or(Why::NoMemory)?;
-        let stack = registers.get(Reg::Rsp);
-        let mut word = [0; 8];
-        (ptrace::read_memory(tid, stack, &mut word) == Ok(8)).then_some(()).ok_or(Why::OtherStack)?;
-        let address = u64::from_ne_bytes(word);
-        let running = self.returns.entry(tid).or_default();
-        let own = pool.index(address);
-        // A function that jumps to another one returns together with it.
-        let runs = |it: &Return| it.stack > stack || it.stack == stack && own == Some(it.trampoline);
-        let kept = running.iter().rposition(runs).map_or(0, |last| last + 1);
-        let over = running.split_off(kept);
-        pool.give_back(over, running);
-        if running.len() >= MAX_RETURNS {
-            return Err(Why::TooManyReturns);
-        }
-        if let Some(index) = own {
-            let inherited = running.last().is_some_and(|last| last.inherited);
-            running.push(Return { trampoline: index, stack, func, site, inherited });
-            return Ok(());
-        }
-        let index = pool.free.pop_front().ok_or(Why::TooManyReturns)?;
-        let done = write_trampolines(pid, pool, index).and_then(|()| {
-            ptrace::poke(tid, pool.kept_at(index), address)?;
-            match ptrace::write_memory(tid, stack, &pool.at(index).to_ne_bytes()) {
-                Ok(8) => Ok(()),
-                _ => Err(Errno::EFAULT),
-            }
-        });
-        if done.is_err() {
-            pool.free.push_back(index);
-            return Err(Why::OtherStack);
-        }
-        running.push(Return { trampoline: index, stack, func, site, inherited: false });
-        Ok(())
-    }
-
-    /// A function has returned to its trampoline.
-    fn returned(
-        &mut self,
-        task: &Arc<TracedTask>,
-        mut registers: Registers,
-        index: u32,
-        sink: &mut dyn FnMut(Event<'_>),
-    ) {
-        let tid = task.tid();
-        let pool = self.of.get(&task.pid()).and_then(|id| self.spaces.get_mut(id)?.pool.as_mut());
-        let Some(pool) = pool else { return };
-        let mut word = [0; 8];
-        if ptrace::read_memory(tid, pool.kept_at(index), &mut word) != Ok(8) {
-            // The jump behind the breakpoint finds no more than we do.
-            return;
-        }
-        registers.put(Reg::Rip, u64::from_ne_bytes(word));
-        let running = self.returns.entry(tid).or_default();
-        let mut over = Vec::new();
-        if let Some(last) = running.iter().rposition(|it| it.trampoline == index) {
-            let stale = running.split_off(last + 1);
-            pool.give_back(stale, running);
-            while let Some(it) = running.pop_if(|it| it.trampoline == index) {
-                over.push(it);
-            }
-        }
-        // Of another task, which may be where the function was called.
-        if over.is_empty() {
-            self.missed.add(&[], Why::OtherTask);
-        }
-        if over.iter().any(|it| !it.inherited) && !running.iter().any(|it| it.trampoline == index) {
-            pool.free.push_front(index);
-        }
-        for Return { site, func, .. } in over {
-            let what = What::Probe { site, ret: true, func, registers: registers.pt_regs() };
-            sink(Event { task, what });
-        }
-        let _ = registers.set(tid);
     }
 
     /// Takes all breakpoints out. Tasks that have hit one and are not handled yet are moved on by [`Breakpoints::hit`].
@@ -966,54 +658,7 @@ impl Breakpoints {
             let _ = count(memory, *addr, -1);
         }
         if let Some(pool) = &space.pool {
-            let code = trampoline(NOP).repeat(pool.written as usize);
-            let _ = memory.write_all_at(&code, pool.base);
-        }
-    }
-}
-
-/// A search for copies of breakpoints.
-#[derive(Debug, Default)]
-struct Scan<'a> {
-    bytes: u64,
-    /// By what stands behind the breakpoint.
-    telling: HashMap<[u8; TELLING_BYTES], Vec<&'a Original>>,
-}
-
-impl<'a> Scan<'a> {
-    /// Tells of those in a mapping.
-    fn look(
-        &mut self,
-        tid: u32,
-        mapping: &Mapping,
-        originals: &'a HashMap<Site, Original>,
-        found: impl Fn(u64, &Original),
-    ) {
-        const PIECE: usize = 1 << 20;
-        if self.telling.is_empty() {
-            for original in originals.values() {
-                if let Some(behind) = original.bytes[1..].first_chunk() {
-                    self.telling.entry(*behind).or_default().push(original);
-                }
-            }
-        }
-        let mut piece = vec![0; PIECE];
-        let mut at = mapping.start;
-        while at < mapping.end && self.bytes < MAX_SCANNED {
-            let len = PIECE.min((mapping.end - at) as usize);
-            // What was never touched has no code.
-            let Ok(read @ 1..) = ptrace::read_memory(tid, at, &mut piece[..len]) else { break };
-            self.bytes += read as u64;
-            for (off, _) in piece[..read].iter().enumerate().filter(|(_, byte)| **byte == BREAKPOINT) {
-                let here = &piece[off..read];
-                let list = here[1..].first_chunk().and_then(|behind| self.telling.get(behind));
-                if let Some(original) = list.into_iter().flatten().find(|it| it.is_hidden_in(here)) {
-                    found(at + off as u64, original);
-                }
-            }
-            // The next piece begins with what was cut here.
-            let cut = if at + read as u64 == mapping.end { 0 } else { decode::MAX_LEN.min(read - 1) };
-            at += (read - cut) as u64;
+            let _ = memory.write_all_at(&pool.code_to_leave(), pool.base);
         }
     }
 }
@@ -1042,17 +687,6 @@ fn list(patches: &mut Patches, space: &Space) {
     }
 }
 
-/// Writes the code of trampolines up to one.
-fn write_trampolines(pid: u32, pool: &mut Pool, index: u32) -> Result<(), Errno> {
-    const AT_ONCE: u32 = 512;
-    while pool.written <= index {
-        let code = trampoline(BREAKPOINT).repeat(AT_ONCE as usize);
-        memory_of(pid).and_then(|memory| memory.write_all_at(&code, pool.at(pool.written)))?;
-        pool.written += AT_ONCE;
-    }
-    Ok(())
-}
-
 /// Takes addresses off a memory's list that have no breakpoint any more.
 fn forget(patches: &mut Patches, space: &mut Space, gone: impl Fn(u64, &Armed) -> bool) {
     for (addr, _) in space.armed.extract_if(|addr, armed| gone(*addr, armed)) {
@@ -1061,11 +695,6 @@ fn forget(patches: &mut Patches, space: &mut Space, gone: impl Fn(u64, &Armed) -
             refuge.forget(addr);
         }
     }
-}
-
-/// Whether what is mapped may be a copy of code that a process made: no file, or one in memory only. What a file on a disk has is its own.
-fn may_be_copy(mapping: &Mapping) -> bool {
-    mapping.executes && (mapping.file.inode == 0 || mapping.name.starts_with("/memfd:"))
 }
 
 /// Changes a counter of 16 bits.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use skep_engine::{Error, HeldCommand, RunningCommand};
 
 use super::sample::{Counted, Sampler};
-use super::{Event, Source, Tracer, Wanted, tracer};
+use super::{Event, Source, Tracer, Wanted, procfs};
 use crate::session::Shared;
 
 /// The tracers of an engine, and the programs that run for what they see.
@@ -87,7 +87,7 @@ impl Tracing {
     pub(crate) fn join(&self, pid: u32) -> Result<(), Error> {
         let tracer = Tracer::join(pid, self.wanted(), self.sink())?;
         self.keep(tracer);
-        self.sample(&tracer::threads(pid), false)
+        self.sample(&procfs::threads(pid), false)
     }
 
     /// All tracers so far.

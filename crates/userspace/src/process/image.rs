@@ -14,6 +14,8 @@ use skep_btf::{Btf, Kind, Type, TypeId};
 use skep_spec::Target;
 use skep_vm::{Block, Space, Task};
 
+use super::procfs;
+
 /// Tasks that have a structure at one time; the oldest gives way.
 const MAX_IMAGES: usize = 256;
 /// The longest structure that is laid out, in bytes.
@@ -294,7 +296,7 @@ impl Images {
         }
         maker.put("pid", &made_by.to_ne_bytes());
         maker.put("tgid", &made_by.to_ne_bytes());
-        maker.name(&comm(made_by));
+        maker.name(&procfs::comm(made_by).unwrap_or_default());
         maker.pointer("group_leader", addr(&maker));
         let (uid, gid) = (task.uid_gid() as u32, (task.uid_gid() >> 32) as u32);
         for member in ["uid", "euid", "suid", "fsuid"] {
@@ -308,15 +310,5 @@ impl Images {
 
 /// Who made a process; 0 when nobody knows.
 fn parent(pid: u32) -> u32 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
-    line.and_then(|pid| pid.trim().parse().ok()).unwrap_or(0)
-}
-
-fn comm(pid: u32) -> Vec<u8> {
-    let mut comm = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
-    if comm.last() == Some(&b'\n') {
-        comm.pop();
-    }
-    comm
+    procfs::status_number(pid, "PPid:").unwrap_or(0)
 }

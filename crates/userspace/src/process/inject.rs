@@ -3,6 +3,7 @@
 use skep_sys::ptrace::{self, Stop, SyscallInfo, Wait};
 use skep_sys::{Errno, syscalls};
 
+use super::procfs;
 use super::registers::{Reg, Registers};
 
 /// The instruction `syscall`.
@@ -34,17 +35,12 @@ pub(super) fn number(name: &str) -> u32 {
 /// for a call that we meant. Ours, where it has one, and those that we have ourselves are known to allow it.
 pub(super) fn is_safe(tid: u32, filtered: bool) -> bool {
     const STRICT: u32 = 1;
-    let number = |task: &str, key: &str| -> Option<u32> {
-        let status = std::fs::read_to_string(format!("/proc/{task}/status")).ok()?;
-        status.lines().find_map(|line| line.strip_prefix(key))?.trim().parse().ok()
-    };
-    let task = tid.to_string();
-    if number(&task, "Seccomp:") == Some(STRICT) {
+    if procfs::status_number(tid, "Seccomp:") == Some(STRICT) {
         return false;
     }
     // Kernels before 5.9 do not tell how many there are.
-    let ours = number("self", "Seccomp_filters:").unwrap_or(0) + u32::from(filtered);
-    number(&task, "Seccomp_filters:").is_none_or(|theirs| theirs <= ours)
+    let ours = procfs::status_number("self", "Seccomp_filters:").unwrap_or(0) + u32::from(filtered);
+    procfs::status_number(tid, "Seccomp_filters:").is_none_or(|theirs| theirs <= ours)
 }
 
 /// Whether the instruction is there.

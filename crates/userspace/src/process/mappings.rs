@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use super::procfs;
 use crate::probe::FileId;
 
 /// The lowest address that is taken for something of ours: below it the kernel may allow nothing.
@@ -75,9 +76,8 @@ pub(super) fn with_memory(pid: u32) -> u32 {
     if !fs::read(format!("/proc/{pid}/maps")).unwrap_or_default().is_empty() {
         return pid;
     }
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let mut tids = tasks.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    tids.find(|tid| !fs::read(format!("/proc/{tid}/maps")).unwrap_or_default().is_empty()).unwrap_or(pid)
+    let has_memory = |tid: &u32| !fs::read(format!("/proc/{tid}/maps")).unwrap_or_default().is_empty();
+    procfs::threads(pid).into_iter().find(has_memory).unwrap_or(pid)
 }
 
 /// All mappings of a task's process, by their addresses; empty when it is gone.

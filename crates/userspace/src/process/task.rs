@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use skep_sys::ptrace;
 use skep_vm::{Memory, Task};
 
+use super::procfs;
 use super::stack::{self, Code};
 
 /// A task that is traced.
@@ -71,12 +72,7 @@ impl Facts {
             // Real, effective, saved and file system id, in this order.
             ids.split_whitespace().next().and_then(|id| id.parse().ok()).unwrap_or(0)
         };
-        // The name stands in `status` with some bytes escaped, in `comm` as it is.
-        let mut comm = fs::read(format!("/proc/{tid}/comm")).ok()?;
-        if comm.last() == Some(&b'\n') {
-            comm.pop();
-        }
-        Some(Facts { comm, uid_gid: real_id(b"Gid:") << 32 | real_id(b"Uid:") })
+        Some(Facts { comm: procfs::comm(tid)?, uid_gid: real_id(b"Gid:") << 32 | real_id(b"Uid:") })
     }
 }
 

@@ -1,0 +1,602 @@
+//! The thread that traces: it seizes tasks, tells what their stops mean, and lets them go on.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use skep_engine::{Error, ErrorKind};
+use skep_sys::ptrace::{self, Stop, SyscallInfo, Tracees, Wait};
+use skep_sys::signal::Nudge;
+use skep_sys::undo::{Guard, Undo};
+use skep_sys::{Errno, seccomp};
+
+use super::{AFFINITY, CHANGING, PATIENCE, SIGTRAP, Shared, lock, setup};
+use crate::process::beside::Beside;
+use crate::process::breakpoint::Breakpoints;
+use crate::process::sigtrap::Numbers;
+use crate::process::{Event, TracedTask, What, inject, procfs, shadow};
+
+/// Signals that tell a task what it did: SIGILL, SIGBUS, SIGFPE, SIGSEGV.
+const FAULTS: [i32; 4] = [4, 7, 8, 11];
+/// What no address is above, and errors are.
+const HIGHEST_ADDRESS: u64 = u64::MAX - 4096;
+/// Longest path that exec takes (`PATH_MAX`).
+const MAX_PATH: usize = 4096;
+/// What is known of a tracee.
+#[derive(Debug)]
+struct Tracee {
+    task: Arc<TracedTask>,
+    /// The call that it is in, if the end of it is waited for.
+    call: Option<u32>,
+    /// The path that it gave to exec.
+    path: Vec<u8>,
+    /// The call by which it was made, whose end it has not reached.
+    born_in: Option<u32>,
+    /// It is about to end, or has.
+    ending: bool,
+}
+
+/// All tracees; belongs to the thread that seized them.
+pub(super) struct Seized {
+    tracees: HashMap<u32, Tracee>,
+    /// New tasks that stopped before their maker told of them, and how.
+    early: HashMap<u32, Stop>,
+    root: u32,
+    /// Tasks have a filter; else they stop at every call.
+    filtered: bool,
+    /// Numbers of execve and execveat, and of the other calls that change what is known of a task.
+    exec: [u32; 2],
+    changing: Vec<u32>,
+    pub(super) shared: Arc<Shared>,
+    /// Those that need another tracer after us, and who it will be; nobody once they are let go.
+    list: Option<(Tracees, Guard)>,
+    beside: Beside,
+    /// Numbers of the calls that show whether a task is confined.
+    affinity: [u32; 2],
+    mmap: u32,
+    arch_prctl: u32,
+    /// Those that tell what SIGTRAP does.
+    sigtrap: Numbers,
+    /// Once somebody wants breakpoints.
+    breakpoints: Option<Breakpoints>,
+}
+
+impl Seized {
+    /// Seizes a process with all its threads, for the calling thread, which the other value wakes.
+    pub(super) fn new(pid: u32, filtered: bool, shared: Arc<Shared>) -> Result<(Nudge, Seized), Error> {
+        let mut tracees = Tracees::new().map_err(|errno| setup("keep a list of processes", errno))?;
+        if filtered {
+            tracees.add(pid);
+        }
+        let guard = Guard::spawn(&[Undo::Trace(&tracees)]);
+        let guard = guard.map_err(|errno| setup("start the process that takes over after us", errno))?;
+        let nudge = Nudge::here().map_err(|cause| Error::new("cannot catch SIGURG").with_source(cause))?;
+        let mut seized = Seized {
+            tracees: HashMap::new(),
+            early: HashMap::new(),
+            root: pid,
+            filtered,
+            exec: ["execve", "execveat"].map(inject::number),
+            changing: CHANGING.iter().map(|name| inject::number(name)).collect(),
+            shared,
+            list: Some((tracees, guard)),
+            beside: Beside::new(nudge),
+            affinity: AFFINITY.map(inject::number),
+            mmap: inject::number("mmap"),
+            arch_prctl: inject::number("arch_prctl"),
+            sigtrap: Numbers::new(),
+            breakpoints: None,
+        };
+        seized.seize_all(pid)?;
+        Ok((nudge, seized))
+    }
+
+    /// Seizes every thread of a process.
+    fn seize_all(&mut self, pid: u32) -> Result<(), Error> {
+        // Threads that start meanwhile are found by looking again, until there is nothing new.
+        loop {
+            let new: Vec<u32> =
+                procfs::threads(pid).into_iter().filter(|tid| !self.tracees.contains_key(tid)).collect();
+            let mut any = false;
+            for tid in new {
+                match ptrace::seize(tid, self.filtered) {
+                    Ok(()) => {
+                        self.add(pid, tid);
+                        any = true;
+                    }
+                    // One that ended in the meantime, was made by a thread that we have already, or has another tracer.
+                    Err(_) if tid != pid => {}
+                    Err(errno) => return Err(refusal(pid, errno)),
+                }
+            }
+            if !any {
+                break;
+            }
+        }
+        if !self.tracees.contains_key(&pid) {
+            return Err(refusal(pid, Errno::ESRCH));
+        }
+        if !self.filtered {
+            for tid in self.tracees.keys() {
+                // One that has ended is heard of later.
+                let _ = ptrace::interrupt(*tid);
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, pid: u32, tid: u32) -> &mut Tracee {
+        if self.filtered
+            && let Some((list, _)) = &mut self.list
+            && !list.add(tid)
+        {
+            self.shared.outcome().tally.unlisted += 1;
+        }
+        let tracee = Tracee {
+            task: Arc::new(TracedTask::new(pid, tid)),
+            call: None,
+            path: Vec::new(),
+            born_in: None,
+            ending: false,
+        };
+        self.tracees.entry(tid).or_insert(tracee)
+    }
+
+    /// Handles stops until all tracees have ended or somebody wants the tracing to stop.
+    pub(super) fn run(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
+        while !self.shared.stop.load(Ordering::Acquire) {
+            match ptrace::wait(true) {
+                Ok(Wait::Stopped { tid, stop }) => self.stopped(tid, stop, sink),
+                Ok(Wait::Ended { tid, status }) => self.ended(tid, status),
+                Ok(Wait::Nothing) | Err(Errno::EINTR) => self.beside(Beside::nudged),
+                Err(_) => return,
+            }
+            if self.shared.pass.load(Ordering::Acquire) {
+                self.lift();
+            }
+        }
+        self.let_go();
+    }
+
+    fn beside(&mut self, tell: impl FnOnce(&mut Beside, &mut Tracees)) {
+        if let Some((list, _)) = &mut self.list {
+            tell(&mut self.beside, list);
+        }
+    }
+
+    /// Does something with the breakpoints, if there are any.
+    fn with_breakpoints<T>(&mut self, look: impl FnOnce(&mut Breakpoints) -> T) -> Option<T> {
+        let found = self.breakpoints.as_mut()?;
+        let value = look(found);
+        if let Some(missed) = found.take_missed() {
+            lock(&self.shared.misses).take_in(missed);
+        }
+        Some(value)
+    }
+
+    fn lift(&mut self) {
+        self.with_breakpoints(Breakpoints::lift);
+    }
+
+    /// Makes what breakpoints need, once somebody wants them.
+    fn prepare(&mut self) {
+        if self.breakpoints.is_some() {
+            return;
+        }
+        if self.shared.wanted.get().is_some_and(|wanted| !wanted.sites.is_empty()) {
+            self.breakpoints = lock(&self.shared.breakpoints).take();
+        }
+    }
+
+    /// Whether a task's SIGTRAP came from a breakpoint; then it goes on without it.
+    fn hit(&mut self, tid: u32, sink: &mut dyn FnMut(Event<'_>)) -> bool {
+        let Some(task) = self.tracees.get(&tid).map(|tracee| Arc::clone(&tracee.task)) else { return false };
+        self.with_breakpoints(|breakpoints| breakpoints.hit(&task, sink)).unwrap_or(false)
+    }
+
+    /// Sets breakpoints in what a task's process has mapped, if it was not looked at yet.
+    fn place(&mut self, tid: u32) {
+        let Some(pid) = self.tracees.get(&tid).map(|tracee| tracee.task.pid()) else { return };
+        self.with_breakpoints(|breakpoints| {
+            if !breakpoints.knows(pid) {
+                breakpoints.place(pid, tid);
+            }
+            breakpoints.sigtraps().meet(tid);
+        });
+    }
+
+    /// Handles what was heard while a task did something for us. Whether there was anything: then the task does not wait any more.
+    fn hear(&mut self, sink: &mut dyn FnMut(Event<'_>)) -> bool {
+        let Some(Some(wait)) = self.with_breakpoints(Breakpoints::heard) else { return false };
+        match wait {
+            Wait::Stopped { tid, stop } => self.stopped(tid, stop, sink),
+            Wait::Ended { tid, status } => self.ended(tid, status),
+            Wait::Nothing => {}
+        }
+        true
+    }
+
+    fn ended(&mut self, tid: u32, status: i32) {
+        if let Some(tracee) = self.tracees.remove(&tid) {
+            let pid = tracee.task.pid();
+            self.with_breakpoints(|breakpoints| {
+                breakpoints.forget_task(pid, tid);
+                if tid == pid {
+                    breakpoints.forget_process(pid);
+                }
+            });
+        }
+        self.early.remove(&tid);
+        if let Some((list, _)) = &mut self.list {
+            list.remove(tid);
+        }
+        if tid == self.root {
+            self.shared.outcome().status = Some(status);
+        }
+        self.adopt();
+    }
+
+    /// Lets new tasks go on whose maker was killed before it could tell of them.
+    fn adopt(&mut self) {
+        if self.early.is_empty() {
+            return;
+        }
+        let is_orphan = |tid: u32| {
+            let pid = procfs::status_number(tid, "Tgid:")?;
+            let maker = if pid == tid { procfs::status_number(tid, "PPid:")? } else { pid };
+            (!self.tracees.values().any(|tracee| tracee.task.pid() == maker)).then_some((tid, pid))
+        };
+        let orphans: Vec<(u32, u32)> = self.early.keys().filter_map(|tid| is_orphan(*tid)).collect();
+        for (tid, pid) in orphans {
+            let Some(stop) = self.early.remove(&tid) else { continue };
+            self.beside(|beside, list| beside.born(tid, list));
+            self.add(pid, tid);
+            // It has the breakpoints of whoever made it.
+            if !self.shared.pass.load(Ordering::Acquire) {
+                self.place(tid);
+            }
+            self.stopped(tid, stop, &mut |_| {});
+        }
+    }
+
+    /// Tells what a stop means and lets the task go on. A task that was killed while it was stopped answers `ESRCH` to everything;
+    /// its end comes next.
+    fn stopped(&mut self, tid: u32, stop: Stop, sink: &mut dyn FnMut(Event<'_>)) {
+        if !self.tracees.contains_key(&tid) {
+            // It was made by a tracee, which tells of it in its next stop.
+            self.early.insert(tid, stop);
+            self.adopt();
+            return;
+        }
+        self.beside(|beside, list| beside.stopped(tid, list));
+        if self.shared.pass.load(Ordering::Acquire) {
+            self.lift();
+            self.pass(tid, stop);
+            return;
+        }
+        self.prepare();
+        let stop = if stop == Stop::Signal(SIGTRAP) && self.hit(tid, sink) { Stop::Other } else { stop };
+        let _ = self.tell(tid, stop, sink);
+        if !self.hear(sink) {
+            let _ = self.go_on(tid, stop);
+        }
+    }
+
+    /// Lets a task go on without a look; only who is there matters still.
+    fn pass(&mut self, tid: u32, stop: Stop) {
+        self.beside(Beside::part);
+        if stop == Stop::Born
+            && let Ok(child) = ptrace::event_message(tid)
+        {
+            self.born(tid, child as u32, &mut |_| {});
+        }
+        if stop == Stop::Executed
+            && let Ok(old_tid) = ptrace::event_message(tid)
+        {
+            self.executed(tid, old_tid as u32, &mut |_| {});
+        }
+        if let Some(tracee) = self.tracees.get_mut(&tid) {
+            tracee.call = None;
+        }
+        let stop = if stop == Stop::Signal(SIGTRAP) && self.hit(tid, &mut |_| {}) { Stop::Other } else { stop };
+        if !self.hear(&mut |_| {}) {
+            let _ = ptrace::pass(tid, stop);
+        }
+    }
+
+    fn go_on(&self, tid: u32, stop: Stop) -> Result<(), Errno> {
+        let to_syscall = !self.filtered || self.tracees.get(&tid).is_some_and(|tracee| tracee.call.is_some());
+        match stop {
+            Stop::Job => ptrace::listen(tid),
+            Stop::Signal(signal) if to_syscall => ptrace::resume_to_syscall(tid, signal),
+            Stop::Signal(signal) => ptrace::resume(tid, signal),
+            _ if to_syscall => ptrace::resume_to_syscall(tid, 0),
+            _ => ptrace::resume(tid, 0),
+        }
+    }
+
+    fn tell(&mut self, tid: u32, stop: Stop, sink: &mut dyn FnMut(Event<'_>)) -> Result<(), Errno> {
+        match stop {
+            Stop::Seccomp | Stop::Syscall => self.syscall(tid, ptrace::syscall_info(tid)?, sink),
+            Stop::Born => {
+                let child = ptrace::event_message(tid)? as u32;
+                self.born(tid, child, sink);
+            }
+            Stop::Executed => {
+                let old_tid = ptrace::event_message(tid)? as u32;
+                self.executed(tid, old_tid, sink);
+            }
+            Stop::Ending => {
+                let status = ptrace::event_message(tid)? as i32;
+                let Some(tracee) = self.tracees.get(&tid) else { return Ok(()) };
+                let pid = tracee.task.pid();
+                // The first thread stays until the others are gone, as a zombie.
+                let others = self.tracees.iter().any(|(other, it)| *other != tid && it.task.pid() == pid && !it.ending);
+                sink(Event { task: &tracee.task, what: What::Ending { status, last: !others } });
+                if let Some(tracee) = self.tracees.get_mut(&tid) {
+                    tracee.ending = true;
+                }
+            }
+            Stop::Signal(signal) => {
+                let (_, errno, code) = ptrace::signal_info(tid)?;
+                self.with_breakpoints(|breakpoints| breakpoints.sigtraps().signal(tid));
+                // Of the kernel, for what the task did.
+                if FAULTS.contains(&signal) && code > 0 {
+                    let pid = self.tracees.get(&tid).map_or(tid, |tracee| tracee.task.pid());
+                    self.with_breakpoints(|breakpoints| breakpoints.faulted(pid, tid));
+                }
+                if let Some(tracee) = self.tracees.get(&tid)
+                    && self.shared.wanted.get().is_some_and(|wanted| wanted.signals)
+                    && !procfs::is_ignored(tid, signal)
+                {
+                    sink(Event { task: &tracee.task, what: What::Signal { signal, errno, code } });
+                }
+            }
+            // The first stop of a new task: it comes out of the call that made it.
+            Stop::Trap => {
+                self.comes_out(tid, sink);
+                if !self.filtered {
+                    self.place(tid);
+                }
+            }
+            Stop::Job | Stop::Other => {}
+        }
+        Ok(())
+    }
+
+    fn syscall(&mut self, tid: u32, info: SyscallInfo, sink: &mut dyn FnMut(Event<'_>)) {
+        let Some(wanted) = self.shared.wanted.get() else { return };
+        let Some(tracee) = self.tracees.get_mut(&tid) else { return };
+        match info {
+            SyscallInfo::Entry { arch, .. } if arch != ptrace::NATIVE_ARCH => tracee.call = None,
+            // A filter of the target's own.
+            SyscallInfo::Entry { mark: Some(mark), .. } if mark != seccomp::MARK => {}
+            SyscallInfo::Entry { nr, args, at, .. } => {
+                let Ok(nr) = u32::try_from(nr) else { return };
+                if self.affinity.contains(&nr)
+                    && let Some((list, _)) = &mut self.list
+                {
+                    self.beside.part(list);
+                }
+                if self.exec.contains(&nr) {
+                    tracee.path = path_of_exec(&tracee.task, nr == self.exec[1], &args);
+                }
+                if wanted.enter.has(nr) {
+                    sink(Event { task: &tracee.task, what: What::Enter { nr, args, at } });
+                }
+                if self.changing.contains(&nr) {
+                    // It changes during the call, so what is read before the end may be old: see the end too.
+                    tracee.task.changes();
+                    tracee.call = Some(nr);
+                }
+                let probes = !wanted.sites.is_empty();
+                let acts = nr == self.sigtrap.action && args[0] == SIGTRAP as u64;
+                if !self.filtered || probes && (nr == self.mmap || acts) || wanted.exit.has(nr) {
+                    tracee.call = Some(nr);
+                }
+                if let Some(breakpoints) = &mut self.breakpoints {
+                    if acts {
+                        breakpoints.action_asked(tracee.task.pid(), tid, &args, at.0);
+                    } else if nr == self.sigtrap.mask {
+                        breakpoints.sigtraps().masks(tid, &args);
+                    } else if nr == self.arch_prctl && args[0] == u64::from(shadow::ENABLE) {
+                        breakpoints.shadows().forget(tid);
+                    } else if nr == self.sigtrap.back {
+                        breakpoints.sigtraps().returns(tid, at.1);
+                    }
+                }
+            }
+            SyscallInfo::Exit { ret, at } => {
+                let Some(nr) = tracee.call.take() else { return };
+                if self.changing.contains(&nr) {
+                    tracee.task.changes();
+                }
+                if wanted.exit.has(nr) {
+                    sink(Event { task: &tracee.task, what: What::Exit { nr, ret, at } });
+                }
+                if wanted.sites.is_empty() {
+                    return;
+                }
+                let pid = tracee.task.pid();
+                if nr == self.sigtrap.action {
+                    self.with_breakpoints(|breakpoints| breakpoints.action_answered(pid, tid, ret == 0));
+                } else if nr == self.mmap && ret as u64 <= HIGHEST_ADDRESS {
+                    self.with_breakpoints(|breakpoints| breakpoints.mapped(pid, tid, ret as u64));
+                } else if self.exec.contains(&nr) && ret == 0 {
+                    self.with_breakpoints(|breakpoints| breakpoints.place(pid, tid));
+                }
+            }
+            SyscallInfo::None { .. } => {}
+        }
+    }
+
+    fn born(&mut self, maker: u32, child: u32, sink: &mut dyn FnMut(Event<'_>)) {
+        let Some(tracee) = self.tracees.get(&maker) else { return };
+        let (task, call) = (Arc::clone(&tracee.task), tracee.call);
+        self.beside(|beside, list| beside.born(child, list));
+        let is_thread = fs::exists(format!("/proc/{}/task/{child}", task.pid())).unwrap_or(false);
+        let pid = if is_thread { task.pid() } else { child };
+        self.add(pid, child).born_in = call;
+        self.with_breakpoints(|breakpoints| breakpoints.born(&task, pid, child));
+        sink(Event { task: &task, what: What::Born { tid: child, pid } });
+        if let Some(stop) = self.early.remove(&child) {
+            self.stopped(child, stop, sink);
+        }
+    }
+
+    /// A new task sees the end of the call that made it, with the value 0.
+    fn comes_out(&mut self, tid: u32, sink: &mut dyn FnMut(Event<'_>)) {
+        let Some(tracee) = self.tracees.get_mut(&tid) else { return };
+        let Some(nr) = tracee.born_in.take() else { return };
+        if self.shared.wanted.get().is_some_and(|wanted| wanted.exit.has(nr)) {
+            let at = match ptrace::syscall_info(tid) {
+                Ok(SyscallInfo::None { at } | SyscallInfo::Exit { at, .. }) => at,
+                _ => (0, 0),
+            };
+            sink(Event { task: &tracee.task, what: What::Exit { nr, ret: 0, at } });
+        }
+    }
+
+    /// The task has the process's id now, whatever it had before; all other threads are gone.
+    fn executed(&mut self, tid: u32, old_tid: u32, sink: &mut dyn FnMut(Event<'_>)) {
+        self.beside(|beside, list| beside.renamed(old_tid, tid, list));
+        let caller = self.tracees.remove(&old_tid);
+        let pid = caller.as_ref().map_or(tid, |caller| caller.task.pid());
+        let gone: Vec<u32> =
+            self.tracees.iter().filter(|(_, other)| other.task.pid() == pid).map(|(tid, _)| *tid).collect();
+        for tid in gone.into_iter().chain([old_tid]) {
+            self.with_breakpoints(|breakpoints| breakpoints.forget_task(pid, tid));
+            self.tracees.remove(&tid);
+            if let Some((list, _)) = &mut self.list {
+                list.remove(tid);
+            }
+        }
+        self.with_breakpoints(|breakpoints| breakpoints.forget_process(pid));
+        if procfs::is_foreign(tid) {
+            self.shared.outcome().tally.foreign += 1;
+        }
+        self.adopt();
+        let tracee = self.add(pid, tid);
+        if let Some(caller) = caller {
+            tracee.call = caller.call;
+            tracee.path = caller.path;
+        }
+        let path = std::mem::take(&mut tracee.path);
+        let task = Arc::clone(&tracee.task);
+        sink(Event { task: &task, what: What::Executed { old_tid, path } });
+    }
+
+    /// Sets every tracee free.
+    fn let_go(&mut self) {
+        self.beside(Beside::part);
+        self.lift();
+        // Those with a filter get another tracer, who asks for them from now on.
+        drop(self.list.take());
+        let mut running: HashSet<u32> = self.tracees.keys().copied().collect();
+        running.retain(|tid| ptrace::interrupt(*tid).is_ok());
+        // One that sleeps where signals do not reach it is set free by the end of this thread.
+        let end = Instant::now() + PATIENCE;
+        while !running.is_empty() && Instant::now() < end {
+            match ptrace::wait(true) {
+                Ok(Wait::Stopped { tid, stop }) => {
+                    if stop == Stop::Born
+                        && let Ok(child) = ptrace::event_message(tid)
+                    {
+                        running.extend(self.leave_child(tid, child as u32));
+                    }
+                    if !self.tracees.contains_key(&tid) {
+                        // Its maker tells of it, and so whose breakpoints it has.
+                        self.early.insert(tid, stop);
+                        continue;
+                    }
+                    let signal = match stop {
+                        Stop::Signal(SIGTRAP) if self.hit(tid, &mut |_| {}) => 0,
+                        Stop::Signal(signal) => signal,
+                        _ => 0,
+                    };
+                    if let Some(Some(Wait::Ended { tid, status })) = self.with_breakpoints(Breakpoints::heard) {
+                        running.remove(&tid);
+                        self.ended(tid, status);
+                        continue;
+                    }
+                    let _ = ptrace::detach(tid, signal);
+                    running.remove(&tid);
+                }
+                Ok(Wait::Ended { tid, status }) => {
+                    running.remove(&tid);
+                    self.ended(tid, status);
+                }
+                Ok(Wait::Nothing) | Err(Errno::EINTR) => {}
+                Err(_) => return,
+            }
+        }
+        for tid in self.early.keys() {
+            let _ = ptrace::detach(*tid, 0);
+        }
+    }
+
+    /// A task that was made while we leave; its id, if its first stop is still to come.
+    fn leave_child(&mut self, maker: u32, child: u32) -> Option<u32> {
+        let early = self.early.remove(&child).is_some();
+        self.born(maker, child, &mut |_| {});
+        if early {
+            let _ = ptrace::detach(child, 0);
+        }
+        (!early).then_some(child)
+    }
+}
+
+/// The path of a call of execve or execveat, as the kernel names it.
+fn path_of_exec(task: &TracedTask, is_at: bool, args: &[u64; 6]) -> Vec<u8> {
+    let path = string(task.tid(), if is_at { args[1] } else { args[0] });
+    let dir = args[0] as i32;
+    if !is_at || path.starts_with(b"/") || dir == AT_FDCWD {
+        return path;
+    }
+    let mut whole = format!("/dev/fd/{dir}").into_bytes();
+    if !path.is_empty() {
+        whole.push(b'/');
+        whole.extend(path);
+    }
+    whole
+}
+
+/// `AT_FDCWD` of fcntl.h.
+const AT_FDCWD: i32 = -100;
+
+/// Reads the text at an address of another task, up to its zero.
+fn string(tid: u32, addr: u64) -> Vec<u8> {
+    let mut text = Vec::new();
+    let mut piece = [0; 256];
+    while text.len() < MAX_PATH {
+        let at = addr.wrapping_add(text.len() as u64);
+        // Not over the end of a page: the next one may not be there.
+        let len = piece.len().min(4096 - (at % 4096) as usize);
+        let Ok(read) = ptrace::read_memory(tid, at, &mut piece[..len]) else { break };
+        match piece[..read].iter().position(|&byte| byte == 0) {
+            Some(end) => {
+                text.extend_from_slice(&piece[..end]);
+                break;
+            }
+            None if read == 0 => break,
+            None => text.extend_from_slice(&piece[..read]),
+        }
+    }
+    text
+}
+
+/// Why a process cannot be traced.
+fn refusal(pid: u32, errno: Errno) -> Error {
+    if errno == Errno::ESRCH {
+        return Error::new(format!("there is no process {pid}")).with_kind(ErrorKind::Absent);
+    }
+    let error = Error::new(format!("cannot trace process {pid}")).with_source(errno).with_kind(ErrorKind::Denied);
+    match procfs::status_number(pid, "TracerPid:") {
+        Some(tracer) if tracer != 0 => error.with_hint(format!("process {tracer} traces it already, and there can be one only")),
+        _ => error.with_hint(
+            "only processes of your own can be traced, and only your commands (`-c`) where /proc/sys/kernel/yama/ptrace_scope is not 0",
+        ),
+    }
+}
