@@ -6,7 +6,7 @@ mod common;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use common::{code, kernel, random::Rng};
+use common::{Engine, code, kernel, random::Rng};
 use skep_insn::{Imm64, Insn, InsnIdx};
 use skep_sys::bpf::{MapCreate, MapFd};
 use skep_vm::{
@@ -19,13 +19,18 @@ fn spec(kind: MapKind, key_size: u32, value_size: u32, max_entries: u32) -> MapS
 
 /// Loads a program whose maps are named by number: `r1 = map[id:0]`.
 fn load(machine: &Machine, asm: &str, maps: &[&Map]) -> Arc<Program> {
+    load_for(Engine::Interpreter, machine, asm, maps)
+}
+
+fn load_for(engine: Engine, machine: &Machine, asm: &str, maps: &[&Map]) -> Arc<Program> {
     let insns = code("program", asm);
     let bind = |decoded: Result<(InsnIdx, Insn), _>| match decoded {
         Ok((at, Insn::LoadImm64 { value: Imm64::MapFd(index), .. })) => Some((at, maps[index as usize].handle())),
         _ => None,
     };
     let binds: Vec<(InsnIdx, u64)> = Insn::decode_all(&insns).filter_map(bind).collect();
-    machine.load(&Image { name: "program", insns: &insns, binds: &binds, ..Image::default() }).expect("a good program")
+    let image = Image { name: "program", insns: &insns, binds: &binds, ..Image::default() };
+    engine.load(machine, &image).expect("a good program")
 }
 
 fn run(machine: &Arc<Machine>, asm: &str, maps: &[&Map]) -> Result<u64, Box<Trap>> {
@@ -244,26 +249,82 @@ fn a_bloom_filter_knows_what_was_pushed_and_little_else() {
 
 #[test]
 fn readers_find_what_is_there_while_others_come_and_go() {
-    let machine = Machine::new(Helpers::none()).expect("4 GiB of addresses");
-    let map = machine.create_map(&spec(MapKind::Hash, 8, 8, 64)).expect("a map");
-    let machine_of_readers = Machine::new(Helpers::all()).expect("4 GiB of addresses");
-    let shared = machine_of_readers.create_map(&spec(MapKind::Hash, 8, 8, 64)).expect("a map");
-    shared.update(&7u64.to_ne_bytes(), &7u64.to_ne_bytes(), 0).expect("room");
-    drop((machine, map));
-    let asm = "*(u64 *)(r10 - 8) = 7\nr6 = 20000\nagain:\nr2 = r10\nr2 += -8\nr1 = map[id:0]\ncall 1\nif r0 == 0 goto bad\n\
-               r6 += -1\nif r6 != 0 goto again\nr0 = 1\nexit\nbad:\nr0 = 0\nexit";
-    std::thread::scope(|scope| {
-        let reader = scope.spawn(|| run(&machine_of_readers, asm, &[&shared]));
-        let mut round = 0u64;
-        while !reader.is_finished() {
-            round += 1;
-            let key = (100 + round % 60).to_ne_bytes();
-            shared.update(&key, &key, 0).expect("room");
-            shared.delete(&key).expect("it was there");
-            shared.update(&7u64.to_ne_bytes(), &7u64.to_ne_bytes(), 2).expect("room");
+    // Key 7 is always there, key 8 never.
+    let asm = |words: i16| {
+        let zeros: String = (0..words).map(|word| format!("*(u64 *)(r10 - {}) = 0\n", 8 * (word + 1))).collect();
+        let key = 8 * words;
+        format!(
+            "{zeros}r6 = 20000\nagain:\n*(u64 *)(r10 - {key}) = 7\nr2 = r10\nr2 += -{key}\nr1 = map[id:0]\ncall 1\n\
+             if r0 == 0 goto bad\n*(u64 *)(r10 - {key}) = 8\nr2 = r10\nr2 += -{key}\nr1 = map[id:0]\ncall 1\nif r0 != 0 goto bad\n\
+             r6 += -1\nif r6 != 0 goto again\nr0 = 1\nexit\nbad:\nr0 = 0\nexit"
+        )
+    };
+    let engines = [Engine::Interpreter, Engine::Compiler];
+    for (engine, words) in engines.into_iter().flat_map(|engine| [1, 2, 5].map(|words| (engine, words))) {
+        let machine = Machine::new(Helpers::all()).expect("4 GiB of addresses");
+        let key_size = 8 * words as usize;
+        let map = machine.create_map(&spec(MapKind::Hash, key_size as u32, 8, 64)).expect("a map");
+        let key = |of: u64| {
+            let mut key = vec![0; key_size];
+            key[..8].copy_from_slice(&of.to_ne_bytes());
+            key
+        };
+        map.update(&key(7), &[0; 8], 0).expect("room");
+        let program = load_for(engine, &machine, &asm(words), &[&map]);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| Cpu::new(&machine).expect("a stack").run(&program, [0, 0]));
+            let mut round = 0u64;
+            while !reader.is_finished() {
+                round += 1;
+                let other = key(100 + round % 60);
+                map.update(&other, &[0; 8], 0).expect("room");
+                map.delete(&other).expect("it was there");
+                map.update(&key(7), &[0; 8], 2).expect("room");
+            }
+            assert_eq!(reader.join().expect("no panic"), Ok(1), "{words} words, {engine:?}");
+        });
+    }
+}
+
+#[test]
+fn compiled_code_finds_every_key_of_a_full_map() {
+    let machine = Machine::with_cpus(Helpers::all(), 2).expect("4 GiB of addresses");
+    let input = machine.space().allocate(64, true).expect("a block");
+    let mut cpu = Cpu::new(&machine).expect("a stack");
+    cpu.set_number(1);
+    let kinds = [MapKind::Hash, MapKind::LruHash, MapKind::PerCpuHash];
+    for (kind, key_size) in kinds.into_iter().flat_map(|kind| [4, 8, 12, 16, 24, 32, 40].map(|size| (kind, size))) {
+        // The key from the input into the frame, in whole numbers of 4 bytes.
+        let copy: String = (0..key_size / 4)
+            .map(|at| format!("r3 = *(u32 *)(r1 + {})\n*(u32 *)(r10 - {}) = r3\n", 4 * at, key_size - 4 * at))
+            .collect();
+        let asm = format!(
+            "{copy}r2 = r10\nr2 += -{key_size}\nr1 = map[id:0]\ncall 1\nif r0 == 0 goto none\nr0 = *(u64 *)(r0 + 0)\n\
+             none:\nexit"
+        );
+        for entries in [1u32, 2, 3, 100] {
+            let map = machine.create_map(&spec(kind, key_size, 8, entries)).expect("a map");
+            let program = load_for(Engine::Compiler, &machine, &asm, &[&map]);
+            let key = |of: u32| {
+                let mut key = vec![0; key_size as usize];
+                let at = key.len() - 4;
+                key[..4].copy_from_slice(&of.to_ne_bytes());
+                key[at..].copy_from_slice(&of.to_ne_bytes());
+                key
+            };
+            for of in 0..entries {
+                let value = u64::from(of + 1).to_ne_bytes().repeat(if kind.is_per_cpu() { 2 } else { 1 });
+                map.update(&key(of), &value, 0).expect("room");
+            }
+            for of in 0..2 * entries {
+                input.write(0, &key(of)).expect("it fits");
+                let wanted = if of < entries { u64::from(of) + 1 } else { 0 };
+                let found = cpu.run(&program, [input.addr(), 64]);
+                assert_eq!(found, Ok(wanted), "{kind:?}, keys of {key_size} bytes, {of} of {entries}");
+            }
+            machine.remove_map(&map);
         }
-        assert_eq!(reader.join().expect("no panic"), Ok(1));
-    });
+    }
 }
 
 #[test]

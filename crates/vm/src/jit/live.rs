@@ -4,7 +4,7 @@
 //! caller sees r1 to r5 as it left them) reads all that may be seen there. The end of the entry function leaves nothing but r0, unless the
 //! program calls it.
 
-use super::facts::written;
+use super::facts::{is_lookup, written};
 use super::shape::Shape;
 use crate::op::{Code, Op};
 use crate::program::Program;
@@ -15,6 +15,8 @@ const ALL: u16 = 0x7ff;
 const BEHIND_EXIT: u16 = 0x3f;
 /// r1 to r5.
 const ARGUMENTS: u16 = 0x3e;
+/// r1 and r2.
+const MAP_AND_KEY: u16 = 0x6;
 /// More rounds than this are not worth their time.
 const ROUNDS: usize = 8;
 
@@ -27,7 +29,7 @@ pub(super) fn behind(program: &Program) -> Vec<u16> {
     for _ in 0..ROUNDS {
         let mut changed = false;
         for (at, op) in ops.iter().enumerate().rev() {
-            let now = read(op) | (behind_one(ops, &before, at, entry) & !kills(op));
+            let now = read(program, op) | (behind_one(ops, &before, at, entry) & !kills(op));
             changed |= now != before[at];
             before[at] = now;
         }
@@ -64,7 +66,7 @@ fn kills(op: &Op) -> u16 {
     }
 }
 
-fn read(op: &Op) -> u16 {
+fn read(program: &Program, op: &Op) -> u16 {
     let (dst, src) = (bit(op.dst), bit(op.src));
     match Shape::of(op.code) {
         Shape::Alu { imm, .. } | Shape::Branch { imm, .. } | Shape::Store { imm, .. } => {
@@ -78,6 +80,7 @@ fn read(op: &Op) -> u16 {
             Code::Neg64 | Code::Neg32 | Code::Zx16 | Code::Zx32 | Code::Swap16 | Code::Swap32 | Code::Swap64 => dst,
             _ => src,
         },
+        Shape::Helper if is_lookup(program, op) => MAP_AND_KEY,
         Shape::Helper => ARGUMENTS,
         Shape::Exit => bit(0),
         Shape::Control | Shape::Call => ALL,

@@ -1,6 +1,6 @@
 //! `hash`, `percpu_hash`, `lru_hash` and `lru_percpu_hash` (kernel/bpf/hashtab.c, Linux 6.18).
 //!
-//! A [`Table`] finds the number of an element, [`Values`] has its value; lookups lock nothing. An update of a key puts a new element
+//! A [`Table`] finds an element, which knows where its value is among the [`Values`]; lookups lock nothing. An update of a key puts a new element
 //! in front of the old one and then takes that away, so that whoever looks the key up meanwhile finds one of the two,
 //! and a pointer to the old value does not see the new one come piece by piece. For this there is one element more than
 //! `max_entries`. Per-CPU values are updated in place: nobody else writes that of this CPU.
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 #[cfg(target_arch = "x86_64")]
 use super::table::Places;
-use super::table::Table;
+use super::table::{Element, Table};
 use super::values::Values;
 use super::{MapError, MapSpec, Mode, Store, Who};
 use crate::{Space, Stop};
@@ -37,7 +37,7 @@ impl Hash {
         let cpus = if percpu { cpus } else { 1 };
         // First what may not fit.
         let values = Values::new(space, count, spec.value_size, cpus, spec.programs_write())?;
-        let table = Table::new(spec.key_size, count);
+        let table = Table::new(spec.key_size, count, |number| values.addr(number, 0).unwrap_or(0))?;
         Ok(Hash { table, values, max_entries: spec.max_entries, percpu, lru: spec.kind.is_lru() })
     }
 }
@@ -45,9 +45,28 @@ impl Hash {
 impl Hash {
     /// The key of the element whose value is at an address.
     pub(crate) fn key_at(&self, value: u64) -> Option<Vec<u8>> {
-        let index = self.values.index_at(value)?;
-        let key = self.table.key_bytes(index);
-        (self.table.find(&self.table.key(&key)) == Some(index)).then_some(key)
+        let element = self.table.element(self.values.index_at(value)?)?;
+        let key = self.table.key_bytes(element);
+        (self.table.find(&self.table.key(&key)) == Some(element)).then_some(key)
+    }
+
+    /// Where a program on a CPU finds the value of an element that it found.
+    #[inline]
+    fn found(&self, element: Element, cpu: u32) -> Option<u64> {
+        if self.lru {
+            self.table.mark_used(element);
+        }
+        self.value(element, cpu)
+    }
+
+    #[inline]
+    fn value(&self, element: Element, cpu: u32) -> Option<u64> {
+        self.values.of_cpu(self.table.own(element), cpu)
+    }
+
+    /// A copy of the value of an element for user space.
+    fn read(&self, element: Element) -> Vec<u8> {
+        self.values.read(self.table.number(element), self.percpu)
     }
 }
 
@@ -63,29 +82,20 @@ impl Hash {
     /// As [`Store::find`], for a key of some whole words; 0 when there is none.
     #[inline]
     pub(crate) fn find_words<const WORDS: usize>(&self, words: [u64; WORDS], cpu: u32) -> u64 {
-        let Some(index) = self.table.find_words(words) else { return 0 };
-        if self.lru {
-            self.table.mark_used(index);
-        }
-        self.values.addr(index, cpu).unwrap_or(0)
+        self.table.find_words(words).and_then(|element| self.found(element, cpu)).unwrap_or(0)
     }
 }
 
 impl Store for Hash {
     #[inline]
     fn find(&self, key: &[u8], cpu: u32) -> Option<u64> {
-        let index = self.table.find(&self.table.key(key))?;
-        if self.lru {
-            self.table.mark_used(index);
-        }
-        self.values.addr(index, cpu)
+        self.found(self.table.find(&self.table.key(key))?, cpu)
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, MapError> {
         // Under the lock, so that it is one element's value.
         let table = self.table.lock();
-        let index = table.find(&self.table.key(key));
-        Ok(index.map(|index| self.values.read(index, self.percpu)))
+        Ok(table.find(&self.table.key(key)).map(|element| self.read(element)))
     }
 
     fn set(&self, key: &[u8], value: &[u8], mode: Mode, who: Who) -> Result<(), MapError> {
@@ -97,7 +107,7 @@ impl Store for Hash {
             (None, Mode::Exist) => return Err(MapError::NotFound),
             (Some(old), _) if self.percpu => {
                 self.table.mark_used(old);
-                self.values.write(old, value, true, who, false);
+                self.values.write(self.table.number(old), value, true, who, false);
                 return Ok(());
             }
             (Some(_), _) => {}
@@ -105,9 +115,9 @@ impl Store for Hash {
             (None, _) if self.lru => table.evict(),
             (None, _) => return Err(MapError::Full),
         }
-        let index = table.take().ok_or(MapError::NoMemory)?;
-        self.values.write(index, value, self.percpu, who, true);
-        table.link(index, &key);
+        let element = table.take().ok_or(MapError::NoMemory)?;
+        self.values.write(self.table.number(element), value, self.percpu, who, true);
+        table.link(element, &key);
         if let Some(old) = old {
             table.unlink(old);
         }
@@ -116,16 +126,16 @@ impl Store for Hash {
 
     fn delete(&self, key: &[u8]) -> Result<(), MapError> {
         let mut table = self.table.lock();
-        let index = table.find(&self.table.key(key)).ok_or(MapError::NotFound)?;
-        table.unlink(index);
+        let element = table.find(&self.table.key(key)).ok_or(MapError::NotFound)?;
+        table.unlink(element);
         Ok(())
     }
 
     fn take(&self, key: &[u8]) -> Result<Vec<u8>, MapError> {
         let mut table = self.table.lock();
-        let index = table.find(&self.table.key(key)).ok_or(MapError::NotFound)?;
-        let value = self.values.read(index, self.percpu);
-        table.unlink(index);
+        let element = table.find(&self.table.key(key)).ok_or(MapError::NotFound)?;
+        let value = self.read(element);
+        table.unlink(element);
         Ok(value)
     }
 
@@ -137,7 +147,7 @@ impl Store for Hash {
     fn entries(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, MapError> {
         let table = self.table.lock();
         let members = (0..self.table.buckets()).flat_map(|bucket| table.members(bucket));
-        Ok(members.map(|it| (self.table.key_bytes(it.index), self.values.read(it.index, self.percpu))).collect())
+        Ok(members.map(|it| (self.table.key_bytes(it.element), self.read(it.element))).collect())
     }
 
     /// Of elements that come meanwhile some may be passed over, and those that were taken out by then are.
@@ -146,8 +156,8 @@ impl Store for Hash {
         for bucket in 0..self.table.buckets() {
             let members = self.table.lock().members(bucket);
             for seen in members {
-                let key = self.table.key_bytes(seen.index);
-                let Some(addr) = self.values.addr(seen.index, cpu).filter(|_| self.table.is_still(seen)) else {
+                let key = self.table.key_bytes(seen.element);
+                let Some(addr) = self.value(seen.element, cpu).filter(|_| self.table.is_still(seen)) else {
                     continue;
                 };
                 visited += 1;

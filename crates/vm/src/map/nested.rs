@@ -36,7 +36,7 @@ impl Nested {
         }
         let count = spec.max_entries.checked_add(u32::from(hashed)).ok_or(MapError::Full)?;
         Ok(Nested {
-            table: hashed.then(|| Table::new(spec.key_size, count)),
+            table: if hashed { Some(Table::new(spec.key_size, count, u64::from)?) } else { None },
             maps: (0..count).map(|_| RwLock::default()).collect(),
             max_entries: spec.max_entries,
             template: template.clone(),
@@ -46,7 +46,7 @@ impl Nested {
 
     fn index(&self, key: &[u8]) -> Option<u32> {
         match &self.table {
-            Some(table) => table.find(&table.key(key)),
+            Some(table) => table.find(&table.key(key)).map(|element| table.own(element) as u32),
             None => index_of(key).filter(|index| *index < self.max_entries),
         }
     }
@@ -102,19 +102,19 @@ impl Store for Nested {
             return Ok(());
         };
         let key = table.key(key);
-        let mut table = table.lock();
-        match (table.find(&key), mode) {
+        let mut locked = table.lock();
+        match (locked.find(&key), mode) {
             (Some(_), Mode::NoExist) => Err(MapError::Exists),
             (None, Mode::Exist) => Err(MapError::NotFound),
-            (Some(index), _) => {
-                self.put(index, map);
+            (Some(element), _) => {
+                self.put(table.number(element), map);
                 Ok(())
             }
-            (None, _) if table.live() >= self.max_entries => Err(MapError::Full),
+            (None, _) if locked.live() >= self.max_entries => Err(MapError::Full),
             (None, _) => {
-                let index = table.take().ok_or(MapError::NoMemory)?;
-                self.put(index, map);
-                table.link(index, &key);
+                let element = locked.take().ok_or(MapError::NoMemory)?;
+                self.put(table.number(element), map);
+                locked.link(element, &key);
                 Ok(())
             }
         }
@@ -128,9 +128,9 @@ impl Store for Nested {
             return if there { Ok(()) } else { Err(MapError::NotFound) };
         };
         let mut locked = table.lock();
-        let index = locked.find(&table.key(key)).ok_or(MapError::NotFound)?;
-        locked.unlink(index);
-        self.put(index, Weak::new());
+        let element = locked.find(&table.key(key)).ok_or(MapError::NotFound)?;
+        locked.unlink(element);
+        self.put(table.number(element), Weak::new());
         Ok(())
     }
 

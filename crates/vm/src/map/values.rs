@@ -71,6 +71,13 @@ impl Values {
         (index < self.count && cpu < self.cpus).then(|| self.block.addr() + self.at(index, cpu))
     }
 
+    /// Where the programs of a CPU find the value that those of the first one find at an address; `None` for a CPU that there is not.
+    #[inline]
+    pub(crate) fn of_cpu(&self, first: u64, cpu: u32) -> Option<u64> {
+        let cpu = if self.cpus == 1 { 0 } else { cpu };
+        (cpu < self.cpus).then(|| first + u64::from(cpu) * u64::from(self.count) * self.stride)
+    }
+
     /// The number of the value that starts at an address, of those that are not for each CPU.
     pub(crate) fn index_at(&self, addr: u64) -> Option<u32> {
         let at = addr.checked_sub(self.block.addr())?;

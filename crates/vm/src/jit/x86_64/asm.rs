@@ -296,6 +296,14 @@ impl Asm {
         self.bytes(&imm.to_le_bytes());
     }
 
+    /// `test reg, 1`, of the lowest byte.
+    pub(super) fn test_odd(&mut self, reg: Reg) {
+        self.rex(Bits::B8, 0, Rm::Reg(reg), Some(reg));
+        self.byte(0xf6);
+        self.modrm(0, Rm::Reg(reg));
+        self.byte(1);
+    }
+
     /// `mov to, from`.
     pub(super) fn mov(&mut self, bits: Bits, to: Reg, from: Reg) {
         self.insn(bits, &[0x89], from.0, to);

@@ -12,7 +12,7 @@ use super::asm::{
 use super::emit::{
     BASE, CPU, Emitter, HERE, MAY_READ, MAY_WRITE, REGS, STACK, TABLE, WINDOW_START, field, reg, writes,
 };
-use super::lookup::{Find, Nothing};
+use super::lookup::{Find, Nothing, Walk};
 use crate::jit::native::{Context, Entries, RETURNED, reach};
 use crate::jit::{Jump, Place};
 use crate::options::Reach;
@@ -37,6 +37,10 @@ pub(super) enum Rare {
     Misaligned { place: Place },
     /// A lookup that found nothing.
     Nothing(Nothing),
+    /// A lookup in a hash map at the end of a list, or at an element that somebody fills.
+    End { nothing: Nothing, ask: Label },
+    /// A lookup in a hash map whose first element has another key.
+    Walk(Walk),
     /// A lookup in a hash map that the code does not finish.
     Find { back: Label, find: Find },
     /// A call or a return that native code does not do. Of a call, what was paid too much is given back.
@@ -70,6 +74,8 @@ impl Emitter {
                     asm.jmp(self.leave);
                 }
                 Rare::Nothing(nothing) => self.found_nothing(nothing),
+                Rare::End { nothing, ask } => self.at_end(nothing, ask),
+                Rare::Walk(walk) => self.walk(walk),
                 Rare::Find { back, find } => self.ask_for_value(find, back),
                 Rare::Control { at, cost } => {
                     if cost != 0 {

@@ -1,6 +1,7 @@
 //! Lookups in known maps, in line: of an array a compare and a multiplication; of a hash map the way of a reader over the first elements of a
-//! list, and a call of the function for the size of its keys when it is longer or somebody writes. The key is in the frame, so nothing
-//! is checked. Loads are not reordered by this processor, so a reader's fences need no instructions.
+//! list, the very first one before all others, and a call of the function for the size of its keys when the list is longer or somebody
+//! writes. The key is in the frame, so nothing is checked. Loads are not reordered by this processor, so a reader's fences need no
+//! instructions.
 
 use std::sync::Arc;
 
@@ -67,6 +68,49 @@ pub(super) struct Find {
     nothing: Nothing,
 }
 
+/// A key in the frame.
+#[derive(Clone, Copy)]
+struct InFrame {
+    /// Where, from r10.
+    off: i32,
+    bytes: i32,
+}
+
+impl InFrame {
+    fn words(self) -> i32 {
+        (self.bytes + 7) / 8
+    }
+
+    fn word(self, word: i32) -> Mem {
+        at(RBP, self.off + 8 * word)
+    }
+
+    /// Goes to `other` when the element has another one. Spoils rdx.
+    fn compare(self, asm: &mut Asm, other: Label) {
+        for word in 0..self.words() {
+            asm.load(if self.bytes == 4 { Bits::B32 } else { Bits::B64 }, RDX, self.word(word));
+            asm.arith_from(Arith::Cmp, Bits::B64, RDX, element(Places::KEY + 8 * word));
+            asm.jcc(Cc::NOT_EQUAL, other);
+        }
+    }
+}
+
+/// A lookup that goes on behind the first element of a list.
+#[derive(Clone, Copy)]
+pub(super) struct Walk {
+    key: InFrame,
+    head_bits: u8,
+    nothing: Nothing,
+    /// Where it goes on with an element in r9, and where a function is asked.
+    found: Label,
+    ask: Label,
+}
+
+/// A part of the element that r9 says; the table's words are at r10.
+fn element(off: i32) -> Mem {
+    Mem { base: R10, index: Some((R9, 3)), disp: off }
+}
+
 /// What follows when nothing was found.
 #[derive(Clone, Copy)]
 pub(super) enum Nothing {
@@ -121,112 +165,124 @@ impl Emitter {
         asm.bind(back);
     }
 
-    /// As [`Table::find_words`](crate::map::Table::find_words) does it, in the registers that no operation keeps, and rdx.
+    /// As [`Table::find_words`](crate::map::Table::find_words) does it, in the registers that no operation keeps, and rdx: for the first
+    /// element of a list, which it mostly is. The others are looked at behind the code.
     pub(super) fn look_up_in_hash(&mut self, lookup: &Lookup<'_>, hash: &InHash<'_>) {
-        let InHash { values: Array { values, stride, per_cpu }, table, marks, find } = hash;
-        let (stride, per_cpu, marks) = (*stride, *per_cpu, *marks);
-        let key_bytes = lookup.map.spec().key_size as i32;
+        let InHash { values: Array { values, per_cpu, .. }, table, marks, find } = hash;
         let map = Arc::as_ptr(lookup.map).expose_provenance() as u64;
-        let (back, matched) = (self.asm.label(), self.asm.label());
+        let (back, found) = (self.asm.label(), self.asm.label());
         let nothing = match lookup.absent {
             None => Nothing::GoesOn(back),
             Some(jump) => Nothing::Jumps { jump, takes_rdx: lookup.keeps_r3 },
         };
         let find = Find { key_off: lookup.key_off, map, find: *find, nothing };
-        let nothing = self.rare(Rare::Nothing(nothing));
         let ask = self.rare(Rare::Find { back, find });
-        let words = (key_bytes + 7) / 8;
-        let key = |word: i32| at(RBP, lookup.key_off + 8 * word);
-        let node = |off: usize| at(R10, off as i32);
+        let key = InFrame { off: lookup.key_off, bytes: lookup.map.spec().key_size as i32 };
+        let walk = Walk { key, head_bits: table.head_bits, nothing, found, ask };
+        let end = self.rare(Rare::End { nothing, ask });
+        let other = self.rare(Rare::Walk(walk));
         let asm = &mut self.asm;
 
-        // The hash, into eax.
+        // The hash, into rax.
         if lookup.keeps_r3 {
             asm.store(Bits::B64, at(RSP, SPARE), RDX);
         }
         asm.mov_imm(RAX, table.seeds[0]);
-        for word in (0..words).step_by(2) {
-            if key_bytes == 4 {
-                asm.load(Bits::B32, RDX, key(word));
+        for word in (0..key.words()).step_by(2) {
+            if key.bytes == 4 {
+                asm.load(Bits::B32, RDX, key.word(word));
                 asm.arith(Arith::Xor, Bits::B64, RAX, RDX);
             } else {
-                asm.arith_from(Arith::Xor, Bits::B64, RAX, key(word));
+                asm.arith_from(Arith::Xor, Bits::B64, RAX, key.word(word));
             }
-            if word + 1 < words {
+            let pair = word + 1 < key.words();
+            if pair {
                 asm.mov_imm(RDX, table.seeds[1]);
-                asm.arith_from(Arith::Xor, Bits::B64, RDX, key(word + 1));
+                asm.arith_from(Arith::Xor, Bits::B64, RDX, key.word(word + 1));
             } else {
                 asm.mov_imm(RDX, MULTIPLIER);
             }
             asm.unary(Unary::Mul, Bits::B64, RDX);
+            if pair {
+                asm.bswap(Bits::B64, RDX);
+            }
             asm.arith(Arith::Xor, Bits::B64, RAX, RDX);
         }
-        asm.shift_imm(Shift::Shr, Bits::B64, RAX, 32);
-        // The number of the first element and one, into r9.
-        asm.mov(Bits::B32, R9, RAX);
-        asm.arith_imm(Arith::And, Bits::B32, R9, table.mask as i32);
-        asm.shift_imm(Shift::Shl, Bits::B64, R9, 2);
+        // The number of its list, which stays there, and of the first element into r9.
+        match table.head_bits {
+            0 => asm.mov_imm(RAX, 0),
+            bits => asm.shift_imm(Shift::Shr, Bits::B64, RAX, 64 - bits),
+        }
         asm.mov_imm(R10, table.heads);
-        asm.arith(Arith::Add, Bits::B64, R10, R9);
-        asm.load(Bits::B32, R9, at(R10, 0));
-        for _ in 0..STEPS {
-            asm.test(Bits::B32, R9, R9);
-            asm.jcc(Cc::EQUAL, nothing);
-            // The element is at r10; its version, before all else, goes into r11.
-            asm.mov(Bits::B32, R11, R9);
-            asm.shift_imm(Shift::Shl, Bits::B64, R11, Places::NODE_BYTES.trailing_zeros() as u8);
-            asm.mov_imm(R10, table.nodes.wrapping_sub(Places::NODE_BYTES as u64));
-            asm.arith(Arith::Add, Bits::B64, R10, R11);
-            asm.load(Bits::B32, R11, node(Places::VERSION));
-            asm.test_imm(Bits::B32, R11, 1);
-            asm.jcc(Cc::NOT_EQUAL, ask);
-            asm.load(Bits::B32, RDX, node(Places::HASH));
-            asm.arith(Arith::Xor, Bits::B32, RDX, RAX);
-            asm.jcc(Cc::EQUAL, matched);
-            asm.test_imm(Bits::B32, RDX, table.mask as i32);
-            asm.jcc(Cc::NOT_EQUAL, ask);
-            asm.load(Bits::B32, R9, node(Places::NEXT));
-            asm.arith_from(Arith::Cmp, Bits::B32, R11, node(Places::VERSION));
-            asm.jcc(Cc::NOT_EQUAL, ask);
-        }
-        asm.test(Bits::B32, R9, R9);
-        asm.jcc(Cc::EQUAL, nothing);
-        asm.jmp(ask);
-
-        asm.bind(matched);
-        asm.mov(Bits::B32, RAX, R9);
-        scale(asm, RAX, 8 * words);
-        asm.mov_imm(RDX, table.keys.wrapping_sub(8 * words as u64));
-        asm.arith(Arith::Add, Bits::B64, RAX, RDX);
-        for word in 0..words {
-            asm.load(if key_bytes == 4 { Bits::B32 } else { Bits::B64 }, RDX, key(word));
-            asm.arith_from(Arith::Cmp, Bits::B64, RDX, at(RAX, 8 * word));
-            asm.jcc(Cc::NOT_EQUAL, ask);
-        }
-        asm.arith_from(Arith::Cmp, Bits::B32, R11, node(Places::VERSION));
+        asm.load(Bits::B32, R9, Mem { base: R10, index: Some((RAX, 2)), disp: 0 });
+        // Its version, before all else, goes into r11. What stands for the end has an odd one.
+        asm.mov_imm(R10, table.words);
+        asm.load(Bits::B32, R11, element(Places::VERSION));
+        asm.test_odd(R11);
+        asm.jcc(Cc::NOT_EQUAL, end);
+        key.compare(asm, other);
+        asm.arith_from(Arith::Cmp, Bits::B32, R11, element(Places::VERSION));
         asm.jcc(Cc::NOT_EQUAL, ask);
-        if marks {
+        asm.bind(found);
+        if *marks {
             let marked = asm.label();
-            asm.load(Bits::B8, RDX, node(Places::USED));
+            asm.load(Bits::B8, RDX, element(Places::USED));
             asm.test(Bits::B32, RDX, RDX);
             asm.jcc(Cc::NOT_EQUAL, marked);
-            asm.store_imm(Bits::B8, node(Places::USED), 1);
+            asm.store_imm(Bits::B8, element(Places::USED), 1);
             asm.bind(marked);
         }
-        asm.mov(Bits::B32, RAX, R9);
-        scale(asm, RAX, stride);
-        asm.mov_imm(R11, values.block().addr().wrapping_sub(values.stride()));
-        asm.arith(Arith::Add, Bits::B64, RAX, R11);
+        asm.load(Bits::B64, RAX, element(Places::OWN));
         if values.cpus() != 1 {
             asm.load(Bits::B64, R9, at(RSP, CPU));
             asm.load(Bits::B32, R9, at(R9, layout::NUMBER as i32));
-            asm.imul_imm(Bits::B64, R9, per_cpu);
+            asm.imul_imm(Bits::B64, R9, *per_cpu);
             asm.arith(Arith::Add, Bits::B64, RAX, R9);
         }
         asm.bind(back);
         if lookup.keeps_r3 {
             asm.load(Bits::B64, RDX, at(RSP, SPARE));
         }
+    }
+
+    /// An odd version: that of an element that somebody fills, or the end of the list.
+    pub(super) fn at_end(&mut self, nothing: Nothing, ask: Label) {
+        self.asm.test(Bits::B32, R9, R9);
+        self.asm.jcc(Cc::NOT_EQUAL, ask);
+        self.found_nothing(nothing);
+    }
+
+    /// Goes on behind the first element of a list, which has another key.
+    pub(super) fn walk(&mut self, walk: Walk) {
+        let Walk { key, head_bits, nothing, found, ask } = walk;
+        let nothing = self.rare(Rare::Nothing(nothing));
+        let asm = &mut self.asm;
+        for step in 1..=STEPS {
+            let other = asm.label();
+            asm.load(Bits::B64, RDX, element(Places::LINK));
+            asm.arith_from(Arith::Cmp, Bits::B32, R11, element(Places::VERSION));
+            asm.jcc(Cc::NOT_EQUAL, ask);
+            asm.mov(Bits::B32, R9, RDX);
+            if head_bits != 0 {
+                asm.shift_imm(Shift::Shr, Bits::B64, RDX, 64 - head_bits);
+                asm.arith(Arith::Cmp, Bits::B32, RDX, RAX);
+                asm.jcc(Cc::NOT_EQUAL, ask);
+            }
+            asm.test(Bits::B32, R9, R9);
+            asm.jcc(Cc::EQUAL, nothing);
+            if step == STEPS {
+                break;
+            }
+            asm.load(Bits::B32, R11, element(Places::VERSION));
+            asm.test_odd(R11);
+            asm.jcc(Cc::NOT_EQUAL, ask);
+            key.compare(asm, other);
+            asm.arith_from(Arith::Cmp, Bits::B32, R11, element(Places::VERSION));
+            asm.jcc(Cc::EQUAL, found);
+            asm.jmp(ask);
+            asm.bind(other);
+        }
+        asm.jmp(ask);
     }
 
     /// Behind a lookup that found nothing.
@@ -273,5 +329,3 @@ fn scale(asm: &mut Asm, reg: Reg, by: i32) {
         false => asm.imul_imm(Bits::B64, reg, by),
     }
 }
-
-const _: () = assert!(Places::NODE_BYTES.is_power_of_two());

@@ -124,6 +124,8 @@ const ROWS: &[Row] = &[
     ("xchg [r12], esi", "41 87 34 24", |asm| asm.xchg(Bits::B32, at(R12, 0), RSI)),
     ("test r8d, edx", "41 85 d0", |asm| asm.test(Bits::B32, R8, RDX)),
     ("test r10d, 7", "41 f7 c2 07 00 00 00", |asm| asm.test_imm(Bits::B32, R10, 7)),
+    ("test r11b, 1", "41 f6 c3 01", |asm| asm.test_odd(R11)),
+    ("test dil, 1", "40 f6 c7 01", |asm| asm.test_odd(RDI)),
     ("mov r15d, ebp", "41 89 ef", |asm| asm.mov(Bits::B32, R15, RBP)),
     ("imul r13d, ecx", "44 0f af e9", |asm| asm.imul(Bits::B32, R13, RCX)),
     ("imul r9d, r9d, 1000", "45 69 c9 e8 03 00 00", |asm| asm.imul_imm(Bits::B32, R9, 1000)),
