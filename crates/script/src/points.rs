@@ -434,14 +434,14 @@ const UPROBE_MULTI: u32 = 6 << 16 | 6 << 8;
 
 /// Whether the kernel attaches one program to many of its functions: it has `CONFIG_FPROBE`, which Debian's 6.1 leaves out. The
 /// program's type depends on it, so it is asked before anything is loaded.
-fn has_fprobe(target: &dyn Target) -> bool {
-    target.symbols(&["register_fprobe"]).map_or(true, |found| matches!(found[..], [Some(_)]))
+fn has_fprobe(structs: &Structs<'_>) -> bool {
+    structs.exports("register_fprobe")
 }
 
 /// Section of one program that serves all `points`, which share it ([`Point::shares_with`]); the single place's own section when
 /// there is one. Many kernel or user functions get a multi section where the kernel is new enough; whether it was built with
 /// that is found out by loading, and what else to do then is the engine's business.
-pub fn section(points: &[Point], target: &dyn Target) -> Option<String> {
+pub fn section(points: &[Point], structs: &Structs<'_>, target: &dyn Target) -> Option<String> {
     let (first, rest) = points.split_first()?;
     if rest.is_empty() {
         return Some(first.section.clone());
@@ -459,7 +459,7 @@ pub fn section(points: &[Point], target: &dyn Target) -> Option<String> {
     let version = target.kernel_version();
     let multi = match first.provider {
         Provider::Kprobe | Provider::Kretprobe => {
-            version >= KPROBE_MULTI && points.iter().all(named) && has_fprobe(target)
+            version >= KPROBE_MULTI && points.iter().all(named) && has_fprobe(structs)
         }
         Provider::Uprobe | Provider::Uretprobe => version >= UPROBE_MULTI && one_binary(),
         _ => false,

@@ -62,6 +62,8 @@ pub struct Structs<'t> {
     constants: RefCell<HashMap<String, Option<Constant>>>,
     /// Format files of tracepoints, by `category:event`.
     formats: RefCell<HashMap<String, Option<Rc<str>>>>,
+    /// Symbols of the kernel, each of which takes a walk over all that there are.
+    symbols: RefCell<HashMap<String, Result<Option<u64>, String>>>,
     user: RefCell<user::UserTypes>,
 }
 
@@ -140,6 +142,7 @@ impl<'t> Structs<'t> {
             aligns: RefCell::default(),
             constants: RefCell::default(),
             formats: RefCell::default(),
+            symbols: RefCell::default(),
             user: RefCell::default(),
         };
         structs.number_enums(&mut diagnostics);
@@ -284,6 +287,29 @@ impl<'t> Structs<'t> {
         let text: Option<Rc<str>> = text.map(Rc::from);
         self.formats.borrow_mut().insert(key, text.clone());
         Ok(text)
+    }
+
+    /// Address of a symbol of the kernel, looked for once: the checker asks in each of its walks.
+    pub(crate) fn symbol(&self, name: &str) -> Result<Option<u64>, String> {
+        if let Some(known) = self.symbols.borrow().get(name) {
+            return known.clone();
+        }
+        let found = self.machine.target().symbols(&[name]);
+        let found = found.map(|found| found.first().copied().flatten()).map_err(|error| error.to_string());
+        self.symbols.borrow_mut().insert(name.to_owned(), found.clone());
+        found
+    }
+
+    /// Whether the kernel itself has a function that others can call: by its types where they list such functions, which is fast.
+    pub(crate) fn exports(&self, function: &str) -> bool {
+        /// Every kernel that runs BPF programs has it.
+        const KNOWN: &str = "bpf_prog_put";
+        let typed = |name: &str| self.machine.vmlinux().is_some_and(|btf| btf.find(name, Kind::FUNC).is_some());
+        match typed(function) {
+            false if typed(KNOWN) => false,
+            false => self.symbol(function).map_or(true, |found| found.is_some()),
+            true => true,
+        }
     }
 
     pub(crate) fn big_endian(&self) -> bool {

@@ -65,3 +65,21 @@ fn wrong_scripts_are_refused_where_they_are_wrong() {
     let options = Options { bpftrace: true, ..Options::default() };
     common::check("errors-types", |_, text| checked(text, &options));
 }
+
+#[test]
+fn a_symbol_of_the_kernel_is_looked_for_once() {
+    let machine = Machine::new();
+    // `@a` and `@b` make the checker walk several times.
+    let text =
+        "begin { print(kaddr(\"avenrun\")); print(kaddr(\"avenrun\")); print(percpu_kaddr(\"runqueues\")); @b = @a; }
+        kprobe:vfs_read,kprobe:vfs_write { @a = @b + 1; }
+        kprobe:avenrun,kprobe:nosuch { @a = 300; }";
+    let found = checked_for(&machine, text, &Options::default());
+    assert!(!found.contains("ERROR"), "{found}");
+    let mut asked = machine.looked_for.lock().unwrap().clone();
+    let all = asked.len();
+    asked.sort();
+    asked.dedup();
+    assert_eq!(asked.len(), all, "{asked:?}");
+    assert!(["avenrun", "nosuch", "runqueues"].iter().all(|name| asked.iter().any(|it| it == name)), "{asked:?}");
+}

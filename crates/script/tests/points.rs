@@ -66,7 +66,7 @@ fn resolve(file: &str, input: &str) -> String {
                 }
             }
             if found.len() > 1 && found[1..].iter().all(|other| other.shares_with(&found[0])) {
-                let _ = writeln!(out, "together: {}", points::section(&found, &kernel).unwrap_or_default());
+                let _ = writeln!(out, "together: {}", points::section(&found, &structs, &kernel).unwrap_or_default());
             }
         }
     }

@@ -126,8 +126,8 @@ impl Checker<'_> {
     /// `kaddr("symbol")`
     pub(super) fn call_kaddr(&mut self, call: &Call<'_>) -> Elaborated {
         let name = self.literal_text(call, 0)?;
-        match self.target.symbols(&[&name]) {
-            Ok(found) => match found.first().copied().flatten() {
+        match self.structs.symbol(&name) {
+            Ok(found) => match found {
                 Some(address) => {
                     let kind = ExprKind::Const(address as i64);
                     let value = Expr { kind, ty: Type::U64, span: call.span };
@@ -213,7 +213,7 @@ impl Checker<'_> {
         };
         // The kernel itself looks a typed variable up in kallsyms, so its types (BTF) would not help where that is thin.
         for needed in [symbol.as_str(), "__per_cpu_offset"] {
-            if !self.target.symbols(&[needed]).is_ok_and(|found| found.first().copied().flatten().is_some()) {
+            if !self.structs.symbol(needed).is_ok_and(|found| found.is_some()) {
                 let text = format!("Failed to resolve kernel symbol: '{needed}'");
                 let hint = "the kernel lists symbols of data only when it is built with CONFIG_KALLSYMS_ALL".to_owned();
                 return self.fail_with(call.arg_span(0), text, Some(hint));

@@ -265,7 +265,7 @@ impl<'a> Checker<'a> {
             typed.probes.push(typed::Probe {
                 index: unit.index,
                 places: unit.points.iter().map(|point| point.place.clone()).collect(),
-                section: points::section(&unit.points, self.target).unwrap_or_default(),
+                section: points::section(&unit.points, self.structs, self.target).unwrap_or_default(),
                 context: first.context,
                 body: typed::Body { vars, stmts },
                 span: probe.span,

@@ -81,11 +81,8 @@ impl Resolver<'_> {
             let all = self.target.kernel_functions().unwrap_or_default();
             return all.is_empty() || all.iter().any(|it| it.module == module && it.name == function);
         }
-        match self.target.symbols(&[function]) {
-            Ok(found) => found.first().is_some_and(Option::is_some),
-            // Several functions of one name are an error here and still there.
-            Err(_) => true,
-        }
+        // Several functions of one name are an error here and still there.
+        self.structs.symbol(function).map_or(true, |found| found.is_some())
     }
 
     fn no_function(&self, asked: Asked<'_>, module: Option<&str>, function: &str, out: &mut Vec<Diagnostic>) {

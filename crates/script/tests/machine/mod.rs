@@ -15,6 +15,8 @@ pub(crate) struct Machine {
     files: Files,
     /// Helpers that its kernel lacks.
     lacks: Vec<u32>,
+    /// Symbols that were looked for, which takes a walk over all of a kernel's.
+    pub(crate) looked_for: std::sync::Mutex<Vec<String>>,
 }
 
 const SWITCH: &str = "name: sched_switch
@@ -96,7 +98,12 @@ impl Machine {
         let bytes = types().expect("types fit").finish(Endian::Little).expect("types fit");
         let header = "struct from_header { int a; };\n#define FROM_HEADER 7\n";
         let files = Files([(PathBuf::from("/usr/include/some.h"), header.to_owned())].into());
-        Machine { btf: Btf::parse(bytes).expect("whole types"), files, lacks: Vec::new() }
+        Machine {
+            btf: Btf::parse(bytes).expect("whole types"),
+            files,
+            lacks: Vec::new(),
+            looked_for: Default::default(),
+        }
     }
 
     /// One whose kernel cannot override what functions return.
@@ -226,7 +233,8 @@ impl skep_spec::Target for Machine {
     }
 
     fn symbols(&self, names: &[&str]) -> Result<Vec<Option<u64>>, TargetError> {
-        // The second says that the kernel has CONFIG_FPROBE.
+        self.looked_for.lock().expect("nobody panics with it").extend(names.iter().map(|name| (*name).to_owned()));
+        // The last says that the kernel has CONFIG_FPROBE.
         let known = ["avenrun", "__per_cpu_offset", "runqueues", "register_fprobe"];
         Ok(names.iter().map(|name| known.contains(name).then_some(0xffff_ffff_8200_0000)).collect())
     }
