@@ -137,8 +137,9 @@ fn variable(operand: &str, value: &impl Fn(&str) -> Option<u64>) -> Option<u64> 
     let (mut sum, mut named) = (0u64, false);
     let mut rest = operand;
     while !rest.is_empty() {
-        let end = rest[1..].find(['+', '-']).map_or(rest.len(), |at| at + 1);
-        let (term, behind) = rest.split_at_checked(end)?;
+        // A sign in front belongs to its term.
+        let end = rest.char_indices().skip(1).find(|(_, letter)| matches!(letter, '+' | '-'));
+        let (term, behind) = rest.split_at(end.map_or(rest.len(), |(at, _)| at));
         let plain = term.strip_prefix('+').unwrap_or(term);
         let add = match number(term) {
             Some(number) => number as u64,
