@@ -16,10 +16,9 @@
 //! # How a run ends
 //!
 //! By a signal, a deadline, a number of events, the end of its command or of the only process that it watches, or because nobody
-//! reads its output. What was in the
-//! buffers at that moment is read and printed, then everything is detached, what came meanwhile is read too, and losses are
-//! summed up. If the process is killed instead, the kernel closes its descriptors, and with them every attachment: nothing
-//! is pinned.
+//! reads its output. What was in the buffers at that moment is read and printed, then everything is detached, what came
+//! meanwhile is read too, and losses are summed up. If the process is killed instead, the kernel closes its descriptors, and with
+//! them every attachment: nothing is pinned.
 
 pub mod doctor;
 pub mod options;
