@@ -351,7 +351,7 @@ fn allowed(task: &str) -> String {
     status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim().to_owned()
 }
 
-/// Runs as another process: makes a wanted call again and again, and says between that which processors it may use.
+/// Runs as another process: makes a wanted call again and again, and says between that which processors it may use; or only makes it, without an end.
 #[test]
 fn helper_that_calls_again_and_again() {
     let Some(file) = std::env::var_os("SKEP_TEST_BUSY") else { return };
@@ -360,6 +360,12 @@ fn helper_that_calls_again_and_again() {
             let _ = rustix::process::getppid();
         }
     };
+    if std::env::var_os("SKEP_TEST_ENDLESS").is_some() {
+        std::fs::write(file, "").unwrap();
+        loop {
+            busy();
+        }
+    }
     let mut said = Vec::new();
     let free = allowed("thread-self");
     let is_one = |cpus: &str| cpus.parse::<u32>().is_ok();
@@ -388,11 +394,6 @@ fn helper_that_calls_again_and_again() {
     said.push(("while it is quiet", allowed("thread-self")));
     let lines: Vec<String> = said.into_iter().map(|(when, what)| format!("{when}: {what}\n")).collect();
     std::fs::write(file, lines.concat()).unwrap();
-    if std::env::var_os("SKEP_TEST_ENDLESS").is_some() {
-        loop {
-            busy();
-        }
-    }
 }
 
 /// A command that makes a wanted call again and again.
