@@ -1,9 +1,9 @@
 //! Raw Linux for BPF: bpf(2), perf events, buffers, netlink, tracefs, bpffs.
 //!
 //! Every function here is one thing that the kernel offers, with types that keep it safe to call. Nothing decides, retries
-//! with less or explains: that is the next crate's part. Descriptors are owned ([`std::os::fd::OwnedFd`] inside), errors are
-//! [`Errno`], and `unsafe` code lives in files that open with what they promise. Beside this crate only `skep-vm` has any, for the memory of
-//! programs and their compiled code.
+//! with less or explains: that is the next crate's part. Descriptors are owned ([`std::os::fd::OwnedFd`] inside). Errors are
+//! [`Errno`]; where a function says nothing of them, they are those of its call's manual page. `unsafe` code lives in files
+//! that open with what they promise; beside this crate only `skep-vm` has any, for the memory of programs and compiled code.
 //!
 //! | area | module |
 //! |---|---|

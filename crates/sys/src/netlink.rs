@@ -388,6 +388,10 @@ impl Socket {
     }
 
     /// Sends a request and waits until the kernel has done it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal, with its words for it where it has some (kernel 4.12): `EPERM` without CAP_NET_ADMIN.
     pub fn send(&self, message: Message) -> Result<(), Error> {
         self.request(message, |_, _| {})
     }

@@ -1,7 +1,8 @@
 //! ptrace(2) and the waiting that goes with it: seeing what other processes do, without privileges over the kernel.
 //!
 //! A tracer is a *thread*: only the thread that seized a task may ask about it, resume it or wait for it. Every function here
-//! that takes a thread id wants it to be a tracee of the calling thread and, unless it says otherwise, one that is stopped.
+//! that takes a thread id wants it to be a tracee of the calling thread and, unless it says otherwise, one that is stopped. Of any other, and of
+//! one that was killed meanwhile, the answer is `ESRCH`.
 //!
 //! Only the calls after `PTRACE_SEIZE` (kernel 3.4) are used, never `PTRACE_ATTACH`: seizing sends no signal, and a stopped job can
 //! be left stopped. System calls are asked for with `PTRACE_GET_SYSCALL_INFO` (kernel 5.3).
@@ -165,7 +166,7 @@ pub fn detach(tid: u32, signal: i32) -> Result<(), Errno> {
     request(libc::PTRACE_DETACH as c_int, tid, 0, signal as usize)
 }
 
-/// The number that goes with the stop, see [`Stop`].
+/// The number that goes with the stop (`PTRACE_GETEVENTMSG`), see [`Stop`].
 pub fn event_message(tid: u32) -> Result<u64, Errno> {
     let mut message: libc::c_ulong = 0;
     let at = std::ptr::from_mut(&mut message).cast::<c_void>();
@@ -441,7 +442,7 @@ pub fn poke(tid: u32, addr: u64, value: u64) -> Result<(), Errno> {
     request(libc::PTRACE_POKEDATA as c_int, tid, addr as usize, value as usize)
 }
 
-/// Which signals it holds back, as a bit for each from signal 1 on.
+/// Which signals it holds back, as a bit for each from signal 1 on (`PTRACE_GETSIGMASK`, kernel 3.11).
 pub fn signal_mask(tid: u32) -> Result<u64, Errno> {
     let mut mask = 0u64;
     let at = std::ptr::from_mut(&mut mask).cast::<c_void>();

@@ -103,6 +103,10 @@ impl Tool {
 
     /// Writes the tool to `path`: the executable `skep` with this script behind it. A file that was there is replaced at once,
     /// though it may be running.
+    ///
+    /// # Errors
+    ///
+    /// When the tool is too large to be carried, or the file cannot be written.
     pub fn write(&self, skep: &File, path: &Path) -> Result<(), Error> {
         let cannot =
             |cause: std::io::Error| Error::new(format!("cannot write `{}`: {}", path.display(), io_text(&cause)));
