@@ -87,7 +87,7 @@ fn ctrl_c_ends_the_trace_and_its_command_in_good_order() {
     let Some(mut terminal) = Terminal::new(&format!(
         // A trace that ends sends SIGTERM to its command, which shall not be what ends it here.
         "$SKEP trace --engine user '{script}' \\
-        -c 'bash -c \"trap : TERM; trap \\\"echo told; exit\\\" INT; read line; echo \\$line; read never\"'; echo rc $?; sleep 60"
+        -c 'bash -c \"trap : TERM; trap \\\"echo told; exit\\\" INT; read line; echo \\$line; while :; do sleep 0.1; done\"'; echo rc $?; sleep 60"
     )) else {
         return;
     };

@@ -2,7 +2,7 @@
 #![cfg(target_arch = "x86_64")]
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -510,7 +510,7 @@ fn processes_with_habits_of_their_own_are_left_as_they_were() {
         // Twice: what the first one left is no handler of the process's own.
         for _ in 0..2 {
             let at = program.display();
-            let script = format!("uprobe:{at}:moved, uprobe:{at}:hot {{ @ = count(); }} interval:ms:300 {{ exit(); }}");
+            let script = format!("uprobe:{at}:moved, uprobe:{at}:hot {{ @++; }} interval:ms:10 /@ > 20/ {{ exit(); }}");
             let outcome = open.skep("trace", &["-q", "--engine", "user", &script, "-p", &running.pid().to_string()]);
             assert!(outcome.status.success() && outcome.stderr.is_empty(), "{args:?}: {}", outcome.stderr);
             let count = outcome.stdout.lines().find_map(|line| line.strip_prefix("@: "));
@@ -576,7 +576,10 @@ fn who_is_killed_while_it_is_watched_is_told_of() {
     }
     let open = Open::new("ends");
     let program = probed(&open, &["-pie", "-fPIE"], "program");
-    let script = format!("uprobe:{}:hot {{ @ = count(); }}", program.display());
+    let script = format!(
+        "uprobe:{}:hot {{ @ = count(); if (!@hit) {{ @hit = 1; printf(\"hit\\n\"); }} }} END {{ clear(@hit); }}",
+        program.display()
+    );
     let mut running = Running::new(&program, &["loop"]);
     let pid = running.pid();
     let mut command = Command::new(open.file("skep"));
@@ -584,16 +587,14 @@ fn who_is_killed_while_it_is_watched_is_told_of() {
     if rustix::process::geteuid().is_root() {
         command.uid(65534).gid(65534);
     }
-    let skep = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("skep starts");
-    let hit = eventually(|| {
-        let (memory, file) = running.code();
-        (memory != file).then_some(())
-    });
-    assert!(hit.is_some(), "a breakpoint is set");
-    std::thread::sleep(Duration::from_millis(50));
+    let mut skep = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("skep starts");
+    let mut lines = BufReader::new(skep.stdout.take().expect("it is piped"));
+    let mut first = String::new();
+    lines.read_line(&mut first).expect("skep writes text");
+    assert_eq!(first, "hit\n");
     kill_process(Pid::from_child(&running.child), Signal::ABORT).expect("it runs");
     let outcome = skep.wait_with_output().expect("our child");
-    let (stdout, stderr) = (String::from_utf8_lossy(&outcome.stdout), String::from_utf8_lossy(&outcome.stderr));
+    let (stdout, stderr) = (std::io::read_to_string(lines).expect("text"), String::from_utf8_lossy(&outcome.stderr));
     assert!(outcome.status.success() && stdout.contains("@: "), "{stdout}{stderr}");
     assert!(stderr.starts_with(&format!("process {pid} ended with signal: 6 (SIGABRT)")), "{stderr}");
     assert_eq!(stderr.lines().count(), 1, "{stderr}");

@@ -75,7 +75,7 @@ pub(super) fn number(data: &[u8]) -> u64 {
 }
 
 fn soon() -> Option<Instant> {
-    Some(Instant::now() + Duration::from_secs(5))
+    Some(Instant::now() + Duration::from_secs(60))
 }
 
 /// Everything up to the end, and the end.

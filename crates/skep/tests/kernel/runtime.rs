@@ -40,13 +40,13 @@ fn events_are_awaited() {
             seen += 1;
             if seen == 10 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        timeout(Duration::from_secs(5), all).await.unwrap().unwrap();
+        timeout(Duration::from_secs(60), all).await.unwrap().unwrap();
         let loaded = sending.await.unwrap();
         // What a sink did not take stays: one by one.
         send(&loaded, 3);
         for _ in 0..3 {
             assert_eq!(
-                timeout(Duration::from_secs(5), events.poll(|_| ControlFlow::Break(()))).await.unwrap().unwrap(),
+                timeout(Duration::from_secs(60), events.poll(|_| ControlFlow::Break(()))).await.unwrap().unwrap(),
                 1
             );
         }
@@ -67,14 +67,14 @@ fn readers_are_awaited_and_flushed() {
         assert!(timeout(Duration::from_millis(30), reader.read()).await.is_err());
         for _ in 0..3 {
             send(&loaded, 1);
-            match timeout(Duration::from_secs(5), reader.read()).await.unwrap().unwrap() {
+            match timeout(Duration::from_secs(60), reader.read()).await.unwrap().unwrap() {
                 Next::Record(record) => assert_eq!(number(&record), 77),
                 other => panic!("{other:?}"),
             }
         }
         let flusher = reader.get_mut().flusher();
         tokio::spawn(async move { flusher.flush() });
-        assert!(matches!(timeout(Duration::from_secs(5), reader.read()).await.unwrap().unwrap(), Next::Flushed));
+        assert!(matches!(timeout(Duration::from_secs(60), reader.read()).await.unwrap().unwrap(), Next::Flushed));
         assert_eq!(reader.into_inner().available_bytes(), 0);
 
         let loaded = perf();
@@ -83,13 +83,13 @@ fn readers_are_awaited_and_flushed() {
         assert!(timeout(Duration::from_millis(30), reader.read()).await.is_err());
         send(&loaded, 3);
         for expected in 0..3 {
-            match timeout(Duration::from_secs(5), reader.read()).await.unwrap().unwrap() {
+            match timeout(Duration::from_secs(60), reader.read()).await.unwrap().unwrap() {
                 Next::Record(PerfRecord::Event { data, .. }) => assert_eq!(number(data), expected),
                 other => panic!("{other:?}"),
             }
         }
         reader.get_mut().flusher().flush();
-        assert!(matches!(timeout(Duration::from_secs(5), reader.read()).await.unwrap().unwrap(), Next::Flushed));
+        assert!(matches!(timeout(Duration::from_secs(60), reader.read()).await.unwrap().unwrap(), Next::Flushed));
     });
 }
 
