@@ -26,7 +26,7 @@ use std::sync::atomic::Ordering;
 use skep_insn::InsnIdx;
 
 use crate::environment::{Event, Memory, Task};
-use crate::jit::Native;
+use crate::jit::{Context, Native};
 use crate::map::{Known, Map};
 use crate::program::{Function, Program};
 use crate::{Access, Block, Machine, PacketBuffer, Space, SpaceError, Stop, Trap, TrapKind, interpreter};
@@ -51,6 +51,8 @@ pub struct Cpu {
     pub(crate) fuel_left: u64,
     /// Programs of this run: the first one and those that tail calls brought.
     pub(crate) programs: Vec<Arc<Program>>,
+    /// For the next run of the first one, when it is compiled and does not run.
+    pub(crate) ready: Option<Box<Context>>,
     frames: [Frame; MAX_FRAMES],
     /// Frames in use.
     depth: usize,
@@ -148,6 +150,7 @@ impl Cpu {
             fuel: DEFAULT_FUEL,
             fuel_left: 0,
             programs: Vec::new(),
+            ready: None,
             frames: [Frame::default(); MAX_FRAMES],
             depth: 0,
             tail_calls: 0,
@@ -266,13 +269,20 @@ impl Cpu {
     /// What stopped it, where. Whatever it wrote by then stays written.
     pub fn run(&mut self, program: &Arc<Program>, args: [u64; 2]) -> Result<u64, Box<Trap>> {
         self.begin();
-        let result = match self.begin_again(program) {
-            Some(native) => interpreter::run_begun(self, program, native, args),
-            None => {
-                self.begin_anew(program);
-                interpreter::run(self, Some(program), 0, 0, &args)
+        match self.begin_again(program) {
+            Some(native) => {
+                let result = interpreter::run_begun(self, program, native, args);
+                self.end(result)
             }
-        };
+            None => self.run_anew(program, args),
+        }
+    }
+
+    /// Apart from the usual case, which then keeps fewer registers.
+    #[inline(never)]
+    fn run_anew(&mut self, program: &Arc<Program>, args: [u64; 2]) -> Result<u64, Box<Trap>> {
+        self.begin_anew(program);
+        let result = interpreter::run(self, Some(program), 0, 0, &args);
         self.end(result)
     }
 
@@ -291,7 +301,10 @@ impl Cpu {
 
     #[inline(always)]
     fn begin(&mut self) {
-        self.tail_calls = 0;
+        // What costs a run most is what it writes.
+        if self.tail_calls != 0 {
+            self.tail_calls = 0;
+        }
         self.maps.refresh(self.machine.registry());
     }
 
@@ -299,6 +312,7 @@ impl Cpu {
     fn begin_anew(&mut self, program: &Arc<Program>) {
         // The same one again costs no counting.
         if !matches!(self.programs.as_slice(), [only] if Arc::ptr_eq(only, program)) {
+            self.ready = None;
             self.programs.clear();
             self.programs.push(program.clone());
         }
@@ -309,16 +323,8 @@ impl Cpu {
 
     #[inline(always)]
     fn end(&mut self, result: Result<u64, Box<Trap>>) -> Result<u64, Box<Trap>> {
-        // After a result all frames were left.
-        if result.is_err() {
-            self.depth = 0;
-            self.stack.set_window(0, 0);
-        }
-        if self.lock.is_some() {
-            self.unlock();
-        }
-        if !self.reserved.is_empty() {
-            self.end_reserved();
+        if result.is_err() || self.lock.is_some() || !self.reserved.is_empty() {
+            self.clean_up(result.is_err());
         }
         result
     }
@@ -336,16 +342,26 @@ impl Cpu {
         }
         self.fuel_left = left;
         self.depth = 1;
-        // Nobody asks what the caller of the first function wants back.
-        self.frames[0].program = 0;
-        self.frames[0].may_goto = MAX_MAY_GOTO;
+        // Nobody asks what the caller of the first function wants back. Its program is the first, since no other one came by a tail call.
+        if self.frames[0].may_goto != MAX_MAY_GOTO {
+            self.frames[0].may_goto = MAX_MAY_GOTO;
+        }
         self.open_window();
         self.stack.zero_last(stack_bytes as usize / 8);
         Some(native)
     }
 
+    /// What a program left open when it ended.
     #[cold]
-    fn end_reserved(&mut self) {
+    fn clean_up(&mut self, stopped: bool) {
+        // After a result all frames were left.
+        if stopped {
+            self.depth = 0;
+            self.stack.set_window(0, 0);
+        }
+        if self.lock.is_some() {
+            self.unlock();
+        }
         for (addr, map) in self.reserved.drain(..) {
             // One that is not there was ended by another program; then nothing is to be done.
             let _ = map.ring().and_then(|ring| ring.finish(addr, 0, false));

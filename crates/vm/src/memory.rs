@@ -640,9 +640,9 @@ impl Block {
     pub(crate) fn zero_last(&self, words: usize) {
         debug_assert!(self.len.is_multiple_of(8) && words as u64 <= self.len / 8, "words of the block");
         let end = self.ptr().wrapping_add(self.len as usize).cast::<u64>();
-        for word in 1..=words {
+        for word in 0..words {
             // SAFETY: the block has these bytes; it starts at a page, so that the words are aligned.
-            unsafe { end.wrapping_sub(word).write_volatile(0) };
+            unsafe { end.wrapping_sub(word + 1).write_volatile(0) };
         }
     }
 

@@ -106,6 +106,14 @@ fn a_helper_calls_back_and_the_caller_goes_on_as_it_was() {
 }
 
 #[test]
+fn a_callback_needs_no_register_that_nobody_names() {
+    let machine = looping();
+    let program = load(&machine, "loop", "r1 = 5\nr2 = subprog[f]\nr3 = 0\ncall 181\nexit\nf:\nr0 = 0\nexit");
+    let mut cpu = Cpu::new(&machine).expect("a stack");
+    assert_eq!([(); 2].map(|()| cpu.run(&program, [0, 0])), [Ok(5), Ok(5)]);
+}
+
+#[test]
 fn callbacks_inside_of_callbacks_count_as_frames() {
     let machine = looping();
     let asm = "call f\nexit\nf:\nr1 = 1\nr2 = subprog[f]\nr3 = 0\nr4 = 0\ncall 181\nr0 = 0\nexit";
@@ -269,4 +277,65 @@ fn branches_pass_over_thousands_of_accesses() {
     assert_eq!(runner.cpu.run(&program, [input.addr(), 8]), Ok(wanted));
     // It stops at the access that goes wrong, wherever that is.
     assert!(runner.cpu.run(&program, [input.addr() + 1, 8]).is_err());
+}
+
+#[test]
+fn a_program_runs_again_as_at_first_whatever_ended_the_run_before() {
+    let machine = looping();
+    // Adds up what it finds in registers and the frame, which is nothing; then ends in one of some ways.
+    let asm = "r0 = r3\nr0 += r4\nr0 += r5\nr0 += r6\nr0 += r7\nr0 += r8\nr0 += r9\nr6 = *(u64 *)(r10 - 8)\nr0 += r6\n\
+               *(u64 *)(r10 - 8) = 1\nr6 = r1\nr7 = r0\nr8 = 7\nr9 = 9\nif r6 == 0 goto null\nagain:\nif r6 == 1 goto again\n\
+               if r6 == 2 goto inside\nr1 = r6\ncall f\nr0 += r7\nexit\nnull:\nr0 = 0\nr0 = *(u8 *)(r0 + 0)\nexit\n\
+               inside:\nr1 = 0\ncall f\nexit\n\
+               f:\nif r1 == 0 goto wrong\nr0 = r1\nr0 += 100\nexit\nwrong:\nr0 = *(u8 *)(r1 + 0)\nexit";
+    let program = load(&machine, "ends", asm);
+    let other = load(&machine, "other", "r0 = r1\nr0 += r8\nr6 = 1\nr8 = 1\nexit");
+    let mut cpu = Cpu::new(&machine).expect("a stack");
+    cpu.set_fuel(1000);
+    for way in [3, 4, 0, 5, 1, 6, 2, 7, 7, 0, 1, 2, 8] {
+        let ended = cpu.run(&program, [way, 0]);
+        match way {
+            1 => assert!(matches!(trap(ended).kind, TrapKind::FuelExhausted { fuel: 1000 })),
+            0 | 2 => assert!(matches!(trap(ended).kind, TrapKind::Memory(_))),
+            _ => assert_eq!(ended, Ok(way + 100)),
+        }
+        if way % 3 == 0 {
+            assert_eq!([1, 2].map(|arg| cpu.run(&other, [arg, 0])), [Ok(1), Ok(2)]);
+        }
+        cpu.set_fuel(3);
+        assert!(matches!(trap(cpu.run(&program, [9, 0])).kind, TrapKind::FuelExhausted { fuel: 3 }));
+        cpu.set_fuel(1000);
+    }
+}
+
+#[test]
+fn a_counter_of_loops_is_full_at_each_run() {
+    let machine = looping();
+    let program =
+        load(&machine, "counts", "r0 = 0\nagain:\nmay_goto done\nr0 += 1\nif r0 != 5000000 goto again\ndone:\nexit");
+    let mut cpu = Cpu::new(&machine).expect("a stack");
+    assert_eq!([(); 3].map(|()| cpu.run(&program, [0, 0])), [Ok(5_000_000), Ok(5_000_000), Ok(5_000_000)]);
+}
+
+#[test]
+fn a_helper_may_run_another_program() {
+    static OTHER: OnceLock<Arc<Program>> = OnceLock::new();
+    let helpers = Helpers::none().with(1, "run", |cpu, [arg, ..]| {
+        let other = OTHER.get().expect("set before it runs").clone();
+        Ok(cpu.run(&other, [arg, 0]).unwrap_or(0))
+    });
+    let helpers = helpers.with(2, "double", |_, [arg, ..]| Ok(2 * arg));
+    let machine = Machine::new(helpers).expect("4 GiB of addresses");
+    let other = load(&machine, "other", "r1 += 1\nr1 += 1\nr1 += 1\ncall 2\nexit");
+    OTHER.set(other.clone()).expect("once");
+    let program = load(&machine, "outer", "if r1 == 0 goto none\ncall 1\nexit\nnone:\nr0 = 0\nexit");
+    let mut cpu = Cpu::new(&machine).expect("a stack");
+    for arg in 1..3 {
+        let twice = 2 * (arg + 3);
+        for (program, arg, wanted) in
+            [(&program, 0, 0), (&program, 0, 0), (&program, arg, twice), (&other, arg, twice), (&other, arg, twice)]
+        {
+            assert_eq!(cpu.run(program, [arg, 0]), Ok(wanted));
+        }
+    }
 }

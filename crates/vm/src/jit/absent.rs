@@ -17,6 +17,10 @@ pub(crate) fn compile(_: &Program, _: CompileOptions) -> Result<Native, CompileE
     Err(CompileError::Architecture)
 }
 
+/// What compiled code works with.
+#[derive(Debug)]
+pub(crate) enum Context {}
+
 impl Native {
     pub(crate) fn holds(&self, _: &Registry) -> bool {
         match *self {}

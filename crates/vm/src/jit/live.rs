@@ -40,6 +40,25 @@ pub(super) fn behind(program: &Program) -> Vec<u16> {
     vec![ALL; ops.len()]
 }
 
+/// The registers that the program reads before it writes them.
+pub(super) fn at_start(program: &Program, behind: &[u16]) -> u16 {
+    match (program.ops.first(), behind.first()) {
+        (Some(op), Some(behind)) => read(program, op) | behind & !kills(op),
+        _ => ALL,
+    }
+}
+
+/// The registers that a program's code may read or write: those that it names, and all when it has functions or goes on in other
+/// programs. And whether it does neither.
+pub(super) fn used(program: &Program) -> (u16, bool) {
+    let ops = &program.ops;
+    let alone = program.functions.len() == 1;
+    if !alone || ops.iter().any(|op| matches!(Shape::of(op.code), Shape::Control | Shape::Call)) {
+        return (ALL, false);
+    }
+    (ops.iter().fold(0, |used, op| used | bit(op.dst) | bit(op.src)), true)
+}
+
 /// `entry` is where the part ends from which nobody sees r1 to r5.
 fn behind_one(ops: &[Op], before: &[u16], at: usize, entry: usize) -> u16 {
     let op = &ops[at];

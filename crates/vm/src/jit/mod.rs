@@ -34,6 +34,8 @@
 //! - *Calls.* Functions of the program do not call each other on the processor's stack, but in the frames of [`Cpu`](crate::Cpu), which
 //!   say where to go on. So frames, callbacks, tail calls and their limits are the interpreter's own, a program cannot exhaust the stack,
 //!   and code can be entered at any operation. Calls and returns inside of one program change the frames in line.
+//! - *Runs.* A run of the same program as before costs little: the processor keeps what its code works with, the code saves only those registers
+//!   that the program names, and clears only those that it reads before it writes them ([`live`]). A program of one function does not ask whose frame it leaves.
 //! - *Code.* It is written first and made executable afterwards ([`code`]), exactly as long as it turned out.
 //!
 //! [`compile`] walks over a program and tells a [`Backend`] what to do; what is known about the processor is behind that trait. There are
@@ -67,6 +69,7 @@ use crate::{Access, CompileError, CompileOptions, Map, STACK_BYTES};
 use aarch64::Emitter;
 use code::CodeBlock;
 use facts::{Fact, Facts};
+pub(crate) use native::Context;
 use rotate::Rotation;
 use shape::Shape;
 #[cfg(target_arch = "x86_64")]
@@ -151,6 +154,11 @@ struct Plan {
     leaders: Vec<bool>,
     /// To which operations jumps lead back.
     loops: Vec<bool>,
+    /// A bit for each register: which ones are read before they are written, and which ones are named at all.
+    read_at_start: u16,
+    used: u16,
+    /// Whether the program is one function that calls itself nowhere, jumps nowhere by a register, and goes on in no other program.
+    alone: bool,
 }
 
 /// A lookup whose map is known, with its key in the frame. r1 and r2 need not hold them.
@@ -250,7 +258,8 @@ trait Backend: Sized {
     fn call(&mut self, call: Call);
     /// As [`Cpu::leave`](crate::Cpu), back to the same program; anything else is left to [`native`].
     fn exit(&mut self, at: u32);
-    /// The end of the entry function. [`Backend::control`] does the same.
+    /// The end of the entry function. [`Backend::control`] does the same. Code that is [`alone`](Plan::alone) may come back as the function that
+    /// was called first, whosever it is.
     fn exit_entry(&mut self, at: u32) {
         self.control(at);
     }
@@ -293,9 +302,17 @@ impl Native {
 }
 
 fn assemble(program: &Program, options: CompileOptions, mut backend: impl Backend) -> Made {
-    let plan = Plan { options, leaders: facts::leaders(program), loops: facts::loops(&program.ops) };
-    backend.prepare(&plan);
     let live = live::behind(program);
+    let (used, alone) = live::used(program);
+    let plan = Plan {
+        options,
+        leaders: facts::leaders(program),
+        loops: facts::loops(&program.ops),
+        read_at_start: live::at_start(program, &live),
+        used,
+        alone,
+    };
+    backend.prepare(&plan);
     // Before the maps are looked up: what is removed meanwhile is noticed.
     let removals = program.registry.upgrade().map_or(0, |registry| registry.removals());
     let mut walk = Walk { program, plan: &plan, live, backend, facts: Facts::new(), maps: Vec::new(), in_copy: false };

@@ -13,6 +13,7 @@
 //! - Nothing unwinds through compiled code: a panic in a function that it called ends the process, as a panic in an `extern "C"` function does.
 #![expect(unsafe_code, reason = "jumps into code that was made here")]
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -31,8 +32,10 @@ use crate::program::Program;
 use crate::{Access, Map, Stop, TrapKind, packet};
 
 /// What compiled code works with beside registers. Back ends know where the public fields are.
+///
+/// A processor keeps the one of its last run for the next run of the same program: most of it is the same then.
 #[repr(C)]
-pub(super) struct Context {
+pub(crate) struct Context {
     /// r0 to r10, while Rust runs.
     pub(super) regs: [u64; 11],
     /// What is left; the processor's own field is right while Rust runs.
@@ -53,19 +56,34 @@ pub(super) struct Context {
     pub(super) window: *const AtomicU64,
     /// Where the code of each slot is.
     pub(super) places: *const usize,
+    /// r10 of the entry function.
+    pub(super) first_frame: u64,
     program: *const Program,
     native: *const Native,
     /// Why the code was left; nothing yet when the fuel did not suffice.
     outcome: Option<Result<Event, Stop>>,
 }
 
+// SAFETY: its pointers lead to a program, its code, its space and the stacks of a processor, which threads may hand to each other, and to
+// the processor itself; they are used while code runs only, whose caller holds all of these.
+unsafe impl Send for Context {}
+// SAFETY: whoever only sees it uses none of its pointers.
+unsafe impl Sync for Context {}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").finish_non_exhaustive()
+    }
+}
+
 /// What code is entered by: it takes all registers from the context and goes to a place in the code. It comes back with 0, or with [`RETURNED`].
 type Enter = unsafe extern "C" fn(*mut Context, *const u8) -> u64;
 
-/// What the first function is entered by, at its place: r1 and r2 are given, r10 is in the context, the others are 0.
-type Begin = unsafe extern "C" fn(*mut Context, *const u8, u64, u64) -> u64;
+/// What the first function is entered by: r1 and r2 are given, r10 is its frame, the others are 0.
+type Begin = unsafe extern "C" fn(*mut Context, u64, u64) -> u64;
 
-/// The code was left because the function that was called first returned what is in r0 of the context. Its frame is still there.
+/// The code was left because the function that was called first returned what is in r0 of the context. Its frame is still there. Code that calls
+/// nothing does not look whose function it is: a program that another one went on with may have been called by a function of that one.
 pub(super) const RETURNED: u64 = 1;
 
 /// Functions that compiled code calls.
@@ -118,12 +136,14 @@ pub(super) fn reach(len: u32, access: Access) -> u32 {
 impl Native {
     /// Whether all maps that the code relies on are still the machine's. Programs that use removed ones are interpreted, which stops
     /// them where they do.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn holds(&self, registry: &Registry) -> bool {
         let removals = registry.removals();
-        if removals == self.removals.load(Ordering::Relaxed) {
-            return true;
-        }
+        removals == self.removals.load(Ordering::Relaxed) || self.still_holds(registry, removals)
+    }
+
+    #[cold]
+    fn still_holds(&self, registry: &Registry, removals: u64) -> bool {
         let whole = registry.has_all(&self.maps);
         if whole {
             self.removals.store(removals, Ordering::Relaxed);
@@ -166,46 +186,43 @@ impl Native {
     /// Runs the processor's first program, whose entry function is in its frame, from its start. Gives what that returned.
     #[inline(always)]
     pub(crate) fn begin(&self, cpu: &mut Cpu, program: &Arc<Program>, args: [u64; 2]) -> Result<u64, Box<Left>> {
-        let place = self.place(0);
-        let mut context = Context {
-            regs: [0; 11],
-            fuel: cpu.fuel_left,
-            base: program.space.base(),
-            table: program.space.table(),
-            may_goto: cpu.first_may_goto(),
-            window: cpu.window(),
-            cpu: std::ptr::null_mut(),
-            pc: 0,
-            floor: 0,
-            places: self.places.as_ptr(),
-            program: Arc::as_ptr(program),
-            native: self,
-            outcome: None,
-        };
-        context.regs[10] = cpu.first_frame_pointer();
+        // Nobody else finds it meanwhile. A helper that runs another program may have left that one as the processor's first, and the
+        // context of its own: which one that is tells the address, since both programs were there at once.
+        let ready = cpu.ready.take().filter(|ready| std::ptr::eq(ready.program, Arc::as_ptr(program)));
+        let mut context = ready.unwrap_or_else(|| self.get_ready(cpu, program));
+        debug_assert!(context.floor == 0 && context.outcome.is_none(), "that of a run that returned");
+        context.fuel = cpu.fuel_left;
+        context.may_goto = cpu.first_may_goto();
         let left = match self.begin {
             Some(begin) => self.go(cpu, &mut context, |context| {
                 // SAFETY: the back end put the code of this signature there.
                 let begin = unsafe { std::mem::transmute::<*const u8, Begin>(self.code.at(begin)) };
-                // SAFETY: the context is whole, and outlives the call; the place is that of the first function.
-                unsafe { begin(context, place, args[0], args[1]) }
+                // SAFETY: the context is whole, and outlives the call.
+                unsafe { begin(context, args[0], args[1]) }
             }),
             None => {
+                context.regs = [0; 11];
                 context.regs[1] = args[0];
                 context.regs[2] = args[1];
-                self.go_to(cpu, &mut context, place)
+                context.regs[10] = context.first_frame;
+                self.go_to(cpu, &mut context, self.place(0))
             }
         };
         if left == RETURNED {
             cpu.drop_first_frame();
             let value = context.regs[0];
-            // Nothing was put into it that has to be dropped.
-            std::mem::forget(context);
+            cpu.ready = Some(context);
             return Ok(value);
         }
         let mut state = State { regs: [0; 16], pc: 0 };
         let event = Self::left(cpu, &mut context, &mut state);
         Err(Box::new(Left { event, state }))
+    }
+
+    /// What runs of a processor's first program begin with.
+    #[cold]
+    fn get_ready(&self, cpu: &mut Cpu, program: &Arc<Program>) -> Box<Context> {
+        Box::new(self.context(cpu, program, 0))
     }
 
     #[inline(always)]
@@ -221,6 +238,7 @@ impl Native {
             pc: 0,
             floor,
             places: self.places.as_ptr(),
+            first_frame: cpu.first_frame_pointer(),
             program: Arc::as_ptr(program),
             native: self,
             outcome: None,
@@ -229,10 +247,20 @@ impl Native {
 
     #[inline(always)]
     fn enter(&self, cpu: &mut Cpu, context: &mut Context, pc: usize, state: &mut State) -> Result<Event, Stop> {
+        let floor = context.floor;
         let left = self.go_to(cpu, context, self.place(pc));
-        if left == RETURNED {
+        if left == RETURNED && cpu.depth() <= floor + 1 {
             cpu.drop_frame();
             return Ok(Event::Exit(context.regs[0]));
+        }
+        if left == RETURNED {
+            match leave(cpu, &mut context.regs, floor) {
+                Next::Return(value) => return Ok(Event::Exit(value)),
+                Next::At(pc) | Next::Switch(pc) => {
+                    context.pc = pc as u64;
+                    context.outcome = Some(Ok(Event::Switch));
+                }
+            }
         }
         Self::left(cpu, context, state)
     }

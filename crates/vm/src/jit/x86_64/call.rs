@@ -117,8 +117,11 @@ impl Emitter {
         asm.jmp_reg(R10);
     }
 
-    /// The end of the entry function, back to Rust if its frame is the one that Rust entered.
+    /// The end of the entry function, back to Rust if its frame is the one that Rust entered. Where there is no other one, Rust looks.
     pub(super) fn leave_entry(&mut self, slot: u32) {
+        if self.alone {
+            return self.asm.jmp(self.returned);
+        }
         let elsewhere = self.rare(Rare::Control { at: slot, cost: 0 });
         let asm = &mut self.asm;
         asm.load(Bits::B64, R9, at(RSP, CPU));

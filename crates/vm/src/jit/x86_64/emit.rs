@@ -101,6 +101,12 @@ pub(in crate::jit) struct Emitter {
     pub(super) leave: Label,
     pub(super) returned: Label,
     pub(super) fault: Option<Label>,
+    /// Whether the code looks at the processor.
+    pub(super) asks_cpu: bool,
+    /// See [`Plan`].
+    pub(super) read_at_start: u16,
+    pub(super) used: u16,
+    pub(super) alone: bool,
     /// Whether the processor shifts by any register.
     bmi2: bool,
     pub(super) reach: Reach,
@@ -132,6 +138,10 @@ impl Emitter {
             returned: asm.label(),
             fault: None,
             asm,
+            asks_cpu: false,
+            read_at_start: u16::MAX,
+            used: u16::MAX,
+            alone: false,
             bmi2,
             reach: Reach::Checked,
             metered: true,
@@ -429,6 +439,10 @@ impl Backend for Emitter {
     fn prepare(&mut self, plan: &Plan) {
         self.reach = plan.options.reach;
         self.metered = plan.options.metered;
+        self.read_at_start = plan.read_at_start;
+        self.used = plan.used;
+        self.alone = plan.alone;
+        self.asks_cpu = !plan.alone;
         self.leaders.clone_from(&plan.leaders);
         self.loops.clone_from(&plan.loops);
         self.fault = (self.reach == Reach::Masked).then(|| self.asm.label());

@@ -17,8 +17,8 @@ use crate::jit::native::{Context, Entries, RETURNED, reach};
 use crate::jit::{Jump, Place};
 use crate::options::Reach;
 
-/// What a function of C gives back as it was, and this code must give back too.
-const KEPT: [Reg; 6] = [RBX, RBP, R12, R13, R14, R15];
+/// The registers that hold r6 to r10, and the fuel. A function of C gives them back as they were, and so must this code.
+const KEPT: [Reg; 6] = [RBX, R13, R14, R15, RBP, R12];
 
 const PC: usize = offset_of!(Context, pc);
 
@@ -121,19 +121,34 @@ impl Emitter {
         self.asm.load(Bits::B64, R11, at(RSP, below + HERE));
     }
 
+    /// Whether the code uses a register of the program.
+    fn uses(&self, number: usize) -> bool {
+        self.used >> number & 1 != 0
+    }
+
+    /// Those that the code uses of the registers that it has to give back.
+    fn kept(&self) -> Vec<Reg> {
+        let used = KEPT.into_iter().zip(6..).filter(|(_, number)| *number > 10 || self.uses(*number));
+        used.map(|(reg, _)| reg).collect()
+    }
+
+    /// Bytes on the stack, below what is kept: with that and the return address a multiple of 16.
+    fn stack_bytes(&self) -> i32 {
+        STACK + if self.kept().len().is_multiple_of(2) { 8 } else { 0 }
+    }
+
     /// Makes the stack ready, with the context from rdi.
     fn open(&mut self) {
-        for reg in KEPT {
+        for reg in self.kept() {
             self.asm.push(reg);
         }
-        // With the return address that is a multiple of 16.
-        self.asm.arith_imm(Arith::Sub, Bits::B64, RSP, STACK + 8);
+        self.asm.arith_imm(Arith::Sub, Bits::B64, RSP, self.stack_bytes());
         self.asm.store(Bits::B64, at(RSP, HERE), RDI);
         let masks = self.reach == Reach::Masked;
         let copied = [
             (BASE, offset_of!(Context, base), self.checks() || masks),
             (TABLE, offset_of!(Context, table), self.checks()),
-            (CPU, offset_of!(Context, cpu), true),
+            (CPU, offset_of!(Context, cpu), self.asks_cpu),
         ];
         for (to, from, _) in copied.into_iter().filter(|(.., wanted)| *wanted) {
             self.asm.load(Bits::B64, R9, field(RDI, from));
@@ -141,22 +156,23 @@ impl Emitter {
         }
     }
 
-    /// How the first function is entered: `(context, place, r1, r2)`. All registers but r10 are known, and so not in the context.
+    /// How the first function is entered: `(context, r1, r2)`. All registers are known; those that nobody reads have whatever they have.
     pub(super) fn begin(&mut self, begin: Label) {
         self.asm.bind(begin);
         self.open();
         self.forget_window(0);
-        self.asm.mov(Bits::B64, R9, RSI);
         self.asm.load(Bits::B64, R12, field(RDI, FUEL));
-        self.asm.load(Bits::B64, RBP, field(RDI, offset_of!(Context, regs) + 8 * 10));
-        self.asm.mov(Bits::B64, RDI, RDX);
-        self.asm.mov(Bits::B64, RSI, RCX);
-        for reg in REGS {
-            if ![RDI, RSI, RBP].contains(&reg) {
-                self.asm.mov_imm(reg, 0);
+        if self.uses(10) {
+            self.asm.load(Bits::B64, RBP, field(RDI, offset_of!(Context, first_frame)));
+        }
+        self.asm.mov(Bits::B64, RDI, RSI);
+        self.asm.mov(Bits::B64, RSI, RDX);
+        for number in [0, 3, 4, 5, 6, 7, 8, 9] {
+            if self.read_at_start >> number & 1 != 0 {
+                self.asm.mov_imm(REGS[number], 0);
             }
         }
-        self.asm.jmp_reg(R9);
+        self.asm.jmp(self.slots[0]);
     }
 
     /// The shared pieces: how the code is entered and left, and how it calls Rust.
@@ -175,7 +191,10 @@ impl Emitter {
         self.context(0);
         self.forget_window(0);
         self.asm.load(Bits::B64, R12, fuel);
-        self.restore(0..REGS.len());
+        self.restore(0..6);
+        for number in (6..REGS.len()).filter(|number| self.uses(*number)).collect::<Vec<_>>() {
+            self.restore(number..number + 1);
+        }
         self.asm.jmp_reg(R9);
 
         // Called with the slot in r9, never comes back there.
@@ -253,8 +272,8 @@ impl Emitter {
         self.save(0..1);
         self.asm.mov_imm(RAX, RETURNED);
         self.asm.bind(out);
-        self.asm.arith_imm(Arith::Add, Bits::B64, RSP, STACK + 8);
-        for reg in KEPT.into_iter().rev() {
+        self.asm.arith_imm(Arith::Add, Bits::B64, RSP, self.stack_bytes());
+        for reg in self.kept().into_iter().rev() {
             self.asm.pop(reg);
         }
         self.asm.ret();

@@ -145,6 +145,7 @@ impl Emitter {
         asm.arith_imm(Arith::Cmp, Bits::B32, key, values.count() as i32);
         asm.jcc(Cc::ABOVE_EQUAL, nothing);
         if values.cpus() != 1 {
+            self.asks_cpu = true;
             asm.load(Bits::B64, R9, at(RSP, CPU));
             asm.load(Bits::B32, R9, at(R9, layout::NUMBER as i32));
             asm.imul_imm(Bits::B64, R9, per_cpu);
@@ -234,6 +235,7 @@ impl Emitter {
         }
         asm.load(Bits::B64, RAX, element(Places::OWN));
         if values.cpus() != 1 {
+            self.asks_cpu = true;
             asm.load(Bits::B64, R9, at(RSP, CPU));
             asm.load(Bits::B32, R9, at(R9, layout::NUMBER as i32));
             asm.imul_imm(Bits::B64, R9, *per_cpu);
