@@ -144,6 +144,10 @@ pub trait Session: Send + Sync {
     /// Runs a loaded program on given input.
     fn test_run(&self, program: ProgId, input: &TestRun<'_>) -> Result<TestRunOutput, Error>;
 
+    /// Returns when every program that ran at the time of the call has ended: after a word that programs read was changed, none
+    /// goes by its old value any more. Takes some 10 ms in the kernel.
+    fn settle(&self);
+
     /// Runs the attached programs on some more events of a source that has to be moved on, such as a file of packets: for a few
     /// milliseconds, so that records are read in between.
     fn advance(&self) -> Result<Progress, Error> {

@@ -273,6 +273,11 @@ impl Session for KernelSession {
         program::test_run(self.program(id)?, self.spec.program(id).prog_type, &self.spec.program(id).name, input)
     }
 
+    fn settle(&self) {
+        // Where the kernel does not offer it, what is late stays late.
+        skep_sys::rcu::wait_for_programs();
+    }
+
     fn read_stream(&self, id: ProgId, stream: ProgramStream) -> Result<Vec<u8>, Error> {
         program::read_stream(self.program(id)?.as_fd(), &self.spec.program(id).name, stream)
     }

@@ -375,6 +375,10 @@ impl Session for UserSession {
         test_run::run(&self.shared, id, ready, input)
     }
 
+    fn settle(&self) {
+        drop(self.shared.turn());
+    }
+
     fn records(&self, maps: &[MapId], printk: bool) -> Result<Box<dyn RecordSource>, Error> {
         let named = |id| Ok((id, self.shared.objects.made(&self.shared.spec, id)?.map().clone()));
         let maps = maps.iter().map(|id| named(*id)).collect::<Result<Vec<_>, Error>>()?;

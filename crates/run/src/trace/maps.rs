@@ -131,7 +131,7 @@ impl Generation {
             self.0 = !self.0;
             place.copy_from_slice(&u64::from(self.0).to_ne_bytes());
             handle.update(&key, &value, 0)?;
-            skep_sys::rcu::wait_for_programs();
+            session.settle();
         }
         Ok(())
     }

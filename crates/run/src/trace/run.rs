@@ -155,6 +155,10 @@ pub fn run(
         reader = run.wait(reader, &own_signals, switch, &mut || ended(&mut child), notice)?;
     }
     switch.off(session);
+    if run.happens {
+        // Neither records nor maps change behind this line.
+        session.settle();
+    }
     // What its end leaves behind, as samples, is drained, too.
     let status = child.as_mut().and_then(Ending::status);
     if run.exit.is_some() {

@@ -73,11 +73,15 @@ pub(crate) use native::Context;
 use rotate::Rotation;
 use shape::Shape;
 #[cfg(target_arch = "x86_64")]
-use x86_64::Emitter;
+use x86_64::{Emitter, Guarded};
 
 /// A program that was compiled.
 #[derive(Debug)]
 pub(crate) struct Native {
+    /// For code whose accesses may find no memory. Ends before the code does.
+    #[cfg(target_arch = "x86_64")]
+    #[expect(dead_code, reason = "held as long as the code")]
+    guarded: Option<Guarded>,
     code: CodeBlock,
     /// The address of the code of each slot.
     places: Vec<usize>,
@@ -86,8 +90,6 @@ pub(crate) struct Native {
     leave: u32,
     /// Where the first function is entered with its arguments as those of a function of C, if there is such a place.
     begin: Option<u32>,
-    /// Where it goes on after an access that found no memory, when it makes such ones.
-    fault: Option<u32>,
     /// The maps whose values the code knows. They are there as long as the code.
     maps: Vec<Arc<Map>>,
     /// How many maps of the machine had been removed when all of these were still there.
@@ -295,9 +297,21 @@ struct Made {
 impl Native {
     fn new(made: Made) -> std::io::Result<Native> {
         let Made { assembled: Assembled { code, places, enter, leave, begin }, fault, maps, removals } = made;
+        #[cfg(not(target_arch = "x86_64"))]
+        debug_assert!(fault.is_none(), "the other back end checks");
         let code = CodeBlock::new(&code)?;
         let places = places.into_iter().map(|place| code.at(place).expose_provenance()).collect();
-        Ok(Native { code, places, enter, leave, begin, fault, maps, removals: AtomicU64::new(removals) })
+        Ok(Native {
+            #[cfg(target_arch = "x86_64")]
+            guarded: fault.map(|fault| Guarded::new(code.range(), code.at(fault).addr())),
+            code,
+            places,
+            enter,
+            leave,
+            begin,
+            maps,
+            removals: AtomicU64::new(removals),
+        })
     }
 }
 

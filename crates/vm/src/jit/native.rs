@@ -21,8 +21,6 @@ use super::Native;
 use skep_insn::{Size, Width};
 
 use super::shape::Shape;
-#[cfg(target_arch = "x86_64")]
-use super::x86_64::Guarded;
 use crate::cpu::{Caller, Cpu};
 use crate::interpreter::{Event, Left, State};
 use crate::map::Registry;
@@ -277,8 +275,6 @@ impl Native {
 
     #[inline(always)]
     fn go(&self, cpu: &mut Cpu, context: &mut Context, enter: impl FnOnce(&mut Context) -> u64) -> u64 {
-        #[cfg(target_arch = "x86_64")]
-        let _guard = self.fault.map(|fault| Guarded::new(self.code.range(), self.code.at(fault).addr()));
         // The place for a reference to it that code and what it calls make.
         context.cpu = cpu;
         let left = enter(context);

@@ -12,7 +12,8 @@
 //! | | r12 | the fuel that is left |
 //!
 //! The stack has what is wanted often: the [`Context`], and copies of what does not change in it (`HERE` and those behind it). The fuel is in
-//! the context while Rust runs.
+//! the context while Rust runs. Code that masks has the base of the space in a register of r6 to r10 that the program does not name, if there
+//! is one.
 //!
 //! r10 is the address of a checked access. Division has its operands in rax and rdx, shifts by a register (without BMI2) their count in
 //! rcx: what these hold is kept in r9 to r11 meanwhile.
@@ -115,8 +116,11 @@ pub(in crate::jit) struct Emitter {
     loops: Vec<bool>,
     /// While a function is copied.
     copied: Option<Copied<Label>>,
-    /// The program's register whose true address r10 has, in code that masks.
+    /// The program's register whose address within the space r10 has, in code that masks: behind the base, or with it where that has no
+    /// register.
     masked: Option<u8>,
+    /// What has the base of the space, in code that masks.
+    pub(super) base: Option<Reg>,
 }
 
 impl Emitter {
@@ -149,6 +153,7 @@ impl Emitter {
             loops: Vec::new(),
             copied: None,
             masked: None,
+            base: None,
         }
     }
 
@@ -324,7 +329,9 @@ impl Emitter {
         let len = place.size.len_bytes() as i32;
         if self.masked != Some(place.base) {
             self.asm.mov(Bits::B32, R10, reg(place.base));
-            self.asm.arith_from(Arith::Or, Bits::B64, R10, at(RSP, BASE));
+            if self.base.is_none() {
+                self.asm.arith_from(Arith::Or, Bits::B64, R10, at(RSP, BASE));
+            }
             self.masked = Some(place.base);
         }
         if matches!(place.access, Access::Atomic | Access::AtomicRead) && len > 1 {
@@ -335,7 +342,10 @@ impl Emitter {
             self.asm.jcc(Cc::NOT_EQUAL, ask);
             self.asm.bind(back);
         }
-        at(R10, place.off)
+        match self.base {
+            Some(base) => Mem { base, index: Some((R10, 0)), disp: place.off },
+            None => at(R10, place.off),
+        }
     }
 
     fn load_from(&mut self, ty: LoadType, dst: u8, mem: Mem) {
@@ -445,7 +455,11 @@ impl Backend for Emitter {
         self.asks_cpu = !plan.alone;
         self.leaders.clone_from(&plan.leaders);
         self.loops.clone_from(&plan.loops);
-        self.fault = (self.reach == Reach::Masked).then(|| self.asm.label());
+        if self.reach == Reach::Masked {
+            self.fault = Some(self.asm.label());
+            // Functions of C keep all of these, so it stays where it is.
+            self.base = [9, 8, 7, 6, 10].into_iter().find(|number| !self.uses(*number)).map(|number| REGS[number]);
+        }
     }
 
     fn slot(&mut self, at: u32) {

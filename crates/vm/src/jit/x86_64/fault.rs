@@ -1,52 +1,81 @@
 //! Accesses that found no memory, in code that masks addresses: a signal that becomes the end of the program.
 //!
 //! Such code reaches nothing but the space of its machine, so the only thing that can go wrong is a page without memory. The handler of
-//! `SIGSEGV` looks whether the thread was in such code; if so it lets it go on where the program is stopped, with the place in r11. Every
-//! other signal goes to who had it before.
+//! `SIGSEGV` looks whether the place is one of such code; if so it lets the thread go on where the program is stopped, with the place in r11.
+//! Every other signal goes to who had it before. A run of a program does nothing for that: its code stands in a list from when it is made.
 //!
 //! # Safety
 //!
-//! - The handler is installed once, as the first such program is compiled. It takes no lock and no memory, and uses the thread's own
-//!   [`RUNNING`], which needs no setting up, so it may interrupt anything, itself included.
-//! - It changes where a thread goes on only if the thread was in the code that `RUNNING` names, all of whose registers are as they
-//!   were at the access, and whose r11 holds nothing across accesses.
+//! - The handler is installed once, as the first such program is compiled. It takes no lock and no memory, and only loads atomics, so it may
+//!   interrupt anything, itself included.
+//! - It changes where a thread goes on only if the thread was in code that is in the list, all of whose registers are as they were at the
+//!   access, and whose r11 holds nothing across accesses. Code leaves the list before its memory is given back, when nobody runs it.
 //! - The handler before it is called as the kernel would call it. If there was none, the default takes its place, and the access is
 //!   made again.
 #![expect(unsafe_code, reason = "handles a signal")]
 
-use std::cell::{Cell, UnsafeCell};
+use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::ops::Range;
-use std::sync::Once;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Once, OnceLock};
 
-/// Code that is running, and where it goes on after a fault.
-#[derive(Clone, Copy)]
-struct Running {
-    start: usize,
-    end: usize,
-    fault: usize,
+/// Some code that masks, in a list that only grows: the place of code that is gone is another one's.
+#[derive(Debug)]
+struct Masking {
+    taken: AtomicBool,
+    /// 0 while there is none, and while the others are written.
+    start: AtomicUsize,
+    end: AtomicUsize,
+    /// Where it goes on after a fault.
+    fault: AtomicUsize,
+    next: OnceLock<&'static Masking>,
 }
 
-const NOTHING: Running = Running { start: 0, end: 0, fault: 0 };
+static FIRST: Masking = Masking::new();
 
-thread_local! {
-    static RUNNING: Cell<Running> = const { Cell::new(NOTHING) };
+impl Masking {
+    const fn new() -> Masking {
+        Masking {
+            taken: AtomicBool::new(false),
+            start: AtomicUsize::new(0),
+            end: AtomicUsize::new(0),
+            fault: AtomicUsize::new(0),
+            next: OnceLock::new(),
+        }
+    }
+
+    /// Where a thread goes on that is here. Its own code stays in the list meanwhile; other code may come and go, and is never where
+    /// that of the thread is, so that a start that stayed the same is enough.
+    fn fault_of(&self, place: usize) -> Option<usize> {
+        let start = self.start.load(Ordering::SeqCst);
+        let (end, fault) = (self.end.load(Ordering::SeqCst), self.fault.load(Ordering::SeqCst));
+        let is_here = start != 0 && (start..end).contains(&place);
+        (is_here && self.start.load(Ordering::SeqCst) == start).then_some(fault)
+    }
 }
 
-/// While it lives, faults in some code stop the program. What ran before is put back, since programs run inside of each other.
-pub(in crate::jit) struct Guarded {
-    before: Running,
-}
+/// While it lives, faults in some code stop the program.
+#[derive(Debug)]
+pub(in crate::jit) struct Guarded(&'static Masking);
 
 impl Guarded {
     pub(in crate::jit) fn new(code: Range<usize>, fault: usize) -> Guarded {
-        Guarded { before: RUNNING.replace(Running { start: code.start, end: code.end, fault }) }
+        let mut entry = &FIRST;
+        while entry.taken.swap(true, Ordering::SeqCst) {
+            entry = entry.next.get_or_init(|| Box::leak(Box::new(Masking::new())));
+        }
+        entry.end.store(code.end, Ordering::SeqCst);
+        entry.fault.store(fault, Ordering::SeqCst);
+        entry.start.store(code.start, Ordering::SeqCst);
+        Guarded(entry)
     }
 }
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        RUNNING.set(self.before);
+        self.0.start.store(0, Ordering::SeqCst);
+        self.0.taken.store(false, Ordering::SeqCst);
     }
 }
 
@@ -80,14 +109,14 @@ pub(in crate::jit) fn catch_faults() {
 ///
 /// The kernel calls it.
 unsafe extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    let running = RUNNING.get();
     let interrupted = context.cast::<libc::ucontext_t>();
     // SAFETY: the kernel gave the registers of the interrupted thread, which are ours until we return.
     let regs = unsafe { &mut (*interrupted).uc_mcontext.gregs };
     let place = regs[libc::REG_RIP as usize];
-    if (running.start..running.end).contains(&(place as usize)) {
+    let mut all = std::iter::successors(Some(&FIRST), |entry| entry.next.get().copied());
+    if let Some(fault) = all.find_map(|entry| entry.fault_of(place as usize)) {
         regs[libc::REG_R11 as usize] = place;
-        regs[libc::REG_RIP as usize] = running.fault as i64;
+        regs[libc::REG_RIP as usize] = fault as i64;
         return;
     }
     // SAFETY: written before this handler was installed.

@@ -122,14 +122,14 @@ impl Emitter {
     }
 
     /// Whether the code uses a register of the program.
-    fn uses(&self, number: usize) -> bool {
+    pub(super) fn uses(&self, number: usize) -> bool {
         self.used >> number & 1 != 0
     }
 
     /// Those that the code uses of the registers that it has to give back.
     fn kept(&self) -> Vec<Reg> {
-        let used = KEPT.into_iter().zip(6..).filter(|(_, number)| *number > 10 || self.uses(*number));
-        used.map(|(reg, _)| reg).collect()
+        let used = |(reg, number): &(Reg, usize)| *number > 10 || self.uses(*number) || self.base == Some(*reg);
+        KEPT.into_iter().zip(6..).filter(used).map(|(reg, _)| reg).collect()
     }
 
     /// Bytes on the stack, below what is kept: with that and the return address a multiple of 16.
@@ -146,13 +146,16 @@ impl Emitter {
         self.asm.store(Bits::B64, at(RSP, HERE), RDI);
         let masks = self.reach == Reach::Masked;
         let copied = [
-            (BASE, offset_of!(Context, base), self.checks() || masks),
+            (BASE, offset_of!(Context, base), self.checks() || masks && self.base.is_none()),
             (TABLE, offset_of!(Context, table), self.checks()),
             (CPU, offset_of!(Context, cpu), self.asks_cpu),
         ];
         for (to, from, _) in copied.into_iter().filter(|(.., wanted)| *wanted) {
             self.asm.load(Bits::B64, R9, field(RDI, from));
             self.asm.store(Bits::B64, at(RSP, to), R9);
+        }
+        if let Some(base) = self.base {
+            self.asm.load(Bits::B64, base, field(RDI, offset_of!(Context, base)));
         }
     }
 
