@@ -111,7 +111,7 @@ fn once(tracer: &Tracer, load: &Path, pages: Option<u32>, offered: u64) -> Resul
             cpu = now;
         }
         let cpu = tracing.cpu()? - before;
-        tracing.interrupt()?;
+        tracing.interrupt_until(|| counting.is_finished())?;
         let (counted, lost) = counting.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;
         lines = counted;
         said = lost;

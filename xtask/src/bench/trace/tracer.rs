@@ -123,28 +123,32 @@ impl Tracing {
         Ok(())
     }
 
-    /// Asks it to end.
-    pub(super) fn interrupt(&self) -> Result<()> {
-        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), rustix::process::Signal::INT)?;
-        Ok(())
-    }
-
-    /// Ctrl-C, and the end of it.
+    /// Ctrl-C, until that has come.
     ///
     /// bpftrace 0.17 loses a signal that comes between its last look at the flag and its wait for events, and then waits for ever;
     /// so it gets the signal again until it is gone.
+    pub(super) fn interrupt_until(&self, gone: impl FnMut() -> bool) -> Result<()> {
+        interrupt_until(rustix::process::Pid::from_child(&self.child), gone)
+    }
+
+    /// Ctrl-C, and the end of it.
     pub(super) fn stop(mut self) -> Result<()> {
         // Nobody reads any more: a tracer that prints its maps must not wait for room in the pipe.
         self.output = None;
-        loop {
-            self.interrupt()?;
-            let again = Instant::now() + Duration::from_millis(500);
-            while Instant::now() < again {
-                if self.child.try_wait()?.is_some() {
-                    return Ok(());
-                }
-                std::thread::sleep(Duration::from_millis(2));
+        let pid = rustix::process::Pid::from_child(&self.child);
+        interrupt_until(pid, || !matches!(self.child.try_wait(), Ok(None)))
+    }
+}
+
+fn interrupt_until(pid: rustix::process::Pid, mut gone: impl FnMut() -> bool) -> Result<()> {
+    loop {
+        rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
+        let again = Instant::now() + Duration::from_millis(500);
+        while Instant::now() < again {
+            if gone() {
+                return Ok(());
             }
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 }
