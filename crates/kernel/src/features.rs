@@ -11,8 +11,9 @@ use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use skep_insn::build::{add, call, call_local, exit, load as load_from, mov, slots};
+use skep_insn::build::{add, call, call_kfunc, call_local, exit, load as load_from, mov, slots};
 use skep_insn::{RawInsn, Reg, Size, helpers};
+use skep_script::plan::KernelStacks;
 use skep_spec::MapType;
 use skep_spec::program::{AttachType, ProgType};
 use skep_sys::Errno;
@@ -198,6 +199,18 @@ impl Features {
             };
             judged(map.create(), KernelVersion::new(5, 5, 0))
         })
+    }
+
+    /// Whether a tracing program may read the kernel's memory at any address (`bpf_rdonly_cast`, 6.2).
+    pub fn rdonly_cast(&self, types: KernelStacks) -> bool {
+        let code = slots(&[
+            mov(Reg::R2, types.registers as i32),
+            call_kfunc(types.cast, 0),
+            load_from(Size::Dw, Reg::R0, Reg::R0, 0),
+            mov(Reg::R0, 0),
+            exit(),
+        ]);
+        load(ProgType::TRACEPOINT, &code, 0).is_ok()
     }
 
     /// Which kinds of types the kernel takes.

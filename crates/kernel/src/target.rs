@@ -6,6 +6,7 @@
 mod formats;
 mod programs;
 mod script;
+mod symbols;
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,6 +15,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use skep_btf::{Btf, NeededNames};
+use skep_script::plan::{KERNEL_STACK_SYMBOLS, KernelStacks};
 use skep_script::target::KernelFunction;
 use skep_spec::Target;
 use skep_spec::target::{Feature, FoundTypes, TargetError};
@@ -40,6 +42,8 @@ struct Inner {
     modules: Mutex<HashMap<String, Option<Btf>>>,
     features: Features,
     functions: OnceLock<Result<Vec<KernelFunction>, String>>,
+    /// Addresses that were asked for one by one.
+    symbols: Mutex<HashMap<String, Option<u64>>>,
 }
 
 /// The bytes of the kernel's types.
@@ -72,6 +76,19 @@ impl LiveTarget {
     /// What the kernel can do, found out by trying.
     pub fn features(&self) -> &Features {
         &self.0.features
+    }
+
+    /// Whether programs may walk the kernel's own stacks with its tables, which needs their addresses and memory that programs may read:
+    /// `bpf_kallsyms_lookup_name` (kernel 5.16) and `bpf_rdonly_cast` (kernel 6.2).
+    pub fn walks_kernel_stacks(&self, types: KernelStacks) -> bool {
+        if !self.features().rdonly_cast(types) {
+            return false;
+        }
+        let names = KERNEL_STACK_SYMBOLS;
+        let Ok(found) = symbols::ask(&names) else { return false };
+        let mut known = self.0.symbols.lock().unwrap_or_else(PoisonError::into_inner);
+        known.extend(names.map(str::to_owned).into_iter().zip(found));
+        true
     }
 
     /// A descriptor of a module's types, which instructions and attach points of that module need; `None` when there is no
@@ -182,6 +199,13 @@ impl Target for LiveTarget {
     fn symbols(&self, names: &[&str]) -> Result<Vec<Option<u64>>, TargetError> {
         if names.is_empty() {
             return Ok(Vec::new());
+        }
+        let known = {
+            let known = self.0.symbols.lock().unwrap_or_else(PoisonError::into_inner);
+            names.iter().map(|name| known.get(*name).copied()).collect::<Option<Vec<_>>>()
+        };
+        if let Some(known) = known {
+            return Ok(known);
         }
         let found = kallsyms::addresses(names.iter().copied())
             .map_err(|error| format!("cannot read /proc/kallsyms: {error}"))?;

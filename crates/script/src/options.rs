@@ -35,6 +35,8 @@ pub struct Options {
     pub report_absent_keys: bool,
     /// `bpf_get_stack` of whoever runs the programs walks stacks by tables itself, so that programs need not for `dw_ustack`.
     pub engine_walks_stacks: bool,
+    /// Programs may walk stacks of the kernel themselves ([`Plan::kernel_stacks`](crate::plan::Plan::kernel_stacks)).
+    pub walks_kernel_stacks: bool,
     /// Messages and defaults are bpftrace's to the letter.
     pub bpftrace: bool,
 }

@@ -21,6 +21,26 @@ use crate::typed::{FormatKind, MapKind, Place, Struct};
 use crate::types::{Space, Type};
 use crate::unwinding::Unwinding;
 
+/// Types of the kernel by number that programs name that walk its stacks themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelStacks {
+    /// The function `bpf_rdonly_cast`.
+    pub cast: u32,
+    /// `struct pt_regs`.
+    pub registers: u32,
+}
+
+/// The kernel's symbols that such programs name.
+pub const KERNEL_STACK_SYMBOLS: [&str; 7] = [
+    "_stext",
+    "_etext",
+    "__start_orc_unwind_ip",
+    "__stop_orc_unwind_ip",
+    "__start_orc_unwind",
+    "arch_rethook_trampoline",
+    "return_to_handler",
+];
+
 /// Everything that user space needs to know about a compiled script.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
@@ -54,6 +74,8 @@ pub struct Plan {
     pub stacks: Option<MapId>,
     /// What programs that walk stacks by tables are told.
     pub unwinding: Option<Unwinding>,
+    /// What programs name that walk the kernel's stacks themselves: only the kernel that the script was compiled for takes them.
+    pub kernel_stacks: Option<KernelStacks>,
     /// Values that user space fills in before loading.
     pub parameters: Vec<Parameter>,
 }

@@ -56,6 +56,14 @@ pub(crate) struct Request {
     pub(crate) emit_elf: Option<PathBuf>,
 }
 
+/// How a script is compiled as long as nobody knows which engine runs it.
+fn how(request: &Request) -> skep_script::Options {
+    let mut how = request.script.clone();
+    how.engine_walks_stacks = request.engine == Some(EngineChoice::User);
+    how.walks_kernel_stacks = !how.engine_walks_stacks && request.emit_elf.is_none();
+    how
+}
+
 /// Compiles for this machine, and runs.
 pub(crate) fn run(sources: Sources, id: SourceId, request: &Request) -> Result<ExitCode, Error> {
     run_on(sources, id, request, &LiveTarget::shared())
@@ -63,8 +71,7 @@ pub(crate) fn run(sources: Sources, id: SourceId, request: &Request) -> Result<E
 
 /// The same with a view of this machine whose files may come from elsewhere.
 fn run_on(mut sources: Sources, id: SourceId, request: &Request, target: &dyn Target) -> Result<ExitCode, Error> {
-    let mut how = request.script.clone();
-    how.engine_walks_stacks = request.engine == Some(EngineChoice::User);
+    let mut how = how(request);
     let written = sources.clone();
     let Compiled { mut spec, mut plan, diagnostics } = compile(&mut sources, id, &how, target);
     if show(&diagnostics, &sources, request) {
@@ -93,8 +100,11 @@ fn run_on(mut sources: Sources, id: SourceId, request: &Request, target: &dyn Ta
     if request.engine == Some(EngineChoice::Auto) || (request.engine.is_none() && engine.name() == "user") {
         report::line(&format!("engine: {}, {why}", engine.name()));
     }
-    if engine.as_dyn().walks_by_tables() && plan.unwinding.is_some() {
-        how.engine_walks_stacks = true;
+    let by_tables = engine.as_dyn().walks_by_tables();
+    let unable = plan.kernel_stacks.is_some_and(|types| by_tables || !LiveTarget::shared().walks_kernel_stacks(types));
+    if unable || by_tables && plan.unwinding.is_some() {
+        how.engine_walks_stacks = by_tables;
+        how.walks_kernel_stacks = false;
         sources = written;
         Compiled { spec, plan, .. } = compile(&mut sources, id, &how, target);
     }
@@ -188,7 +198,8 @@ pub(crate) fn debug(mut sources: Sources, id: SourceId, stage: &str, request: &R
     let wants = |names: &[&str]| stage == "all" || names.contains(&stage);
     let mut text = String::new();
     let target = LiveTarget::shared();
-    let compiled = compile(&mut sources, id, &request.script, &target);
+    let how = how(request);
+    let compiled = compile(&mut sources, id, &how, &target);
     let failed = show(&compiled.diagnostics, &sources, request);
     if wants(&["ast", "parse"]) {
         let (script, _) = skep_script::parser::parse(&sources, id);
@@ -197,12 +208,12 @@ pub(crate) fn debug(mut sources: Sources, id: SourceId, stage: &str, request: &R
     if !failed && wants(&["types", "codegen", "codegen-opt", "ir"]) {
         // Their findings are those of the whole, which were shown.
         let (script, _) = skep_script::parser::parse(&sources, id);
-        let (script, _) = skep_script::expand::expand(script, &mut sources, &request.script, &target);
-        let (script, _) = skep_script::check::check(&script, &sources, &request.script, &target);
+        let (script, _) = skep_script::expand::expand(script, &mut sources, &how, &target);
+        let (script, _) = skep_script::check::check(&script, &sources, &how, &target);
         if wants(&["types"]) {
             text.push_str(&skep_script::check::dump(&script));
         }
-        let mut module = skep_script::lower::lower(&script, &target, &request.script).module;
+        let mut module = skep_script::lower::lower(&script, &target, &how).module;
         if wants(&["codegen"]) {
             let _ = write!(text, "{module}");
         }

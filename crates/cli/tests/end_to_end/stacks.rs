@@ -1,11 +1,14 @@
 //! Stacks in every mode: addresses, symbols with their files, build ids, a few frames only, and code that a process made itself.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+
 use serde_json::Value;
 
-use crate::support::needs::Need::{Program, Root};
+use crate::support::needs::Need::{Member, Program, Root};
 use crate::support::programs::case;
-use crate::support::skep::call;
-use crate::support::{needs, scratch};
+use crate::support::skep::{call, command};
+use crate::support::{Skep, needs, scratch};
 
 /// Makes a function at run time, tells its name as just-in-time compilers do, and calls it: it asks for the group of a process
 /// that nobody else asks for.
@@ -85,6 +88,69 @@ fn every_mode_shows_the_same_stack() {
     assert!(perf[1].ends_with(')') && perf[1].contains('/'), "the caller is in a file: {text}");
     // Code without a file has no build id.
     assert_eq!(stack(text, "ubuild")[0], format!("0x{}", raw[0]), "{text}");
+}
+
+/// What a thread does that is called as the programs of the next case want it.
+fn busy() {
+    for round in 0..200 {
+        let _ = rustix::process::getpgid(rustix::process::Pid::from_raw(0x5cec));
+        let (reader, writer) = rustix::pipe::pipe().expect("there are descriptors");
+        rustix::io::write(&writer, b"x").expect("it has room");
+        rustix::io::read(&reader, &mut [0; 8]).expect("something is in it");
+        let memory = vec![1u8; 1 << 20];
+        assert_eq!(memory[round], 1);
+        std::thread::sleep(std::time::Duration::from_micros(300));
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_program_walks_the_kernels_stack_as_the_kernel_does() {
+    if !needs(&[Root]) {
+        return;
+    }
+    let script = r#"
+        tracepoint:syscalls:sys_enter_getpgid /comm == "kstk-case"/ { @[1, kstack(raw, 40)] = count(); }
+        tracepoint:sched:sched_switch /comm == "kstk-case"/ { @[2, kstack(raw, 40)] = count(); }
+        tracepoint:timer:hrtimer_start /comm == "kstk-case"/ { @[3, kstack(raw, 40)] = count(); }
+        tracepoint:kmem:mm_page_alloc /comm == "kstk-case"/ { @[4, kstack(raw, 40)] = count(); }"#;
+    let kernel = Skep::run(&[case("kernel_stack").as_os_str(), "--json".as_ref()]);
+    let program = Skep::start(&mut command(&[], &[OsStr::new("trace"), script.as_ref()]));
+    std::thread::Builder::new()
+        .name("kstk-case".to_owned())
+        .spawn(busy)
+        .expect("there is room")
+        .join()
+        .expect("it works");
+    let mut theirs: BTreeMap<(u64, Vec<u64>), u64> = BTreeMap::new();
+    kernel.signal(rustix::process::Signal::INT);
+    for line in kernel.end().stdout.lines() {
+        let entry: Value = serde_json::from_str(line).expect("a line is an object");
+        let number = |value: &Value| value.as_u64().expect("a number");
+        let frames = entry["key"]["frames"].as_array().expect("an array").iter().map(number);
+        let key = (number(&entry["key"]["probe"]), frames.take_while(|frame| *frame != 0).collect());
+        theirs.insert(key, number(&entry["value"]));
+    }
+    program.signal(rustix::process::Signal::INT);
+    let said = program.end().stdout;
+    let mut ours = BTreeMap::new();
+    for block in said.split("@[").skip(1) {
+        let (key, count) = block.split_once("]: ").expect("a key ends");
+        let (probe, frames) = key.split_once(',').expect("a key has two parts");
+        let key = (probe.parse().expect("a number"), frames.split_whitespace().map(address).collect::<Vec<_>>());
+        ours.insert(key, count.trim().parse::<u64>().expect("a number"));
+    }
+    assert!(theirs.len() > 8 && theirs.keys().any(|(probe, frames)| *probe == 2 && frames.len() > 3), "{theirs:?}");
+    for (key, count) in &theirs {
+        assert_eq!(ours.get(key), Some(count), "{key:x?}");
+    }
+    assert_eq!(ours.len(), theirs.len(), "{ours:x?}");
+    // Where the kernel has what that needs, the program has walked.
+    let walks = cfg!(target_arch = "x86_64")
+        && Member("orc_entry", "sp_offset").is_met()
+        && skep_sys::version::KernelVersion::running() >= skep_sys::version::KernelVersion::new(6, 4, 0);
+    let code = call(&["trace", "-d", "ir", script]).stdout;
+    assert_eq!(code.contains("@kernel_round"), walks, "{code}");
 }
 
 #[test]

@@ -543,10 +543,9 @@ impl Emitter<'_> {
                 let id = self.ids.function(*func);
                 self.push(Item::Refers(Insn::CallLocal { off: -1 }, RefTarget::Call(id)));
             }
-            Op::CallKfunc { func, args } => {
+            Op::CallKfunc { id, args } => {
                 self.arguments(args, input);
-                let call = Insn::CallKfunc { btf_id: func.0 as i32, fd_idx: 0 };
-                self.push(Item::Refers(call, RefTarget::ExternCall(*func)));
+                self.plain(Insn::CallKfunc { btf_id: *id as i32, fd_idx: 0 });
             }
             Op::Const(_) | Op::SlotAddr(..) | Op::Map(_) | Op::MapValue(..) | Op::FuncAddr(_) | Op::Extern(_) => {}
         }

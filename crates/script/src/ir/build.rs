@@ -273,9 +273,9 @@ impl FunctionBuilder {
         self.insert(Op::CallFunc { func, args: args.to_vec() })
     }
 
-    /// Calls a kernel function.
-    pub fn call_kfunc(&mut self, func: ExternId, args: &[Value]) -> Value {
-        self.insert(Op::CallKfunc { func, args: args.to_vec() })
+    /// Calls a function of the kernel that the script is compiled for, by the number of its type.
+    pub fn call_kfunc(&mut self, id: u32, args: &[Value]) -> Value {
+        self.insert(Op::CallKfunc { id, args: args.to_vec() })
     }
 
     /// Ends the current block with a jump.

@@ -265,8 +265,8 @@ pub enum Op {
     },
     /// A kernel function.
     CallKfunc {
-        /// An extern function of the Spec.
-        func: ExternId,
+        /// Its `FUNC` in the types of the kernel that the script is compiled for.
+        id: u32,
         /// At most five.
         args: Vec<Value>,
     },

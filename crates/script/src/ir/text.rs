@@ -15,7 +15,7 @@
 //! | `store.8 s0+0, v1` | `Store` |
 //! | `atomic_add.8 v1+0, v2`, `v3 = atomic_add.8 v1+0, v2` | `AtomicAdd`, the second one with `fetch` |
 //! | `v1 = slot s0+4`, `map m1`, `map_value m1+8`, `func @f`, `extern e0` | the addresses |
-//! | `v1 = call 14()`, `call @f(v1)`, `call kfunc e0(v1)` | the calls, with or without a result |
+//! | `v1 = call 14()`, `call @f(v1)`, `call kfunc 7(v1)` | the calls, with or without a result |
 
 mod parse;
 mod print;

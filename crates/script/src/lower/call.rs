@@ -318,7 +318,7 @@ fn memory_size(e: &Expr) -> u32 {
 
 impl Unit<'_> {
     /// A kernel symbol whose address is found when the program is loaded.
-    fn kernel_symbol(&mut self, name: &str) -> ExternId {
+    pub(super) fn kernel_symbol(&mut self, name: &str) -> ExternId {
         if let Some(at) = self.spec.externs.iter().position(|known| known.name == name) {
             return ExternId(at as u32);
         }

@@ -57,6 +57,7 @@ mod expr;
 mod loops;
 mod map;
 mod memory;
+mod orc;
 mod place;
 mod plan;
 mod record;
@@ -77,7 +78,7 @@ use skep_spec::map::{BPF_F_RDONLY_PROG, DataKind, DataSection, MapContents, MapO
 use skep_spec::{Map, MapId, MapType, Spec};
 
 use crate::ir::{self, FuncRef, Module};
-use crate::plan::{Parameter, ParameterKind, Plan, Site};
+use crate::plan::{KernelStacks, Parameter, ParameterKind, Plan, Site};
 use crate::{Diagnostic, Options, Span, Target, typed};
 
 /// What comes out: everything but the code itself.
@@ -158,6 +159,10 @@ pub(crate) struct Unit<'a> {
     /// Bytes of scratch that the hungriest function needs, and the map once something needs it.
     scratch: u32,
     scratch_map: Option<MapId>,
+    /// Rules of the kernel's own stacks by place.
+    kernel_rules: Option<MapId>,
+    /// What walks of them name, once that was looked for.
+    kernel_stacks: Option<Option<KernelStacks>>,
     /// Whether a program sends records of its own, not only errors of helpers.
     sends: bool,
     usdt: Option<MapId>,
@@ -208,6 +213,8 @@ impl<'a> Unit<'a> {
             data: Data::default(),
             scratch: 0,
             scratch_map: None,
+            kernel_rules: None,
+            kernel_stacks: None,
             sends: false,
             usdt: None,
             sites: HashMap::new(),

@@ -39,6 +39,12 @@ pub(crate) enum Shared {
     UnwindRule,
     /// `unwind_mapping(walk, at)`
     UnwindMapping,
+    /// `kernel_stack(walk)`: the number of a kernel stack that the program walks, stored in the map.
+    KernelStack(MapId),
+    /// The callback of its rounds.
+    KernelRound,
+    /// `kernel_rule(at)`
+    KernelRule,
     /// `task_of(pid)`: the task with this number, or 0.
     TaskOf,
     /// `usdt_argument(ctx, n)`
@@ -97,6 +103,9 @@ impl Unit<'_> {
             Shared::UnwindRound => self.unwind_round(),
             Shared::UnwindRule => self.unwind_rule(),
             Shared::UnwindMapping => self.unwind_mapping(),
+            Shared::KernelStack(map) => self.walk_kernel(map),
+            Shared::KernelRound => self.kernel_round(),
+            Shared::KernelRule => self.kernel_rule(),
             Shared::TaskOf => self.task_of(),
             Shared::UsdtArgument => self.usdt_argument(),
             Shared::UsdtCookie => self.usdt_cookie(),

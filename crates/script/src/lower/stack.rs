@@ -38,6 +38,8 @@ impl Body<'_, '_> {
         let mark = self.mark();
         let id = if stack.tables && !self.unit.options.engine_walks_stacks {
             self.unwound(limit, map)
+        } else if !stack.user && self.walks_kernel() {
+            self.kernel_stack(limit, map, value_size)
         } else {
             let frames = self.large(value_size);
             self.walked(stack.user, limit, frames, map)
@@ -53,7 +55,7 @@ impl Body<'_, '_> {
     }
 
     /// The number of a stack that the engine walks.
-    fn walked(&mut self, user: bool, limit: u32, frames: Place, map: MapId) -> Value {
+    pub(super) fn walked(&mut self, user: bool, limit: u32, frames: Place, map: MapId) -> Value {
         let (context, buffer) = (self.context(), self.addr(frames.at(8)));
         let size = self.number(i64::from(limit) * 8);
         let flags = self.number(if user { BPF_F_USER_STACK } else { 0 });

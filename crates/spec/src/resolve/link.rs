@@ -235,10 +235,12 @@ impl<'a> Linker<'a> {
                 self.explain(at, id, Some(place));
             }
             Value::Address(address) => {
+                first.src_reg = 0;
                 (first.imm, second.imm) = (address as i32, (address >> 32) as i32);
                 self.explain(at, id, Some(format!("kallsyms {address:#x}")));
             }
             Value::Absent | Value::Kconfig(_) | Value::Missing(_) => {
+                first.src_reg = 0;
                 (first.imm, second.imm) = (0, 0);
                 self.explain(at, id, None);
             }

@@ -330,8 +330,8 @@ impl Open {
                 Op::CallFunc { func, args: at.list(|at| self.value(at))? }
             }
             "call" if at.eat("kfunc") => {
-                let func = ExternId(at.entity("e")?);
-                Op::CallKfunc { func, args: at.list(|at| self.value(at))? }
+                let id = at.number()?;
+                Op::CallKfunc { id, args: at.list(|at| self.value(at))? }
             }
             "call" => {
                 let helper = at.number()?;

@@ -172,6 +172,6 @@ fn write_op(f: &mut Formatter<'_>, op: &Op, module: Option<&Module>) -> fmt::Res
         Op::Extern(external) => write!(f, "extern e{}", external.0),
         Op::Call { helper, args } => write!(f, "call {helper}({})", List(args)),
         Op::CallFunc { func, args } => write!(f, "call {}({})", Callee(*func, module), List(args)),
-        Op::CallKfunc { func, args } => write!(f, "call kfunc e{}({})", func.0, List(args)),
+        Op::CallKfunc { id, args } => write!(f, "call kfunc {id}({})", List(args)),
     }
 }
