@@ -148,6 +148,7 @@ fn compiled(text: &str, target: &dyn Target) -> Compiled {
     let options = Options {
         params: vec!["5".to_owned(), "text".to_owned()],
         allow_unsafe: true,
+        walks_kernel_stacks: true,
         // Big maps are slow to make, and the machine is not ours alone.
         config: [("max_probes", "64"), ("max_map_keys", "64"), ("perf_rb_pages", "64")]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
@@ -331,6 +332,9 @@ fn random_scripts_that_compile_load() {
         println!("skipped: needs CAP_SYS_ADMIN");
         return;
     }
+    // Its symbols are asked for once, not with the kernel's whole list for each script.
+    let walk = compiled("tracepoint:sched:sched_switch { print(kstack); }", &LiveTarget::shared()).plan.kernel_stacks;
+    assert!(walk.is_none_or(|types| LiveTarget::shared().walks_kernel_stacks(types)), "this kernel lets programs walk");
     let counts =
         hunt(number("SKEP_SCRIPT_SEED", 0), number("SKEP_SCRIPT_COUNT", scripts(300)), &LiveTarget::shared(), load);
     judge(&counts);
