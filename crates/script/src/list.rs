@@ -77,11 +77,14 @@ fn matching(pattern: &str, verbose: bool, options: &Options, target: &dyn Target
             if provider != Provider::Usdt || parts.last().is_some_and(String::is_empty) {
                 parts.retain(|part| !part.is_empty());
             }
-            // `uprobe:/bin/sh` means all of its functions.
-            if let (Provider::Uprobe | Provider::Uretprobe | Provider::Usdt, [_, path]) = (provider, parts.as_slice())
-                && path.contains('/')
-            {
-                parts.push("*".to_owned());
+            // `uprobe:/bin/sh` means all of its functions, `uprobe:*` with a process those of all of its files.
+            let of_binaries = matches!(provider, Provider::Uprobe | Provider::Uretprobe | Provider::Usdt);
+            match parts.as_slice() {
+                [_, path] if of_binaries && path.contains('/') => parts.push("*".to_owned()),
+                [word, all @ ..] if of_binaries && options.pid.is_some() && all.iter().all(|part| part == "*") => {
+                    parts = vec![word.clone(), "*".to_owned(), "*".to_owned()];
+                }
+                _ => {}
             }
             while parts.len() <= least {
                 parts.push("*".to_owned());

@@ -67,7 +67,7 @@ struct Parsed {
     program: Option<String>,
     /// What is no option, in order.
     words: Vec<String>,
-    /// Options behind the script belong to it, as does everything behind `--`.
+    /// What stands behind `--` belongs to the script: `--name=value` to `getopt`, everything else to `$1` and so on.
     behind: Vec<String>,
     list: bool,
     info: bool,
@@ -133,7 +133,8 @@ fn run(mut parsed: Parsed) -> Result<ExitCode, Error> {
         let pattern = parsed.words.first().map_or("", String::as_str);
         return list::list(pattern, parsed.verbose, &parsed.request);
     }
-    let mut words = std::mem::take(&mut parsed.words).into_iter();
+    let (params, named) = source::split_params(std::mem::take(&mut parsed.behind));
+    let mut words = std::mem::take(&mut parsed.words).into_iter().chain(params);
     let mut sources = Sources::default();
     let id: SourceId = match parsed.program.take().filter(|text| !text.is_empty()) {
         Some(text) => sources.add("stdin", text),
@@ -155,7 +156,6 @@ fn run(mut parsed: Parsed) -> Result<ExitCode, Error> {
     if parsed.fmt {
         return super::format(&sources, id, &parsed.request);
     }
-    let (_, named) = source::split_params(parsed.behind);
     if (parsed.help || named.iter().any(|(name, _)| name == "help"))
         && let Some(text) = super::tool::script_help(&sources, id)
     {
@@ -325,11 +325,11 @@ impl Parsed {
 }
 
 fn pid(text: &str) -> Result<u32, String> {
-    match text.parse::<u32>() {
+    match text.parse::<u64>() {
         // PID_MAX_LIMIT (include/linux/threads.h).
-        Ok(pid) if (1..=0x0040_0000).contains(&pid) => Ok(pid),
-        Ok(_) => Err(format!("ERROR: pid '{text}' out of valid pid range [1,4194304]")),
-        Err(_) => Err(format!("ERROR: pid '{text}' is not a valid number.")),
+        Ok(pid @ 1..=0x0040_0000) => Ok(pid as u32),
+        Ok(_) => Err(format!("ERROR: Pid out of range: {text}")),
+        Err(_) => Err(format!("ERROR: Failed to parse pid: invalid integer: {text}")),
     }
 }
 
@@ -395,7 +395,8 @@ mod tests {
         assert_eq!(refused("-x"), "invalid option -- 'x'");
         assert_eq!(refused("--nonsense"), "unrecognized option '--nonsense'");
         assert_eq!(refused("--no-"), "option '--no-' is ambiguous");
-        assert_eq!(refused("-p 0"), "ERROR: pid '0' out of valid pid range [1,4194304]");
+        assert_eq!(refused("-p 0"), "ERROR: Pid out of range: 0");
+        assert_eq!(refused("-p 5000000"), "ERROR: Pid out of range: 5000000");
         assert_eq!(refused("-e"), "option requires an argument -- 'e'");
         assert!(refused("-f xml").starts_with("ERROR: Invalid output format"));
     }

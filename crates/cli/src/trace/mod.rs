@@ -275,6 +275,9 @@ fn tell(notice: Notice<'_>, sources: &Sources, request: &Request) {
         Notice::Loaded { program, identity } if request.verbose => {
             report::line(&format!("loaded `{program}`: {identity}"));
         }
+        // What reads it may wait for this line.
+        Notice::Pinned { path } if request.bpftrace => println!("Program pinned to {}", path.display()),
+        Notice::Pinned { path } if !request.quiet => report::line(&format!("pinned: `cat {}` runs it", path.display())),
         Notice::Attached { probes } => {
             if request.format == Format::Text && !request.quiet {
                 let plural = if probes == 1 { "" } else { "s" };

@@ -64,6 +64,7 @@ fn outcome_as_bpftrace(input: &str) -> String {
         Some(rest) => rest.split_once('\n').unwrap_or((rest, "")),
         None => ("", input),
     };
+    let (options, behind) = options.split_once(" -- ").unwrap_or((options, ""));
     let mut words = vec!["bpftrace"];
     let (mut params, mut environment) = (Vec::new(), Vec::new());
     for (index, piece) in options.split('\'').enumerate() {
@@ -83,6 +84,10 @@ fn outcome_as_bpftrace(input: &str) -> String {
         words.extend(["-e", script.trim_end()]);
     }
     words.extend(params);
+    if !behind.is_empty() {
+        words.push("--");
+        words.extend(behind.split_whitespace());
+    }
     let words: Vec<&std::ffi::OsStr> = words.iter().map(|word| word.as_ref()).collect();
     let mut command = crate::support::skep::command(&[], &words);
     shown(&crate::support::skep::finish(command.envs(environment)))
@@ -277,6 +282,33 @@ fn the_name_bpftrace_has_its_command_line() {
         "Instruction limit: 1000000",
     ] {
         assert!(info.lines().any(|line| line.trim() == built), "{built}: {info}");
+    }
+}
+
+#[test]
+fn the_name_bpftrace_tells_where_an_iterator_is_pinned() {
+    if !needs(&[Root]) {
+        return;
+    }
+    let name = format!("skep_test_{}", std::process::id());
+    let path = format!("/sys/fs/bpf/{name}");
+    let script = format!("iter:task:{name} /ctx.task.pid == 2/ {{ printf(\"%d\\n\", ctx.task.tgid); }}");
+    let out = call(&["bpftrace", "-q", "-e", &script]);
+    let pinned = std::fs::exists(&path).expect("bpffs can be searched");
+    let _ = std::fs::remove_file(&path);
+    assert!(pinned, "{}", out.stderr);
+    assert_eq!(out.stdout.lines().next(), Some(format!("Program pinned to {path}").as_str()));
+}
+
+#[test]
+fn the_name_bpftrace_lists_what_can_be_probed_in_a_process() {
+    if !needs(&[Root]) {
+        return;
+    }
+    let pid = std::process::id().to_string();
+    for pattern in ["uprobe:*", "uprobe", "uprobe:*:malloc"] {
+        let out = call(&["bpftrace", "-l", pattern, "-p", &pid]);
+        assert!(out.stdout.lines().any(|line| line.starts_with("uprobe:/")), "{pattern}: {}", out.stderr);
     }
 }
 

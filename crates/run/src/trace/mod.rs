@@ -164,6 +164,11 @@ pub enum Notice<'a> {
         /// Who it is to the machine.
         identity: crate::Identity,
     },
+    /// An iterator's link is pinned: reading the file runs it.
+    Pinned {
+        /// The file.
+        path: &'a std::path::Path,
+    },
     /// Everything is attached, at so many places.
     Attached {
         /// Places.

@@ -295,10 +295,14 @@ impl<'a, 'o> Performer<'a, 'o> {
         self.maps(&mut |_| {})
     }
 
-    /// Prints every map that holds something, `before` each.
+    /// Prints every map that holds something, `before` each: in the order of the script, or as bpftrace by their names.
     fn maps(&mut self, before: &mut dyn FnMut(&mut Output<'_>)) -> Result<(), Error> {
         let plan = self.plan;
-        for (index, map) in plan.maps.iter().enumerate() {
+        let mut maps: Vec<_> = plan.maps.iter().enumerate().collect();
+        if self.bpftrace {
+            maps.sort_by(|(_, one), (_, other)| one.name.cmp(&other.name));
+        }
+        for (index, map) in maps {
             let mut entries = maps::read(self.session, map, &self.generations[index])?;
             if entries.is_empty() {
                 continue;

@@ -304,6 +304,7 @@ impl Run<'_, '_> {
                 let mut link = self.session.attach(id, &options)?;
                 let path = std::path::Path::new("/sys/fs/bpf").join(path);
                 link.pin(&path)?;
+                notice(Notice::Pinned { path: &path });
                 continue;
             }
             let mut text = self.session.iterate(id, &options)?;
