@@ -4,6 +4,7 @@
 //! pointer on the way is a read of its own, and the memory that it points into is that of the path unless its type says
 //! otherwise.
 
+use super::compile_time::is_constant;
 use super::infer;
 use super::{Checker, Elaborated};
 use crate::typed::{Action, Bits, Expr, ExprKind, Stmt, StmtKind};
@@ -125,11 +126,19 @@ impl Checker<'_> {
             let text = format!("Invalid tuple index: {at}. Found {} elements in tuple.", fields.len());
             return self.fail(span, text);
         };
-        if let ExprKind::Field { base, off: before, bits: None } = value.kind {
-            return Some(Expr { kind: ExprKind::Field { base, off: before + off, bits: None }, ty, span });
+        match value.kind {
+            ExprKind::Field { base, off: before, bits: None } => {
+                Some(Expr { kind: ExprKind::Field { base, off: before + off, bits: None }, ty, span })
+            }
+            // `comptime (typeinfo($x).base_type == "int")`
+            ExprKind::Tuple(mut elems) if elems[at].ty == ty && elems.iter().all(is_constant) => {
+                Some(Expr { span, ..elems.swap_remove(at) })
+            }
+            _ => {
+                let kind = ExprKind::Field { base: Box::new(value), off, bits: None };
+                Some(Expr { kind, ty, span })
+            }
         }
-        let kind = ExprKind::Field { base: Box::new(value), off, bits: None };
-        Some(Expr { kind, ty, span })
     }
 
     /// `*p`: what a pointer points at, not yet read in part.

@@ -234,7 +234,7 @@ fn member_path(expr: &ast::Expr, path: &mut Vec<ast::Ident>) -> bool {
 }
 
 /// A value that is known.
-fn is_constant(value: &Expr) -> bool {
+pub(super) fn is_constant(value: &Expr) -> bool {
     match &value.kind {
         ExprKind::Const(_) | ExprKind::Bytes(_) => true,
         ExprKind::Tuple(elems) => elems.iter().all(is_constant),

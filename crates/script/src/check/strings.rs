@@ -2,9 +2,9 @@
 
 use super::call::{Call, kind_word};
 use super::{Checker, Elaborated, intern};
-use crate::Span;
 use crate::typed::{self, Builtin, Expr, ExprKind, NsecsClock};
 use crate::types::{Clock, Type, Word};
+use crate::{Span, ast};
 
 impl Checker<'_> {
     /// The second argument of `str` and `buf`: a literal is a capacity, anything else a length.
@@ -80,6 +80,14 @@ impl Checker<'_> {
         };
         let most = self.config.max_strlen;
         let mut value = self.arg(call, 0)?;
+        // A text ends at its first NUL, a buffer does not.
+        if let ExprKind::Bytes(bytes) = &mut value.kind
+            && let Some(ast::Expr { kind: ast::ExprKind::Str(all), .. }) = call.expr(0)
+            && all.len() < most as usize
+        {
+            *bytes = all.as_slice().into();
+            value.ty = Type::String { size: all.len() as u32 + 1 };
+        }
         if let (Some(Length::Literal(length)), ExprKind::Bytes(bytes)) = (&length, &mut value.kind)
             && (bytes.len() as i128 + 2..=i128::from(most)).contains(length)
         {
