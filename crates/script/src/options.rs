@@ -33,6 +33,8 @@ pub struct Options {
     pub probe_filter: Option<Regex>,
     /// Reading a key that is not in its map is reported (`-kk`).
     pub report_absent_keys: bool,
+    /// The map (`@now`) whose value is the time for `tseries`, in nanoseconds, so that tests of scripts need not wait.
+    pub series_clock: Option<String>,
     /// `bpf_get_stack` of whoever runs the programs walks stacks by tables itself, so that programs need not for `dw_ustack`.
     pub engine_walks_stacks: bool,
     /// Programs may walk stacks of the kernel themselves ([`Plan::kernel_stacks`](crate::plan::Plan::kernel_stacks)).

@@ -180,6 +180,9 @@ fn parse(words: Vec<String>) -> Result<Parsed, String> {
     parsed.request.bpftrace = true;
     parsed.request.script.bpftrace = true;
     parsed.request.script.config = source::settings();
+    // Tests of time series set the clock: the variable names the script's map that is it.
+    let clock = std::env::var("BPFTRACE_DUMMY_TS_MAP").ok();
+    parsed.request.script.series_clock = clock.map(|map| format!("@{}", map.trim_start_matches('@')));
     if std::env::var_os(NOTIFY).is_some() {
         parsed.request.ready = Some(NOTIFY);
     }

@@ -429,8 +429,10 @@ impl<'a, 'o> Performer<'a, 'o> {
         }
         self.output.flush();
         let probe = self.plan.probe_names.get(site.probe as usize).map_or("", String::as_str);
+        // Scripts look for bpftrace's words.
+        let words = if self.bpftrace { "Additional Info - " } else { "" };
         let diagnostic = Diagnostic::warning(site.span, message)
-            .with_hint(format!("helper: {}, retcode: {retcode}, probe: {probe}", site.helper));
+            .with_hint(format!("{words}helper: {}, retcode: {retcode}, probe: {probe}", site.helper));
         notice(Notice::Diagnostic(&diagnostic));
     }
 

@@ -59,9 +59,17 @@ impl Checker<'_> {
         let key = self.map_key(map, keys, span);
         let Some((ty, value)) = made else { return };
         let Some(_) = self.map_assigned(map, &Shape::fixed(ty), span) else { return };
+        let time = if call.name == "tseries" { self.series_time(call.span) } else { None };
         if let Some(key) = key {
-            out.push(Stmt { kind: StmtKind::Aggregate { map, key, value, time: None }, span });
+            out.push(Stmt { kind: StmtKind::Aggregate { map, key, value, time }, span });
         }
+    }
+
+    /// The time of a series, where a map of the script has it and not the kernel's clock.
+    fn series_time(&mut self, span: Span) -> Option<Expr> {
+        let map = self.options.series_clock.clone().filter(|map| self.has_map(map))?;
+        let time = self.map_get(&map, None, span, span)?;
+        self.cast_to(time, &Type::U64, span)
     }
 
     /// The map's type and the number that goes into it.
