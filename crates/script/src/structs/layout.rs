@@ -50,6 +50,8 @@ impl Structs<'_> {
                         }
                     }
                 }
+                // Those that follow may be made of it.
+                self.script_constants.insert(name.clone(), Constant { value: next, ty: Type::I64 });
                 names.push((next, name));
                 next = next.saturating_add(1);
             }
