@@ -60,7 +60,7 @@ pub(crate) fn format(data: &[u8]) {
     let (options, config, sources) = (Options::default(), Config::default(), Sources::default());
     let files = Machine::with_format(text);
     let (structs, _) = Structs::new(&files, &options, &sources, &[]);
-    let resolver = Resolver { target: &files, structs: &structs, options: &options, config: &config };
+    let resolver = Resolver { target: &files, structs: &structs, options: &options, config: &config, every_name: true };
     let parts = ["tracepoint", "a", "b"].map(str::to_owned).to_vec();
     let point = AttachPoint { text: parts.join(":"), parts, span: Span::default() };
     for point in resolver.resolve(&point, &mut Vec::new()) {

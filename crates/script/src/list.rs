@@ -59,7 +59,7 @@ fn matching(pattern: &str, verbose: bool, options: &Options, target: &dyn Target
     let sources = Sources::default();
     let (structs, _) = Structs::new(target, options, &sources, &[]);
     let config = Config { max_probes: u64::MAX, missing_probes: Missing::Ignore, ..Config::default() };
-    let resolver = Resolver { target, structs: &structs, options, config: &config };
+    let resolver = Resolver { target, structs: &structs, options, config: &config, every_name: true };
     let mut diagnostics = Vec::new();
     let parts: Vec<&str> = pattern.split(':').collect();
     let points = match Provider::of(parts[0]).filter(|_| !parts[0].is_empty()) {
@@ -155,7 +155,7 @@ pub fn of_script(
     let (script, mut diagnostics) = parser::parse(sources, id);
     let (structs, _) = Structs::new(target, options, sources, &[]);
     let config = Config { max_probes: u64::MAX, missing_probes: Missing::Ignore, ..Config::default() };
-    let resolver = Resolver { target, structs: &structs, options, config: &config };
+    let resolver = Resolver { target, structs: &structs, options, config: &config, every_name: true };
     let mut listed = Vec::new();
     for item in &script.items {
         let Item::Probe(probe) = item else { continue };

@@ -48,6 +48,8 @@ pub struct Resolver<'a> {
     pub options: &'a Options,
     /// `missing_probes`, `max_probes`.
     pub config: &'a Config,
+    /// Whether a function that has several names is found under each that a pattern matches, as lists show it; else it is one place.
+    pub every_name: bool,
 }
 
 /// A place and its program.

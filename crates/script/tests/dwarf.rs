@@ -63,7 +63,8 @@ fn arguments(program: &Path, function: &str) -> String {
     let target = LiveTarget::shared();
     let (options, config, sources) = (Options::default(), Config::default(), Sources::default());
     let (structs, _) = Structs::new(&target, &options, &sources, &[]);
-    let resolver = Resolver { target: &target, structs: &structs, options: &options, config: &config };
+    let resolver =
+        Resolver { target: &target, structs: &structs, options: &options, config: &config, every_name: false };
     let parts = ["uprobe".to_owned(), program.display().to_string(), function.to_owned()];
     let point = AttachPoint { text: parts.join(":"), parts: parts.to_vec(), span: Span::default() };
     let mut diagnostics = Vec::new();

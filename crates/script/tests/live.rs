@@ -18,7 +18,11 @@ fn ask(test: impl FnOnce(&LiveTarget, &Structs<'_>, Resolver<'_>)) {
     let (options, config) = (Options::default(), Config::default());
     let (structs, diagnostics) = Structs::new(&target, &options, &Sources::default(), &[]);
     assert!(diagnostics.is_empty());
-    test(&target, &structs, Resolver { target: &target, structs: &structs, options: &options, config: &config });
+    test(
+        &target,
+        &structs,
+        Resolver { target: &target, structs: &structs, options: &options, config: &config, every_name: false },
+    );
 }
 
 fn point(text: &str) -> AttachPoint {

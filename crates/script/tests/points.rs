@@ -40,7 +40,8 @@ fn resolve(file: &str, input: &str) -> String {
     let id = sources.add("stdin", format!("{text} {{ }}"));
     let (script, mut diagnostics) = parser::parse(&sources, id);
     let (structs, _) = Structs::new(&kernel, &options, &sources, &[]);
-    let resolver = Resolver { target: &kernel, structs: &structs, options: &options, config: &config };
+    let resolver =
+        Resolver { target: &kernel, structs: &structs, options: &options, config: &config, every_name: false };
     let mut out = String::new();
     for item in &script.items {
         let Item::Probe(probe) = item else { continue };
@@ -114,7 +115,8 @@ fn exact_names_list_nothing() {
     let id = sources.add("stdin", text);
     let (script, _) = parser::parse(&sources, id);
     let (structs, _) = Structs::new(&kernel, &options, &sources, &[]);
-    let resolver = Resolver { target: &kernel, structs: &structs, options: &options, config: &config };
+    let resolver =
+        Resolver { target: &kernel, structs: &structs, options: &options, config: &config, every_name: false };
     let Some(Item::Probe(probe)) = script.items.first() else { panic!("one probe") };
     for point in &probe.points {
         let mut diagnostics = Vec::new();
@@ -124,11 +126,30 @@ fn exact_names_list_nothing() {
 }
 
 #[test]
+fn a_function_with_two_names_is_listed_twice_and_probed_once() {
+    let kernel = Kernel::new();
+    let (options, config) = (Options::default(), Config::default());
+    let (structs, _) = Structs::new(&kernel, &options, &Sources::default(), &[]);
+    let mut sources = Sources::default();
+    let id = sources.add("stdin", "uprobe:bash:readline* { }");
+    let (script, _) = parser::parse(&sources, id);
+    let Some(Item::Probe(probe)) = script.items.first() else { panic!("one probe") };
+    let found = |every_name: bool| {
+        let resolver = Resolver { target: &kernel, structs: &structs, options: &options, config: &config, every_name };
+        let found = resolver.resolve(&probe.points[0], &mut Vec::new());
+        found.into_iter().map(|point| point.place.name).collect::<Vec<_>>()
+    };
+    assert_eq!(found(false), ["uprobe:/bin/bash:readline"]);
+    assert_eq!(found(true), ["uprobe:/bin/bash:readline", "uprobe:/bin/bash:readline_alias"]);
+}
+
+#[test]
 fn args_as_a_whole_are_a_struct() {
     let kernel = Kernel::new();
     let (options, config) = (Options::default(), Config::default());
     let (structs, _) = Structs::new(&kernel, &options, &Sources::default(), &[]);
-    let resolver = Resolver { target: &kernel, structs: &structs, options: &options, config: &config };
+    let resolver =
+        Resolver { target: &kernel, structs: &structs, options: &options, config: &config, every_name: false };
     let mut sources = Sources::default();
     let id = sources.add("stdin", "tracepoint:sched:sched_wakeup { }");
     let (script, _) = parser::parse(&sources, id);

@@ -103,7 +103,7 @@ pub fn check(
         diagnostics.push(diagnostic);
     }
     let mut typed = {
-        let resolver = Resolver { target, structs: &structs, options, config: &config };
+        let resolver = Resolver { target, structs: &structs, options, config: &config, every_name: false };
         let mut checker = Checker {
             sources,
             options,

@@ -155,7 +155,7 @@ impl Resolver<'_> {
             let all = self.target.user_functions(path).map_err(|error| unreadable(&error))?;
             // Several names of one place are one place.
             let mut seen = HashSet::new();
-            let matching = all.iter().filter(|it| is_it(it)).filter(|it| seen.insert(it.off_bytes));
+            let matching = all.iter().filter(|it| is_it(it)).filter(|it| self.every_name || seen.insert(it.off_bytes));
             found.extend(matching.map(|it| uprobe_point(asked.provider, path, &it.name, 0)));
             return Ok(());
         }
