@@ -57,8 +57,9 @@
 //!
 //! # What this is not
 //!
-//! Not a verifier: a program is stopped when it does wrong, not refused because it might. Not a source of events: contexts, packets
-//! and other processes come from the user of this crate. It does no IO of its own.
+//! Not a verifier: a program is stopped when it does wrong, not refused because it might. Not a copy of what kernels get wrong: where a
+//! kernel's verifier removes code that is not dead (`tests/vm/verifier.data` has such programs, and which kernels), a program does here
+//! what it says. Not a source of events: contexts, packets and other processes come from the user of this crate. It does no IO of its own.
 
 mod alu;
 mod buffer;

@@ -10,7 +10,8 @@
 //! - `after HEX`: the input afterwards.
 //! - `error TEXT`: a part of what stops the program. `refused TEXT`: a part of why it is not taken.
 //! - `kernel refuses: TEXT`: the kernel does not take it, and its log has TEXT. `kernel differs: WHY`: the kernel takes it, and
-//!   gives something else. Without either, the kernel takes it and gives the same.
+//!   gives something else. `kernel may give VALUE: WHY`: a fault of some kernels; what is right or this, nothing else. Without one of
+//!   these, the kernel takes it and gives the same.
 //! - `since VERSION`: what kernel knows these instructions.
 
 pub(crate) mod kernel;
@@ -57,6 +58,8 @@ pub(crate) enum Kernel {
     Agrees,
     Refuses(String),
     Differs,
+    /// Where it is wrong.
+    MayGive(u64),
 }
 
 /// A number as the cases write it.
@@ -111,10 +114,13 @@ fn parse(file: &Path) -> Vec<Case> {
                     let (major, minor) = value.split_once('.').expect("a version has a dot");
                     case.since = (number(major) as u32, number(minor) as u32);
                 }
-                "kernel" => match value.split_once(':').expect("`refuses:` or `differs:`") {
+                "kernel" => match value.split_once(':').expect("`refuses:`, `differs:` or `may give VALUE:`") {
                     ("refuses", text) => case.kernel = Kernel::Refuses(text.trim().to_owned()),
                     ("differs", _) => case.kernel = Kernel::Differs,
-                    (other, _) => panic!("{}: `kernel {other}`", case.title),
+                    (other, _) => match other.strip_prefix("may give ") {
+                        Some(value) => case.kernel = Kernel::MayGive(number(value)),
+                        None => panic!("{}: `kernel {other}`", case.title),
+                    },
                 },
                 other => panic!("{}: no part is called `{other}`", case.title),
             }
