@@ -9,8 +9,8 @@ mod common;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
-use common::random::{INPUT_BYTES, Isa, change, setting};
-use common::shapes::{self, Bound, For, PROGRAMS, Shaped, World, shaped};
+use common::random::{For, INPUT_BYTES, Isa, change, setting};
+use common::shapes::{self, Bound, PROGRAMS, Shaped, World, shaped};
 use common::{Engine, kernel};
 use skep_insn::text::{Printer, Spelling};
 use skep_insn::{RawInsn, helpers};

@@ -3,7 +3,8 @@
 use skep_insn::build::{alu, call, mov};
 use skep_insn::{AluOp, Insn, Reg, helpers};
 
-use super::{Bound, For, Function, Item, Kind, MOST, PASSED, PROGRAMS, Role, Writer};
+use super::super::random::For;
+use super::{Bound, Function, Item, Kind, MOST, PASSED, PROGRAMS, Role, Writer};
 
 impl Writer<'_> {
     /// Calls need their arguments' registers.

@@ -4,7 +4,8 @@ use skep_insn::build::{alu, call, load, mov, store};
 use skep_insn::{AluOp, Cond, Insn, Operand, Reg, Size, Width, helpers};
 use skep_vm::MapKind;
 
-use super::{ARRAYS, Bound, For, Item, Kind, MAPS, PROGRAMS, Role, Writer};
+use super::super::random::For;
+use super::{ARRAYS, Bound, Item, Kind, MAPS, PROGRAMS, Role, Writer};
 
 impl Writer<'_> {
     /// Where keys are, from r10.

@@ -3,7 +3,7 @@
 use skep_insn::build::{alu, load, mov, mov32, store};
 use skep_insn::{AluOp, AtomicOp, Insn, LoadType, Operand, Reg, Size, Width};
 
-use super::super::random::{INPUT_BYTES, Isa, Rng};
+use super::super::random::{INPUT_BYTES, Isa, Rng, fetches, unknown_before};
 use super::{Bound, DATA, Item, Kind, MAPS, Writer};
 
 impl Writer<'_> {
@@ -130,11 +130,14 @@ impl Writer<'_> {
     pub(super) fn atomic(&mut self, width: Width, base: Reg, off: i16, may_fetch: bool) {
         let op = self.rng.one_of(&AtomicOp::ALL);
         let src = self.own_number();
-        let fetches = !matches!(op, AtomicOp::Add | AtomicOp::Or | AtomicOp::And | AtomicOp::Xor);
-        if fetches && !may_fetch || op == AtomicOp::CmpXchg && self.kind(Reg::R0) != Kind::Number {
+        if fetches(op) && !may_fetch || op == AtomicOp::CmpXchg && self.kind(Reg::R0) != Kind::Number {
             return;
         }
-        self.push(Insn::Atomic { op, width, base, off, src });
+        let insn = Insn::Atomic { op, width, base, off, src };
+        if let Some(before) = unknown_before(insn, self.runner) {
+            self.push(before);
+        }
+        self.push(insn);
         // See `settled` of the other random programs.
         if op == AtomicOp::CmpXchg && width == Width::W32 {
             self.push(mov32(Reg::R0, Reg::R0));

@@ -6,7 +6,8 @@
 //! made before them. So every program ends, and its *cost*, an upper bound of the instructions that it runs, is known.
 //!
 //! Programs for the kernel do less: no value of a hash map is used behind an update that may give its place to another key, nothing walks a
-//! map whose order is not known, and there are no tail calls, which its programs of this type cannot make.
+//! map whose order is not known, there are no tail calls, which its programs of this type cannot make, and what atomic instructions fetch from
+//! the stack is unknown to its verifier ([`unknown_before`](super::random::unknown_before)).
 
 mod arithmetic;
 mod calls;
@@ -19,7 +20,7 @@ use skep_insn::build::{call_local, load_func, load_imm64, slots};
 use skep_insn::{Cond, Imm64, Insn, Operand, RawInsn, Reg, Width};
 use skep_vm::{F_RDONLY_PROG, MapKind, MapSpec};
 
-use super::random::{INPUT_BYTES, Isa, Rng};
+use super::random::{For, INPUT_BYTES, Isa, Rng};
 
 /// A map that programs use: kind, bytes of a key, bytes of a value, entries, flags.
 type Table = (MapKind, u32, u32, u32, u32);
@@ -55,16 +56,6 @@ pub(crate) fn maps() -> Vec<MapSpec> {
         ..MapSpec::default()
     };
     MAPS.iter().map(spec).collect()
-}
-
-/// Who is to run a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum For {
-    /// The engines here.
-    Engines,
-    /// The engines, of programs that may be changed until they go wrong: they show addresses, so the addresses are the same in each run.
-    Changed,
-    Kernel(Isa),
 }
 
 /// What a wide load is bound to.

@@ -3,13 +3,13 @@
 use skep_insn::build::{alu, exit, load, load_imm64, mov, store};
 use skep_insn::{AluOp, Cond, Insn, Operand, Reg, Size};
 
-use super::super::random::{Isa, Rng};
-use super::{For, Function, Item, JUNK, Kind, Kinds, Label, MAPS, PASSED, Role, Writer};
+use super::super::random::{For, Isa, Rng};
+use super::{Function, Item, JUNK, Kind, Kinds, Label, MAPS, PASSED, Role, Writer};
 
 impl<'a> Writer<'a> {
     pub(super) fn new(rng: &'a Rng, runner: For, role: Role, made: &'a [Function]) -> Writer<'a> {
         Writer {
-            isa: if let For::Kernel(isa) = runner { isa } else { Isa::Ordered },
+            isa: runner.isa(),
             rng,
             runner,
             role,
@@ -34,7 +34,7 @@ impl<'a> Writer<'a> {
     }
 
     pub(super) fn kernel(&self) -> bool {
-        matches!(self.runner, For::Kernel(_))
+        self.runner.is_kernel()
     }
 
     pub(super) fn function(mut self) -> Function {
