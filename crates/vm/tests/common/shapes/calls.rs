@@ -86,6 +86,9 @@ impl Writer<'_> {
     /// A loop by a helper.
     pub(super) fn repeat(&mut self) {
         let rounds = self.rng.below(6);
+        // Of no rounds, the kernel's verifier does not look at the function, removes it as dead, and then misses it: Linux 6.12 and 6.18 refuse
+        // such programs by `EFAULT`, and 6.18 says `verifier bug: No program to jit`.
+        let rounds = if self.kernel() { rounds.max(1) } else { rounds };
         let Some(index) = self.callee(|role| role == Role::Round, rounds.max(1)) else { return self.call_function() };
         self.pass(Reg::R3);
         self.push(mov(Reg::R1, rounds as i32));
