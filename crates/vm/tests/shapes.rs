@@ -9,7 +9,7 @@ mod common;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
-use common::random::{For, INPUT_BYTES, Isa, change, setting};
+use common::random::{For, INPUT_BYTES, Isa, change, program, setting};
 use common::shapes::{self, Bound, PROGRAMS, Shaped, World, shaped};
 use common::{Engine, kernel};
 use skep_insn::text::{Printer, Spelling};
@@ -209,6 +209,38 @@ fn shaped_programs_go_wrong_the_same_way_compiled() {
     }
     println!("{ended} programs ended, {stopped} were stopped");
     assert!(ended != 0 && stopped != 0, "both kinds are tried");
+}
+
+/// How many atomic instructions fetch from the stack, and how many of them have a byte stored in front, where no jump leads in between.
+fn fetches_from_stack(insns: &[RawInsn]) -> [usize; 2] {
+    let long = |insn: &RawInsn| insn.code == 0x06;
+    let jumps = |insn: &RawInsn| matches!(insn.code & 7, 5 | 6) && !matches!(insn.code & 0xf0, 0x80 | 0x90);
+    let to = |(at, insn): (usize, &RawInsn)| at as i32 + 1 + if long(insn) { insn.imm } else { i32::from(insn.off) };
+    let targets: Vec<i32> = insns.iter().enumerate().filter(|(_, insn)| jumps(insn)).map(to).collect();
+    let fetches = |insn: &RawInsn| matches!(insn.code, 0xc3 | 0xdb) && insn.dst_reg == 10 && insn.imm & 1 != 0;
+    let places: Vec<usize> = (1..insns.len()).filter(|at| fetches(&insns[*at])).collect();
+    let behind_byte = places.iter().filter(|at| {
+        let (before, insn) = (insns[**at - 1], insns[**at]);
+        let byte = before.code == 0x72 && before.dst_reg == 10 && before.off == insn.off && before.imm != 0;
+        byte && !targets.contains(&(**at as i32))
+    });
+    [places.len(), behind_byte.count()]
+}
+
+#[test]
+fn the_kernel_gets_programs_whose_fetches_from_the_stack_it_does_not_foresee() {
+    let count = |runner: For| {
+        let all = (1..=500).flat_map(|seed| {
+            let none = |_| 0;
+            [program(seed, runner).0, shaped(seed, runner).1.with_numbers(none)].map(|insns| fetches_from_stack(&insns))
+        });
+        all.fold([0, 0], |sum, found| [sum[0] + found[0], sum[1] + found[1]])
+    };
+    let [all, behind_byte] = count(For::Kernel(Isa::Ordered));
+    assert!(all > 100 && all == behind_byte, "{behind_byte} of {all}");
+    // The engines are asked without.
+    let [all, behind_byte] = count(For::Engines);
+    assert!(all > 100 && behind_byte * 20 < all, "{behind_byte} of {all}");
 }
 
 /// The maps of the programs in the kernel.
