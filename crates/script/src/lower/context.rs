@@ -107,7 +107,7 @@ impl Body<'_, '_> {
     }
 
     /// Provider of the probe; empty in subprograms.
-    fn provider(&self) -> String {
+    pub(super) fn provider(&self) -> String {
         match self.kind {
             Kind::Probe(probe) => provider(probe),
             Kind::Function(_) => String::new(),

@@ -1,10 +1,10 @@
 //! `kstack` by the kernel's own tables, walked by the program.
 //!
 //! `bpf_get_stack` begins at itself and walks out of the helper, the program and what called it before it keeps a frame, with a search in
-//! the tables for each; that takes most of its time. But the registers of the place that is traced are in the context (of tracepoints
-//! they are where the record begins, `perf_trace_buf_alloc` in kernel/trace/trace_event_perf.c, 6.18), so a walk can begin there.
-//! What lies at an address of the kernel is read without a call: `bpf_rdonly_cast` (kernel 6.2) makes any address one that may be
-//! loaded from, and gives 0 where there is no memory.
+//! the tables for each; that takes most of its time. But the registers of the place that is traced are in the context of kprobes, clocks
+//! and tracepoints (there a pointer where the record begins, `perf_trace_buf_alloc` in kernel/trace/trace_event_perf.c, 6.18), so a
+//! walk can begin there. What lies at an address of the kernel is read without a call: `bpf_rdonly_cast` (kernel 6.2) makes any address
+//! one that may be loaded from, and gives 0 where there is no memory.
 //!
 //! The tables are those of objtool (`struct orc_entry`, arch/x86/include/asm/orc_types.h; since 6.4 in today's layout): for each place of
 //! the text where the stack of the caller is, by the stack or frame pointer, and where the frame pointer was saved. The rules are
@@ -78,7 +78,13 @@ const FIXED: i32 = 2;
 impl Body<'_, '_> {
     /// Whether programs of this kind can walk the kernel's stack themselves.
     pub(super) fn walks_kernel(&mut self) -> bool {
-        matches!(self.context_kind(), Context::Tracepoint | Context::PerfEvent) && self.unit.kernel_stacks().is_some()
+        let begins = match self.context_kind() {
+            Context::Tracepoint | Context::PerfEvent => true,
+            // Where a function returns, the registers are those of a trampoline; those of a process are not the kernel's.
+            Context::Registers => self.provider() == "kprobe",
+            _ => false,
+        };
+        begins && self.unit.kernel_stacks().is_some()
     }
 
     /// The number of the kernel's stack.
@@ -89,7 +95,7 @@ impl Body<'_, '_> {
         self.store(at, 0, 8, 0);
         self.store(at, state::LIMIT as u32, 8, limit as i32);
         self.store(at, state::WHOLE as u32, 8, 0);
-        if self.context_kind() == Context::PerfEvent {
+        if self.context_kind() != Context::Tracepoint {
             let selector = self.register(SELECTOR as u16);
             let [ip, sp, bp] = [REGISTERS.instruction, REGISTERS.stack, REGISTERS.frame].map(|off| self.register(off));
             let flags = self.register(FLAGS as u16);
