@@ -325,6 +325,11 @@ impl Kernels {
     }
 }
 
+/// Seeds that no kernel is asked to load. The verifier of Linux 6.18.44 follows a null pointer (`__mark_chain_precision`, called by
+/// `propagate_precision`), which ends the thread that loads, leaves this test waiting for ever, and the machine in doubt.
+/// 6.12.117 takes the program and does the same as the engines.
+const OOPSES: [u64; 1] = [170_770_509];
+
 #[test]
 fn shaped_programs_do_the_same_in_the_kernel() {
     let Some(running) = kernel::version() else { return };
@@ -338,7 +343,7 @@ fn shaped_programs_do_the_same_in_the_kernel() {
     let fds: Vec<i32> = kernels.maps.iter().map(|map| map.as_fd().as_raw_fd()).collect();
     let mut log = vec![0; 1 << 16];
     let (mut same, mut refused, mut there) = (0, Vec::new(), kernels.all());
-    for seed in seeds() {
+    for seed in seeds().filter(|seed| !OOPSES.contains(seed)) {
         let (world, program, _) = shaped(seed, For::Kernel(isa));
         let theirs = program.with_descriptors(&fds);
         kernels.set(&there, &world);
