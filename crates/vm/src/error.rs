@@ -10,7 +10,7 @@ use crate::{Fault, Line};
 /// Why a program was not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadError {
-    /// The instruction.
+    /// The instruction; the first one when it is none in particular.
     pub at: InsnIdx,
     /// Where it is in the source, when known.
     pub line: Option<Line>,
@@ -87,11 +87,12 @@ pub enum LoadErrorKind {
 
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A decoding error says itself which instruction it is.
-        if let LoadErrorKind::Decode(error) = &self.kind {
-            write!(f, "{error}")?;
-        } else {
-            write!(f, "instruction {}: {}", self.at, self.kind)?;
+        match &self.kind {
+            // About the whole of it.
+            LoadErrorKind::Empty | LoadErrorKind::TooLong { .. } => return self.kind.fmt(f),
+            // Says itself which instruction it is.
+            LoadErrorKind::Decode(error) => error.fmt(f)?,
+            kind => write!(f, "instruction {}: {kind}", self.at)?,
         }
         place(f, self.line.as_ref())
     }

@@ -6,8 +6,8 @@ mod common;
 use std::sync::{Arc, OnceLock};
 
 use common::{Engine, Runner, code};
-use skep_insn::{InsnIdx, helpers};
-use skep_vm::{Cpu, Helpers, Image, Line, MAX_TAIL_CALLS, Machine, Program, Trap, TrapKind};
+use skep_insn::{InsnIdx, RawInsn, helpers};
+use skep_vm::{Cpu, Helpers, Image, Line, MAX_INSNS, MAX_TAIL_CALLS, Machine, Program, Trap, TrapKind};
 
 fn load(machine: &Machine, name: &str, asm: &str) -> Arc<Program> {
     Engine::of_this_binary()
@@ -237,6 +237,17 @@ fn long_programs_jump_further_than_16_bits_tell() {
     insns.extend(code("end", "exit"));
     let program = runner.load(&insns).expect("a good program");
     assert_eq!(runner.cpu.run(&program, [0, 0]), Ok(70_000));
+}
+
+#[test]
+fn a_program_of_a_wrong_length_is_refused_as_a_whole() {
+    let machine = Machine::new(Helpers::none()).expect("memory for programs");
+    let refused =
+        |insns: &[RawInsn]| machine.load(&Image { insns, ..Image::default() }).expect_err("not a program").to_string();
+    assert_eq!(refused(&[]), "the program has no instructions");
+    let exits = vec![code("exit", "exit")[0]; MAX_INSNS + 1];
+    assert_eq!(refused(&exits), "the program has 1000001 instructions, the limit is 1000000");
+    assert!(machine.load(&Image { insns: &exits[1..], ..Image::default() }).is_ok());
 }
 
 #[test]
