@@ -113,8 +113,7 @@ fn read(flag: &str, given: &str) -> Result<Vec<u8>, Error> {
     } else if path.is_file() {
         std::fs::File::open(path).and_then(|file| file.take(MAX_INPUT + 1).read_to_end(&mut bytes))
     } else {
-        let typed = given.strip_prefix("0x").unwrap_or(given);
-        return vm::bytes(typed)
+        return vm::bytes(given)
             .map_err(|reason| Error::new(format!("`{flag} {given}` is neither a file nor bytes in hex: {reason}")));
     };
     read.map_err(|cause| Error::new(format!("cannot read `{given}`: {}", skep_sys::io_text(&cause))))?;

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
-fn conformance(args: &[&str], program: &str) -> Output {
+fn conformance(args: &[&str], program: impl AsRef<[u8]>) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_skep"))
         .args(["vm", "conformance"])
         .args(args)
@@ -13,7 +13,7 @@ fn conformance(args: &[&str], program: &str) -> Output {
         .spawn()
         .expect("skep starts");
     let mut stdin = child.stdin.take().expect("a pipe");
-    stdin.write_all(program.as_bytes()).expect("skep reads all of it");
+    stdin.write_all(program.as_ref()).expect("skep reads all of it");
     drop(stdin);
     child.wait_with_output().expect("skep ends")
 }
@@ -87,4 +87,42 @@ fn what_is_refused_and_what_stops_are_messages_and_a_status() {
     assert!(message.contains("2 byte(s) that are no whole instruction"), "{message}");
     let message = failure(&["xy"], "9500000000000000");
     assert!(message.contains("the input memory: `x` is no hex digit"), "{message}");
+}
+
+#[test]
+fn programs_may_be_written_in_any_layout() {
+    let lines = "B700000005000000\r\n9500000000000000\r\n";
+    for program in [lines, "0xb700000005000000 9500000000000000\n", "\tb7 000000 05 000000\n\n95 00000000000000"] {
+        assert_eq!(result(&[], program), "5\n", "{program:?}");
+    }
+    // r0 = r2; exit
+    for (mem, len) in [("", "0\n"), ("0xaabb", "2\n"), ("AA Bb cc ", "3\n")] {
+        assert_eq!(result(&[mem, "--interpret"], "bf20000000000000 9500000000000000"), len, "{mem:?}");
+    }
+}
+
+#[test]
+fn what_is_no_program_at_all_is_called_that() {
+    let failure = |program: &[u8]| {
+        let output = conformance(&[], program);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+        String::from_utf8(output.stderr).expect("text")
+    };
+    for program in ["", "\n"] {
+        let message = failure(program.as_bytes());
+        assert!(message.starts_with("error: the program on standard input is empty"), "{message}");
+        assert!(message.contains("give its bytes as hex digits"), "{message}");
+    }
+    // The bytes themselves: r0 = 5; exit
+    let message = failure(b"\xb7\0\0\0\x05\0\0\0\x95\0\0\0\0\0\0\0");
+    assert!(message.starts_with("error: the program on standard input is no text"), "{message}");
+    let message = failure(b"95\x1b[2J");
+    assert!(message.contains("`\\u{1b}` is no hex digit"), "{message}");
+    // An exit, and so much behind it that not all is read.
+    let mut long = b"9500000000000000".to_vec();
+    long.resize((64 << 20) + 1, b' ');
+    let message = failure(&long);
+    assert!(message.contains("is longer than any: more than 67108864 bytes of text"), "{message}");
+    let message = failure(&b"9500000000000000".repeat(1_000_001));
+    assert!(message.starts_with("error: the program has 1000001 instructions, the limit is 1000000"), "{message}");
 }
