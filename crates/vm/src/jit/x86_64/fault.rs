@@ -24,6 +24,8 @@ use std::sync::{Once, OnceLock};
 #[derive(Debug)]
 struct Masking {
     taken: AtomicBool,
+    /// How often it was taken, which tells a handler whether what it read is of one code.
+    generation: AtomicUsize,
     /// 0 while there is none, and while the others are written.
     start: AtomicUsize,
     end: AtomicUsize,
@@ -38,6 +40,7 @@ impl Masking {
     const fn new() -> Masking {
         Masking {
             taken: AtomicBool::new(false),
+            generation: AtomicUsize::new(0),
             start: AtomicUsize::new(0),
             end: AtomicUsize::new(0),
             fault: AtomicUsize::new(0),
@@ -45,13 +48,34 @@ impl Masking {
         }
     }
 
-    /// Where a thread goes on that is here. Its own code stays in the list meanwhile; other code may come and go, and is never where
-    /// that of the thread is, so that a start that stayed the same is enough.
-    fn fault_of(&self, place: usize) -> Option<usize> {
+    /// For code, if it is free.
+    fn take(&self, code: &Range<usize>, fault: usize) -> bool {
+        if self.taken.swap(true, Ordering::SeqCst) {
+            return false;
+        }
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.end.store(code.end, Ordering::SeqCst);
+        self.fault.store(fault, Ordering::SeqCst);
+        self.start.store(code.start, Ordering::SeqCst);
+        true
+    }
+
+    fn leave(&self) {
+        self.start.store(0, Ordering::SeqCst);
+        self.taken.store(false, Ordering::SeqCst);
+    }
+
+    /// Where a thread goes on that is here. Its own code stays in the list meanwhile. Other code may come and go, and is never where that of
+    /// the thread is; but the start of one with the end of the next may be around it, so all has to be of one generation. `meanwhile` is what
+    /// others do between two looks.
+    fn fault_of(&self, place: usize, mut meanwhile: impl FnMut()) -> Option<usize> {
+        let generation = self.generation.load(Ordering::SeqCst);
         let start = self.start.load(Ordering::SeqCst);
+        meanwhile();
         let (end, fault) = (self.end.load(Ordering::SeqCst), self.fault.load(Ordering::SeqCst));
+        meanwhile();
         let is_here = start != 0 && (start..end).contains(&place);
-        (is_here && self.start.load(Ordering::SeqCst) == start).then_some(fault)
+        (is_here && self.generation.load(Ordering::SeqCst) == generation).then_some(fault)
     }
 }
 
@@ -62,20 +86,16 @@ pub(in crate::jit) struct Guarded(&'static Masking);
 impl Guarded {
     pub(in crate::jit) fn new(code: Range<usize>, fault: usize) -> Guarded {
         let mut entry = &FIRST;
-        while entry.taken.swap(true, Ordering::SeqCst) {
+        while !entry.take(&code, fault) {
             entry = entry.next.get_or_init(|| Box::leak(Box::new(Masking::new())));
         }
-        entry.end.store(code.end, Ordering::SeqCst);
-        entry.fault.store(fault, Ordering::SeqCst);
-        entry.start.store(code.start, Ordering::SeqCst);
         Guarded(entry)
     }
 }
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        self.0.start.store(0, Ordering::SeqCst);
-        self.0.taken.store(false, Ordering::SeqCst);
+        self.0.leave();
     }
 }
 
@@ -114,7 +134,7 @@ unsafe extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, con
     let regs = unsafe { &mut (*interrupted).uc_mcontext.gregs };
     let place = regs[libc::REG_RIP as usize];
     let mut all = std::iter::successors(Some(&FIRST), |entry| entry.next.get().copied());
-    if let Some(fault) = all.find_map(|entry| entry.fault_of(place as usize)) {
+    if let Some(fault) = all.find_map(|entry| entry.fault_of(place as usize, || ())) {
         regs[libc::REG_R11 as usize] = place;
         regs[libc::REG_RIP as usize] = fault as i64;
         return;
@@ -139,5 +159,31 @@ unsafe extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, con
             // SAFETY: with what the kernel gave.
             unsafe { handler(signal) };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_that_follows_other_code_is_not_taken_for_what_lies_between_them() {
+        let (low, between, high) = (0x1000..0x2000, 0x3000, 0x5000..0x6000);
+        let entry = Masking::new();
+        assert!(entry.take(&low, 7) && !entry.take(&high, 8));
+        assert_eq!(
+            [0xfff, 0x1000, 0x1fff, 0x2000].map(|place| entry.fault_of(place, || ())),
+            [None, Some(7), Some(7), None]
+        );
+        // In its place comes the other one, then code where it was.
+        let mut next = [(&high, 8), (&low, 7)].into_iter();
+        let follow = || {
+            entry.leave();
+            let (code, fault) = next.next().expect("two looks");
+            assert!(entry.take(code, fault));
+        };
+        assert_eq!(entry.fault_of(between, follow), None);
+        entry.leave();
+        assert_eq!(entry.fault_of(0x1000, || ()), None);
     }
 }
