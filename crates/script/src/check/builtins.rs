@@ -158,6 +158,9 @@ impl Checker<'_> {
 
     /// A stack by the word for it.
     pub(super) fn stack(&mut self, name: &str, mode: crate::types::StackMode, limit: u32, span: Span) -> Elaborated {
+        if self.body.in_function {
+            return self.fail(span, format!("The {name} builtin can not be used in a function"));
+        }
         let tables = name == "dw_ustack";
         if tables {
             self.unstable("unstable_dw_ustack", span)?;
