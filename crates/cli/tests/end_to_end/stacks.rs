@@ -167,6 +167,21 @@ fn a_program_walks_the_kernels_stack_from_functions() {
 }
 
 #[test]
+fn stacks_in_loops_load_however_deep_the_loops_are() {
+    if !needs(&[Root]) {
+        return;
+    }
+    // A kernel takes eight functions that called each other: the program, six loops and what stores a stack are all of them.
+    for depth in 1..=6 {
+        let loops: String = (0..depth).map(|at| format!("for ($i{at} : 0..2) {{ ")).collect();
+        let script =
+            format!("tracepoint:sched:sched_switch {{ {loops} @[kstack(2)] = count(); {} }}", "} ".repeat(depth));
+        let loaded = call(&["trace", "--dry-run", &script]);
+        assert_eq!((loaded.status.code(), loaded.stderr.as_str()), (Some(0), ""), "{script}");
+    }
+}
+
+#[test]
 fn a_build_id_is_the_one_of_the_file() {
     if !needs(&[Root, Program("bash")]) {
         return;

@@ -43,6 +43,9 @@ mod state {
     pub(super) const WHOLE: i16 = INSTRUCTION + 40;
     pub(super) const SIZE: u32 = WHOLE as u32 + 8;
 }
+/// Most functions that a program may have called at one time, itself included (include/linux/bpf_verifier.h), and those of a walk.
+const MAX_CALL_FRAMES: u32 = 8;
+const WALK_FRAMES: u32 = 3;
 /// Most frames of a stack.
 const MAX_FRAMES: i32 = 127;
 /// Places of the text whose rules are kept, one for each place in a page.
@@ -76,7 +79,7 @@ const FLAGS: i16 = 144;
 const FIXED: i32 = 2;
 
 impl Body<'_, '_> {
-    /// Whether programs of this kind can walk the kernel's stack themselves.
+    /// Whether the program can walk the kernel's stack itself here.
     pub(super) fn walks_kernel(&mut self) -> bool {
         let begins = match self.context_kind() {
             Context::Tracepoint | Context::PerfEvent => true,
@@ -84,7 +87,7 @@ impl Body<'_, '_> {
             Context::Registers => self.provider() == "kprobe",
             _ => false,
         };
-        begins && self.unit.kernel_stacks().is_some()
+        begins && self.nested < MAX_CALL_FRAMES - WALK_FRAMES && self.unit.kernel_stacks().is_some()
     }
 
     /// The number of the kernel's stack.

@@ -107,6 +107,8 @@ pub(crate) struct Body<'u, 'a> {
     pub(crate) homes: Vec<Home>,
     /// Which loop is around.
     pub(crate) around: Loop,
+    /// How many callbacks are around, each in a frame of the kernel's call stack.
+    pub(crate) nested: u32,
     /// The frame: a slot of the outermost function, or the argument of a callback.
     frame: Option<Base>,
     frame_size: u32,
@@ -171,6 +173,7 @@ impl<'u, 'a> Body<'u, 'a> {
             vars: &body.vars,
             homes: Vec::new(),
             around: Loop::Outside,
+            nested: 0,
             frame: None,
             frame_size: frame::FIRST,
             frame_slot: None,
@@ -381,6 +384,7 @@ impl<'u, 'a> Body<'u, 'a> {
         let mut f = FunctionBuilder::new(&name, FuncKind::Local, params);
         f.set_span(self.f.span());
         let frame = Base::Value(f.argument(frame_param));
+        self.nested += 1;
         Outer {
             f: std::mem::replace(&mut self.f, f),
             around: std::mem::replace(&mut self.around, Loop::Callback),
@@ -397,6 +401,7 @@ impl<'u, 'a> Body<'u, 'a> {
         let callback = std::mem::replace(&mut self.f, outer.f);
         self.f.set_span(span);
         (self.around, self.frame) = (outer.around, outer.frame);
+        self.nested -= 1;
         (self.stack_used, self.temporaries, self.live) = (outer.stack_used, outer.temporaries, outer.live);
         self.unit.add_function(callback.finish())
     }
