@@ -86,6 +86,9 @@ impl LiveTarget {
         }
         let names = KERNEL_STACK_SYMBOLS;
         let Ok(found) = symbols::ask(&names) else { return false };
+        if !KernelStacks::are_walked_with(&found) {
+            return false;
+        }
         let mut known = self.0.symbols.lock().unwrap_or_else(PoisonError::into_inner);
         known.extend(names.map(str::to_owned).into_iter().zip(found));
         true

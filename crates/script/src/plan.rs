@@ -30,16 +30,31 @@ pub struct KernelStacks {
     pub registers: u32,
 }
 
-/// The kernel's symbols that such programs name.
+/// The kernel's symbols that such programs name. Text goes to the end of what was only run at boot, where the idle task of the first processor
+/// has its callers; what lies in between has no rules.
 pub const KERNEL_STACK_SYMBOLS: [&str; 7] = [
     "_stext",
-    "_etext",
+    "_einittext",
     "__start_orc_unwind_ip",
     "__stop_orc_unwind_ip",
     "__start_orc_unwind",
     "arch_rethook_trampoline",
     "return_to_handler",
 ];
+
+/// Most entries of the tables that such programs find their way in, and bytes of text.
+pub(crate) const MAX_ORC_ENTRIES: u64 = 1 << 22;
+pub(crate) const MAX_TEXT_BYTES: u64 = 1 << 28;
+
+impl KernelStacks {
+    /// Whether programs can walk with these addresses of [`KERNEL_STACK_SYMBOLS`]. Kernels that unwind otherwise have no tables
+    /// (`CONFIG_UNWINDER_ORC`), and some list no data (`CONFIG_KALLSYMS_ALL`). The last two symbols may be absent.
+    pub fn are_walked_with(addresses: &[Option<u64>]) -> bool {
+        let [Some(text), Some(text_end), Some(table), Some(table_end), Some(_), ..] = addresses else { return false };
+        let sizes = (text_end.checked_sub(*text), table_end.checked_sub(*table));
+        matches!(sizes, (Some(1..=MAX_TEXT_BYTES), Some(bytes @ 4..)) if bytes / 4 <= MAX_ORC_ENTRIES)
+    }
+}
 
 /// Everything that user space needs to know about a compiled script.
 #[derive(Clone, Debug, Default)]
@@ -410,5 +425,29 @@ impl Type {
     /// The pointer type to `self` in `space`.
     pub fn pointer(self, space: Space) -> Type {
         Type::Pointer { to: Arc::new(self), space }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_stacks_are_walked_where_the_kernel_lists_its_tables() {
+        let good = [0x1000, 0x9000, 0x20000, 0x20040, 0x30000, 0x1100, 0x1200].map(Some);
+        assert!(KernelStacks::are_walked_with(&good));
+        let with = |changes: &[(usize, Option<u64>)]| {
+            let mut all = good;
+            changes.iter().for_each(|(at, address)| all[*at] = *address);
+            KernelStacks::are_walked_with(&all)
+        };
+        assert!(with(&[(5, None), (6, None)]), "nobody can trace returns");
+        for (at, name) in KERNEL_STACK_SYMBOLS.iter().enumerate().take(5) {
+            assert!(!with(&[(at, None)]), "{name}");
+        }
+        assert!(!with(&[(3, Some(0x20000))]), "the table is empty");
+        assert!(with(&[(3, Some(0x20000 + 4 * MAX_ORC_ENTRIES))]));
+        assert!(!with(&[(3, Some(0x20004 + 4 * MAX_ORC_ENTRIES))]), "the search would end before the place");
+        assert!(!with(&[(1, Some(0x1001 + MAX_TEXT_BYTES))]), "two pages would have one number");
     }
 }

@@ -25,7 +25,7 @@ use super::place::{Body, Place};
 use super::shared::Shared;
 use crate::ir::build::FunctionBuilder;
 use crate::ir::{Block, Value};
-use crate::plan::{KERNEL_STACK_SYMBOLS, KernelStacks};
+use crate::plan::{KERNEL_STACK_SYMBOLS, KernelStacks, MAX_ORC_ENTRIES, MAX_TEXT_BYTES};
 use crate::target::Target;
 use crate::typed::Context;
 
@@ -51,8 +51,9 @@ const MAX_FRAMES: i32 = 127;
 /// Places of the text whose rules are kept, one for each place in a page.
 const RULES: u32 = 1 << RULE_BITS;
 const RULE_BITS: i32 = 12;
-/// Halvings that are enough for a table of four million entries.
-const HALVINGS: u32 = 22;
+const _: () = assert!(MAX_TEXT_BYTES >> RULE_BITS <= 1 << 16, "a page has a number of 16 bits");
+/// Halvings that are enough for the largest table.
+const HALVINGS: u32 = MAX_ORC_ENTRIES.ilog2();
 /// `sizeof(struct orc_entry)`; its bits from the start: both offsets, registers, type and mark of an interrupt.
 const ENTRY_BYTES: i32 = 6;
 const FRAME_OFFSET: i32 = 16;
