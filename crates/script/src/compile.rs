@@ -57,7 +57,10 @@ pub fn compile(sources: &mut Sources, id: SourceId, options: &Options, target: &
         return nothing(diagnostics);
     }
     let mut refused = None;
-    for stack in Stack::CHOICES {
+    // The walk of the kernel's stack wants room that the helper does not.
+    let plain = Options { walks_kernel_stacks: false, ..options.clone() };
+    let without = options.walks_kernel_stacks.then_some((Stack::CHOICES[Stack::CHOICES.len() - 1], &plain));
+    for (stack, options) in Stack::CHOICES.into_iter().map(|stack| (stack, options)).chain(without) {
         let mut lowered = lower::lower_within(&script, target, options, stack);
         let mut told = std::mem::take(&mut lowered.diagnostics);
         if has_errors(&told) {

@@ -136,7 +136,7 @@ fn the_same_stacks(program: &str, script: &str) {
     // Where the kernel has what that needs, the program has walked.
     let walks = cfg!(target_arch = "x86_64")
         && Member("orc_entry", "sp_offset").is_met()
-        && skep_sys::version::KernelVersion::running() >= skep_sys::version::KernelVersion::new(6, 4, 0);
+        && skep_sys::version::KernelVersion::running() >= skep_sys::version::KernelVersion::new(6, 12, 0);
     let code = call(&["trace", "-d", "ir", script]).stdout;
     assert_eq!(code.contains("@kernel_round"), walks, "{code}");
 }

@@ -6,7 +6,7 @@
 //! walk can begin there. What lies at an address of the kernel is read without a call: `bpf_rdonly_cast` (kernel 6.2) makes any address
 //! one that may be loaded from, and gives 0 where there is no memory.
 //!
-//! The tables are those of objtool (`struct orc_entry`, arch/x86/include/asm/orc_types.h; since 6.4 in today's layout): for each place of
+//! The tables are those of objtool (`struct orc_entry`, arch/x86/include/asm/orc_types.h; since 6.4 in today's layout, and used since 6.12): for each place of
 //! the text where the stack of the caller is, by the stack or frame pointer, and where the frame pointer was saved. The rules are
 //! those of `unwind_next_frame` (arch/x86/kernel/unwind_orc.c). What was found stays in `kernel_rules`, a word for each
 //! place: the entry in its lower 48 bits, the page of the place in its upper 16; its number is the place in the page. So a word
@@ -160,7 +160,9 @@ impl Body<'_, '_> {
 impl Unit<'_> {
     /// `None` when the kernel has not all that a walk needs, or whoever runs the programs does not want it.
     fn kernel_stacks(&mut self) -> Option<KernelStacks> {
-        if !self.options.walks_kernel_stacks || !cfg!(target_arch = "x86_64") {
+        // Verifiers before 6.12 were never asked whether they follow the walk.
+        let is_known = cfg!(target_arch = "x86_64") && self.target.kernel_version() >= 6 << 16 | 12 << 8;
+        if !self.options.walks_kernel_stacks || !is_known {
             return None;
         }
         self.plan.kernel_stacks = *self.kernel_stacks.get_or_insert_with(|| find_types(self.target));
@@ -276,8 +278,10 @@ impl Unit<'_> {
         for detour in detours {
             let other = f.block(0);
             let detour = f.external(detour);
+            // The place is the byte before it, or its first one where that was interrupted.
             let before = f.add(detour, -1);
-            f.branch(Cond::Eq, Width::W64, address, before, (ask, &[]), (other, &[]));
+            let behind = f.alu(AluOp::Sub, Width::W64, address, before);
+            f.branch(Cond::Le, Width::W64, behind, 1, (ask, &[]), (other, &[]));
             f.switch_to(other);
         }
         // The last entry that begins at or before the place, without a branch: each would be one more way for the verifier to walk.
