@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use common::*;
 use skep_btf::core::{Answer, Patched, Relo, Resolver, patch};
-use skep_btf::{Btf, BtfExt, CoreReloKind, Kind, NeededNames, TypeId};
+use skep_btf::{Btf, BtfExt, CoreReloKind, Kind, NeededNames, Type, TypeId};
 use skep_insn::text::{Printer, Spelling};
 use skep_insn::{InsnIdx, RawInsn, slots_from_bytes};
 
@@ -158,6 +158,25 @@ impl Dice {
     }
 }
 
+/// Whether the last step of a record's access is to a member without a name, which compilers never ask for: candidates are matched by names,
+/// so it is answered for what is around it, as in libbpf.
+fn ends_without_a_name(kernel: &Btf, relo: &Relo<'_>) -> bool {
+    let (mut at, mut nameless) = (relo.type_id, false);
+    // The first number counts structs.
+    for index in relo.access.split(':').skip(1) {
+        let (Ok((_, found)), Ok(index)) = (kernel.resolve(at), index.parse::<usize>()) else { return nameless };
+        match found {
+            Type::Struct(of) | Type::Union(of) => {
+                let Some(member) = of.members().nth(index) else { return nameless };
+                (at, nameless) = (member.type_id(), member.name().is_empty());
+            }
+            Type::Array(of) => (at, nameless) = (of.element(), false),
+            _ => return nameless,
+        }
+    }
+    nameless
+}
+
 #[test]
 fn random_records_are_answered_or_refused_and_a_kernel_matches_itself() {
     let Some(kernel) = kernel() else { return };
@@ -201,7 +220,7 @@ fn random_records_are_answered_or_refused_and_a_kernel_matches_itself() {
         match resolver.resolve(&relo) {
             Ok(found) => {
                 answered += 1;
-                if alone {
+                if alone && !ends_without_a_name(&kernel, &relo) {
                     assert_eq!(found.answer.value, Some(found.answer.local), "{relo:?}: {found:?}");
                     assert!(found.matched.is_some() && found.refused.is_empty(), "{relo:?}: {found:?}");
                 }
