@@ -20,7 +20,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use crate::support::needs::Need::{Kprobes, Program, Root};
+use crate::support::needs::Need::{Kprobes, Program, Root, Symbol};
 use crate::support::skep::call;
 use crate::support::{Skep, needs};
 
@@ -525,6 +525,17 @@ fn addresses_of_a_process_that_has_ended_have_names() {
     let script = "uprobe:/bin/bash:main /pid == cpid/ { @[ustack(1)] = count(); }";
     let out = call(&["trace", "-c", "/bin/bash -c true", script]);
     assert!(out.stdout.contains("main+0\n]: 1\n"), "{}\n{}", out.stdout, out.stderr);
+}
+
+#[test]
+fn a_processors_own_variable_is_found_by_its_symbol() {
+    if !needs(&[Root, Symbol("runqueues"), Symbol("__per_cpu_offset")]) {
+        return;
+    }
+    let script =
+        "begin { $queue = (struct rq *)percpu_kaddr(\"runqueues\", 0); printf(\"%s\\n\", $queue.idle.comm); exit(); }";
+    let out = call(&["trace", script]);
+    assert_eq!(out.stdout, "swapper/0\n", "{}", out.stderr);
 }
 
 #[test]
