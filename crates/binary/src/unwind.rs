@@ -247,6 +247,13 @@ impl Tables {
         Some(load.addr.wrapping_add(offset - load.offset))
     }
 
+    /// Where the function around an address begins and ends, in the file's own numbers.
+    pub fn function_around(&self, at: u64) -> Option<std::ops::Range<u64>> {
+        let rows = partition(self.places.len(), |row| self.start(row) <= at);
+        let function = self.function(&self.frames(), rows.checked_sub(1)?)?;
+        function.contains(at).then(|| function.initial_address()..function.end_address())
+    }
+
     /// From the registers of a function to those of its caller, whose return address is in [`RA`]; the second is whether a signal
     /// interrupted the caller, which then goes on where it is. `None` when the tables do not tell. `at` is in the file's own numbers; what
     /// is at an address of memory is told by `load`.

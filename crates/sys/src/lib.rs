@@ -12,12 +12,13 @@
 //! | events, network devices, sockets | [`perf_event`], [`netlink`], [`netns`], [`tap`], [`socket`] |
 //! | kernel file systems without mounting them | [`mount`], [`tracefs`], [`bpffs`] |
 //! | facts about the machine and this process | [`cpu`], [`version`], [`caps`], [`memlock`], [`kallsyms`], [`kconfig`], [`syscalls`], [`tracepoints`] |
-//! | what other processes do, and what was changed in them | [`ptrace`], [`seccomp`], [`patches`] |
+//! | what other processes do, and what was changed in them | [`ptrace`], [`seccomp`], [`patches`], [`board`] |
 //! | files of people, and those of other processes | [`file`](mod@file), [`inside`], [`stdout`] |
 //! | waiting, and undoing after death | [`epoll`], [`wake`], [`signal`], [`child`], [`front`], [`rcu`], [`undo`] |
 
 mod errno;
 
+pub mod board;
 pub mod bpf;
 pub mod bpffs;
 pub mod caps;

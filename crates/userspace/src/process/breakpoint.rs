@@ -16,6 +16,8 @@
 //! themselves. Each call has a trampoline of its own; which calls are over without having returned (longjmp(3), exceptions) is told by the stack
 //! pointer, as the kernel does (`cleanup_return_instances` in kernel/events/uprobes.c, Linux 6.18).
 //!
+//! A breakpoint that is hit again and again gets a *gate*, by which its tasks go without a stop ([`super::gate`]).
+//!
 //! # When
 //!
 //! Files are looked for at the end of exec and of each mmap(2) of code, which is before any instruction of them can run. A process that is joined
@@ -41,6 +43,7 @@
 
 mod action;
 mod copies;
+mod gates;
 mod returns;
 
 use std::collections::{HashMap, HashSet};
@@ -57,8 +60,10 @@ use skep_sys::undo::{Guard, Undo};
 use skep_sys::{Errno, page_size};
 
 use self::copies::{Original, Scan, code_at, may_be_copy};
+use self::gates::{Boards, Gates, Heat};
 use self::returns::{POOL_BYTES, Pool, Return};
-use super::displace::{SLOT_BYTES, displaced};
+use super::displace::{Copy, SLOT_BYTES, displaced};
+use super::gate;
 use super::inject::{self, Failed};
 use super::mappings::{self, Mapping};
 use super::refuge::Refuge;
@@ -66,6 +71,7 @@ use super::registers::{Reg, Registers};
 use super::shadow::ShadowStacks;
 use super::sigtrap::Sigtraps;
 use super::sites::{Moments, Site, Sites};
+use super::span::Span;
 use super::unwatched::{Misses, Why};
 use super::{Event, TracedTask, What};
 
@@ -83,6 +89,13 @@ struct Armed {
     insn: Insn,
     /// Where the instruction is executed; `None`: it is imitated.
     slot: Option<u64>,
+    /// Where the instructions begin that are executed there, and at their own place.
+    starts: Arc<[(u8, u8)]>,
+    /// The code that it is in the way of: its own address, but not in a gate.
+    func: u64,
+    /// What the slot has, if a jump can take its place.
+    span: Option<Arc<Span>>,
+    heat: Heat,
 }
 
 /// A memory with breakpoints: a process's, or that of several.
@@ -103,6 +116,7 @@ struct Space {
     calls_from: Option<u64>,
     /// Where areas for slots begin, and their bytes.
     areas: Vec<(u64, u64)>,
+    gates: Gates,
 }
 
 impl Space {
@@ -140,6 +154,9 @@ pub(super) struct Breakpoints {
     guard: Option<Guard>,
     /// What was heard of tasks when something else was expected.
     heard: Vec<Wait>,
+    /// What a jump can hide, of each place.
+    spans: HashMap<Site, Option<Arc<Span>>>,
+    boards: Boards,
     sigtraps: Sigtraps,
     /// Places and returns that are not seen.
     missed: Misses,
@@ -175,6 +192,8 @@ impl Breakpoints {
             patches,
             guard: Some(guard),
             heard: Vec::new(),
+            spans: HashMap::new(),
+            boards: Boards::of_machine(),
             sigtraps: Sigtraps::default(),
             missed: Misses::default(),
             shadows: ShadowStacks::of_machine(),
@@ -213,7 +232,7 @@ impl Breakpoints {
         let space = self.of.get(&pid).and_then(|id| self.spaces.get_mut(id));
         if let (Some(space), Ok(registers)) = (space, Registers::of(tid)) {
             let range = start..start.saturating_add(registers.get(Reg::Rsi));
-            forget(&mut self.patches, space, |addr, _| range.contains(&addr));
+            forget(&mut self.patches, space, |armed| range.contains(&armed.func));
             space.refused.retain(|addr| !range.contains(addr));
             for addr in space.semaphores.extract_if(|addr| range.contains(addr)) {
                 space.users.first().into_iter().for_each(|owner| self.patches.remove(*owner, addr));
@@ -271,12 +290,12 @@ impl Breakpoints {
         }
         // What is mapped elsewhere, or was copied over itself, has its breakpoints.
         let originals = &self.originals;
-        forget(&mut self.patches, &mut space, |addr, armed| {
+        forget(&mut self.patches, &mut space, |armed| {
             let is_copy = || {
-                let (bytes, len) = code_at(tid, addr);
+                let (bytes, len) = code_at(tid, armed.func);
                 originals.get(&armed.site).is_some_and(|original| original.is_hidden_in(&bytes[..len]))
             };
-            !mapped.contains(&addr) && !is_copy()
+            !mapped.contains(&armed.func) && !is_copy()
         });
         space.refused.retain(|addr| mapped.contains(addr));
         self.raise(&mut space, pid, &all);
@@ -301,16 +320,17 @@ impl Breakpoints {
                 continue;
             };
             self.originals.insert(site, Original { bytes, len, insn });
-            found.push((addr, site, moments, bytes, insn));
+            let span = if moments.ret { None } else { self.span(pid, mapping, site, &bytes[..len]) };
+            found.push((addr, site, moments, bytes, insn, span));
         }
-        let slots = found.iter().filter(|(.., insn)| insn.kind != Kind::Nothing).count() as u64;
+        let slots = found.iter().filter(|(.., insn, span)| insn.kind != Kind::Nothing || span.is_some()).count() as u64;
         let returns = space.pool.is_none() && found.iter().any(|(_, _, moments, ..)| moments.ret);
         let slot_bytes = (slots * SLOT_BYTES).next_multiple_of(page_size() as u64);
         let pool_bytes = if returns { POOL_BYTES } else { 0 };
         let wants_refuge = !std::mem::replace(&mut space.looked_for_refuge, true);
         let refuge_bytes = match wants_refuge {
-            // A file may be mapped more than once.
-            true => Refuge::len(2 * self.sites.count()).next_multiple_of(page_size() as u64),
+            // A file may be mapped more than once, and a breakpoint may get a gate.
+            true => Refuge::len(4 * self.sites.count()).next_multiple_of(page_size() as u64),
             false => 0,
         };
         let len = slot_bytes + pool_bytes + refuge_bytes;
@@ -344,12 +364,20 @@ impl Breakpoints {
         }
         let mut code = Vec::new();
         let mut ready = Vec::with_capacity(found.len());
-        for (addr, site, mut moments, bytes, insn) in found {
-            let slot = area.filter(|_| insn.kind != Kind::Nothing).map(|area| area + code.len() as u64);
-            let copy = slot.and_then(|slot| displaced(&bytes, insn, addr, slot));
+        for (addr, site, mut moments, bytes, insn, mut span) in found {
+            let slot = area.filter(|_| insn.kind != Kind::Nothing || span.is_some());
+            let slot = slot.map(|area| area + code.len() as u64);
+            let copy = slot.and_then(|slot| {
+                let whole = span.as_ref().and_then(|span| displaced(&span.bytes, &span.insns, addr, slot));
+                if whole.is_none() {
+                    span = None;
+                }
+                whole.or_else(|| displaced(&bytes, &[insn], addr, slot))
+            });
             let slot = slot.filter(|_| copy.is_some());
-            if let Some(copy) = copy {
-                code.extend(copy);
+            let Copy { code: copied, starts } = copy.unwrap_or_default();
+            if !copied.is_empty() {
+                code.extend(copied);
                 code.resize(code.len().next_multiple_of(SLOT_BYTES as usize), 0);
             }
             if slot.is_none() && !is_imitated(insn.kind) {
@@ -365,7 +393,9 @@ impl Breakpoints {
                 }
                 self.miss(site, true, reason);
             }
-            ready.push((addr, Armed { site, moments, original: bytes[0], insn, slot }));
+            let span = span.filter(|_| slot.is_some());
+            let (original, starts, heat) = (bytes[0], starts.into(), Heat::default());
+            ready.push((addr, Armed { site, moments, original, insn, slot, starts, func: addr, span, heat }));
         }
         let Ok(memory) = memory.and_then(|memory| {
             area.map_or(Ok(()), |area| memory.write_all_at(&code, area))?;
@@ -391,7 +421,7 @@ impl Breakpoints {
             space.armed.insert(addr, armed);
             if !listed || memory.write_all_at(&[BREAKPOINT], addr).is_err() {
                 why.insert(addr, if listed { Why::NotWritten } else { Why::TooMany });
-                forget(&mut self.patches, space, |it, _| it == addr);
+                forget(&mut self.patches, space, |armed| armed.func == addr);
             }
         }
         for (addr, site) in wanted {
@@ -491,8 +521,9 @@ impl Breakpoints {
         self.sigtraps.forget_task(tid);
         self.shadows.forget(tid);
         let running = self.returns.remove(&tid).unwrap_or_default();
-        let pool = self.of.get(&pid).and_then(|id| self.spaces.get_mut(id)?.pool.as_mut());
-        if let Some(pool) = pool {
+        let Some(space) = self.of.get(&pid).and_then(|id| self.spaces.get_mut(id)) else { return };
+        space.gates.forget_task(tid);
+        if let Some(pool) = &mut space.pool {
             pool.give_back(running, &[]);
         }
     }
@@ -542,7 +573,7 @@ impl Breakpoints {
         let trampoline = space.pool.as_ref().and_then(|pool| pool.index(at));
         let armed = space.armed.get(&at);
         // A signal that somebody sent may find the task behind an instruction of one byte. Elsewhere only a breakpoint leads here.
-        let is_sure = !self.lifted && armed.is_none_or(|armed| armed.insn.len > 1);
+        let is_sure = !self.lifted && armed.is_none_or(|armed| armed.insn.len > 1 && armed.func == at);
         if !is_sure && ptrace::signal_info(tid).ok()?.2 != SI_KERNEL {
             return Some(false);
         }
@@ -559,17 +590,18 @@ impl Breakpoints {
             return Some(true);
         }
         let armed = armed?.clone();
-        registers.put(Reg::Rip, at);
+        let func = armed.func;
+        registers.put(Reg::Rip, func);
         if armed.moments.entry {
-            let what = What::Probe { site: armed.site, ret: false, func: at, registers: registers.pt_regs() };
+            let what = What::Probe { site: armed.site, ret: false, func, registers: registers.pt_regs() };
             sink(Event { task, what });
         }
         if armed.moments.ret
-            && let Err(why) = self.watch_return(tid, pid, &registers, armed.site, at)
+            && let Err(why) = self.watch_return(tid, pid, &registers, armed.site, func)
         {
             self.miss(armed.site, true, why);
         }
-        let next = at.wrapping_add(armed.insn.len.into());
+        let next = func.wrapping_add(armed.insn.len.into());
         match (armed.slot, armed.insn.kind) {
             (Some(slot), _) => registers.put(Reg::Rip, slot),
             (None, Kind::Push(number)) => {
@@ -584,6 +616,7 @@ impl Breakpoints {
         }
         // A task that was killed meanwhile needs no registers.
         let _ = registers.set(tid);
+        self.warm(pid, tid, at);
         Some(true)
     }
 
@@ -600,8 +633,13 @@ impl Breakpoints {
         let space = self.of.get(&pid).and_then(|id| self.spaces.get(id));
         let (Some(space), Ok(mut registers)) = (space, Registers::of(tid)) else { return };
         let at = registers.get(Reg::Rip);
-        if let Some((addr, _)) = space.armed.iter().find(|(_, armed)| armed.slot == Some(at)) {
-            registers.put(Reg::Rip, *addr);
+        let original = space.armed.values().find_map(|armed| {
+            let off = at.checked_sub(armed.slot?)?;
+            let (_, own) = armed.starts.iter().find(|(here, _)| u64::from(*here) == off)?;
+            Some(armed.func + u64::from(*own))
+        });
+        if let Some(original) = original {
+            registers.put(Reg::Rip, original);
             let _ = registers.set(tid);
         }
     }
@@ -612,6 +650,7 @@ impl Breakpoints {
             return;
         }
         self.lifted = true;
+        self.boards.close();
         for space in self.spaces.values() {
             let Some(pid) = space.users.first() else { continue };
             if let Ok(memory) = memory_of(*pid) {
@@ -660,6 +699,11 @@ impl Breakpoints {
         if let Some(pool) = &space.pool {
             let _ = memory.write_all_at(&pool.code_to_leave(), pool.base);
         }
+        for (stop, _) in space.armed.iter().filter(|(addr, armed)| armed.func != **addr) {
+            for (at, bytes) in gate::to_leave(*stop) {
+                let _ = memory.write_all_at(&bytes, at);
+            }
+        }
     }
 }
 
@@ -679,7 +723,7 @@ fn is_imitated(kind: Kind) -> bool {
 /// Lists what was changed in a memory under its first process.
 fn list(patches: &mut Patches, space: &Space) {
     let Some(owner) = space.users.first() else { return };
-    for (addr, armed) in &space.armed {
+    for (addr, armed) in space.armed.iter().filter(|(addr, armed)| !space.gates.lead_from(**addr, armed.func)) {
         patches.add(*owner, *addr, Patch::Code(armed.original));
     }
     for addr in &space.semaphores {
@@ -687,9 +731,10 @@ fn list(patches: &mut Patches, space: &Space) {
     }
 }
 
-/// Takes addresses off a memory's list that have no breakpoint any more.
-fn forget(patches: &mut Patches, space: &mut Space, gone: impl Fn(u64, &Armed) -> bool) {
-    for (addr, _) in space.armed.extract_if(|addr, armed| gone(*addr, armed)) {
+/// Takes breakpoints off a memory's list that are none any more.
+fn forget(patches: &mut Patches, space: &mut Space, gone: impl Fn(&Armed) -> bool) {
+    for (addr, armed) in space.armed.extract_if(|_, armed| gone(armed)) {
+        space.gates.forget(armed.func);
         space.users.first().into_iter().for_each(|owner| patches.remove(*owner, addr));
         if let Some(refuge) = &mut space.refuge {
             refuge.forget(addr);

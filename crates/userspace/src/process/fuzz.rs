@@ -13,8 +13,8 @@ pub fn code(data: &[u8]) {
         let Ok(insn) = decode(bytes) else { continue };
         assert!((1..=15).contains(&insn.len) && usize::from(insn.len) <= bytes.len(), "{insn:?}");
         for slot in [FROM + 0x4000, FROM - 0x7000_0000, FROM + (1 << 40)] {
-            let copy = displaced(bytes, insn, FROM, slot);
-            assert!(copy.is_none_or(|copy| copy.len() as u64 <= SLOT_BYTES), "{insn:?}");
+            let copy = displaced(bytes, &[insn], FROM, slot);
+            assert!(copy.is_none_or(|copy| copy.code.len() as u64 <= SLOT_BYTES), "{insn:?}");
         }
     }
 }

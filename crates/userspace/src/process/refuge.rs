@@ -122,6 +122,11 @@ impl Refuge {
         self.base + ACTION_OFF
     }
 
+    /// Where some bytes are that are zero.
+    pub(super) fn zeros_at(&self) -> u64 {
+        self.base + DEFAULT_OFF
+    }
+
     /// Where one of the process's own can be written.
     pub(super) fn own_at(&self) -> u64 {
         self.base + OWN_OFF

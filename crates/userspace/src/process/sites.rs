@@ -64,6 +64,11 @@ impl Sites {
         names.into_iter().flatten().filter(|(_, ret)| *ret || !returns).map(|(name, _)| Arc::clone(name)).collect()
     }
 
+    /// Whether there is one at a place.
+    pub(super) fn has(&self, site: Site) -> bool {
+        self.files.get(&site.file).is_some_and(|file| file.places.contains_key(&site.off_bytes))
+    }
+
     /// How many there are.
     pub(super) fn count(&self) -> u64 {
         self.files.values().map(|file| file.places.len() as u64).sum()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use skep_engine::PerfEvent;
 use skep_spec::{ProgId, Target};
-use skep_sys::{ptrace, syscalls};
+use skep_sys::syscalls;
 
 use super::record::{Layouts, Record};
 use super::sample::Counted;
@@ -225,7 +225,7 @@ impl Source {
         for hook in hooks {
             for attached in self.table.get(hook).into_iter().flatten() {
                 if let Place::RawTracepoint { .. } = attached.place {
-                    let registers = ptrace::registers(task.tid());
+                    let registers = task.registers();
                     let number = match event.what {
                         What::Enter { nr, .. } => u64::from(nr),
                         What::Exit { ret, .. } => ret as u64,

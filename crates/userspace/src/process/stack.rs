@@ -72,9 +72,8 @@ impl Memory {
     }
 }
 
-/// The registers of a stopped task by their DWARF numbers, and where it is.
-fn registers(tid: u32) -> Option<(u64, Registers)> {
-    let bytes = ptrace::registers(tid);
+/// The registers of a task by their DWARF numbers, and where it is.
+fn registers(bytes: &[u8]) -> Option<(u64, Registers)> {
     let word = |index: usize| bytes.get(8 * index..)?.first_chunk().copied().map(u64::from_ne_bytes);
     let mut registers = [None; REGISTERS];
     if cfg!(target_arch = "x86_64") {
@@ -94,10 +93,10 @@ fn registers(tid: u32) -> Option<(u64, Registers)> {
     }
 }
 
-/// Where a stopped task is and where its callers go on, at most `max` addresses; `None` when its registers cannot be read. `code` is kept
+/// Where a task with these registers is and where its callers go on, at most `max` addresses; `None` when there are none. `code` is kept
 /// from one call to the next, as long as the process is the same program.
-pub(super) fn walk(pid: u32, tid: u32, code: &mut Code, max: usize) -> Option<Vec<u64>> {
-    let (mut pc, mut registers) = registers(tid)?;
+pub(super) fn walk(pid: u32, tid: u32, bytes: &[u8], code: &mut Code, max: usize) -> Option<Vec<u64>> {
+    let (mut pc, mut registers) = registers(bytes)?;
     let mut memory = Memory { tid, start: registers[SP]?, bytes: Vec::new(), ended: false };
     let mut stack = Vec::new();
     let mut looked = false;

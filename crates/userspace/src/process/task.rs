@@ -20,6 +20,8 @@ pub struct TracedTask {
     stale: AtomicBool,
     /// What code its process has, for walks over its stack.
     code: Mutex<Code>,
+    /// Its registers while it waits without being stopped.
+    waits_with: Mutex<Option<Vec<u8>>>,
 }
 
 /// What `/proc` says about a task.
@@ -32,7 +34,14 @@ pub(super) struct Facts {
 
 impl TracedTask {
     pub(crate) fn new(pid: u32, tid: u32) -> TracedTask {
-        TracedTask { pid, tid, facts: Mutex::default(), stale: AtomicBool::new(true), code: Mutex::default() }
+        TracedTask {
+            pid,
+            tid,
+            facts: Mutex::default(),
+            stale: AtomicBool::new(true),
+            code: Mutex::default(),
+            waits_with: Mutex::default(),
+        }
     }
 
     /// Process id.
@@ -43,6 +52,17 @@ impl TracedTask {
     /// Thread id.
     pub fn tid(&self) -> u32 {
         self.tid
+    }
+
+    /// Says that it waits with these registers, as `struct pt_regs`, or that it waits no more.
+    pub(super) fn waits_with(&self, registers: Option<Vec<u8>>) {
+        *self.waits_with.lock().unwrap_or_else(PoisonError::into_inner) = registers;
+    }
+
+    /// Its general registers, in the form of [`ptrace::registers`], while it is stopped or waits.
+    pub(super) fn registers(&self) -> Vec<u8> {
+        let waits_with = self.waits_with.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        waits_with.unwrap_or_else(|| ptrace::registers(self.tid))
     }
 
     /// Says that its name or its user may be another one from now on: they are read again when somebody asks.
@@ -97,7 +117,13 @@ impl Task for TracedTask {
 
     /// Needs the thread that traces the task, while the task is stopped.
     fn user_stack(&self, max: usize) -> Option<Vec<u64>> {
-        stack::walk(self.pid, self.tid, &mut self.code.lock().unwrap_or_else(PoisonError::into_inner), max)
+        stack::walk(
+            self.pid,
+            self.tid,
+            &self.registers(),
+            &mut self.code.lock().unwrap_or_else(PoisonError::into_inner),
+            max,
+        )
     }
 }
 

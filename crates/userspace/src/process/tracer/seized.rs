@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use skep_engine::{Error, ErrorKind};
 use skep_sys::ptrace::{self, Stop, SyscallInfo, Tracees, Wait};
@@ -24,6 +24,10 @@ const FAULTS: [i32; 4] = [4, 7, 8, 11];
 const HIGHEST_ADDRESS: u64 = u64::MAX - 4096;
 /// Longest path that exec takes (`PATH_MAX`).
 const MAX_PATH: usize = 4096;
+/// How often boards are looked at between two questions for stops.
+const LOOKS: u32 = 16;
+/// How long they are looked at though nobody comes: about what it takes to stop a task of another processor.
+const UNMET: Duration = Duration::from_micros(50);
 /// What is known of a tracee.
 #[derive(Debug)]
 struct Tracee {
@@ -147,7 +151,8 @@ impl Seized {
     /// Handles stops until all tracees have ended or somebody wants the tracing to stop.
     pub(super) fn run(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
         while !self.shared.stop.load(Ordering::Acquire) {
-            match ptrace::wait(true) {
+            let wait = self.look_for_waiting(sink).unwrap_or_else(|| ptrace::wait(true));
+            match wait {
                 Ok(Wait::Stopped { tid, stop }) => self.stopped(tid, stop, sink),
                 Ok(Wait::Ended { tid, status }) => self.ended(tid, status),
                 Ok(Wait::Nothing) | Err(Errno::EINTR) => self.beside(Beside::nudged),
@@ -158,6 +163,47 @@ impl Seized {
             }
         }
         self.let_go();
+    }
+
+    /// While tasks come by gates again and again: runs the programs for them, until something else is to be done; `None` when nobody came for a while, or is
+    /// expected.
+    fn look_for_waiting(&mut self, sink: &mut dyn FnMut(Event<'_>)) -> Option<Result<Wait, Errno>> {
+        if !self.breakpoints.as_ref().is_some_and(Breakpoints::are_looked_at) {
+            return None;
+        }
+        self.beside(Beside::part);
+        let mut last = Instant::now();
+        loop {
+            let mut any = false;
+            for _ in 0..LOOKS {
+                any |= self.meet(sink);
+                std::hint::spin_loop();
+            }
+            match ptrace::wait(false) {
+                Ok(Wait::Nothing) => {}
+                wait => return Some(wait),
+            }
+            let flags = [&self.shared.stop, &self.shared.pass];
+            if flags.iter().any(|flag| flag.load(Ordering::Acquire)) {
+                return Some(Ok(Wait::Nothing));
+            }
+            let now = Instant::now();
+            if any {
+                last = now;
+            } else if now.duration_since(last) > UNMET {
+                self.with_breakpoints(Breakpoints::look_away);
+                // Who came in the last moment.
+                self.meet(sink);
+                return None;
+            }
+        }
+    }
+
+    /// Runs the programs for those who wait at gates.
+    fn meet(&mut self, sink: &mut dyn FnMut(Event<'_>)) -> bool {
+        let tracees = &self.tracees;
+        let task_of = |tid: u32| tracees.get(&tid).map(|tracee| Arc::clone(&tracee.task));
+        self.breakpoints.as_mut().is_some_and(|breakpoints| breakpoints.meet(task_of, sink))
     }
 
     fn beside(&mut self, tell: impl FnOnce(&mut Beside, &mut Tracees)) {
@@ -270,7 +316,10 @@ impl Seized {
             self.adopt();
             return;
         }
-        self.beside(|beside, list| beside.stopped(tid, list));
+        // Who comes by gates has to be beside us, not in our place.
+        if !self.breakpoints.as_ref().is_some_and(Breakpoints::are_looked_at) {
+            self.beside(|beside, list| beside.stopped(tid, list));
+        }
         if self.shared.pass.load(Ordering::Acquire) {
             self.lift();
             self.pass(tid, stop);

@@ -1,0 +1,260 @@
+//! Gates: code that a task comes by instead of being stopped.
+//!
+//! A breakpoint stops its task, and a stop is two changes of hands. Where a task comes by one again and again, a jump takes the breakpoint's place; it
+//! leads to a *gate*, which writes the registers on a board ([`skep_sys::board`]) and waits until the tracer, which looks at the board on another processor, has run
+//! the programs. That takes less than a microsecond where a stop takes seven.
+//!
+//! A gate is as invisible as a breakpoint: all registers and flags are as before, nothing below the stack pointer that a function may use (the
+//! 128 bytes of the System V ABI) is written, and no system call is made but gettid(2), by which the task says who it is. Nobody relies on the tracer: when it does not look,
+//! when no slot is free, when it does not come within some microseconds, or does not understand, the task goes by the breakpoint that the gate has as well, and is
+//! stopped as ever. A tracer that was killed in the middle of an answer holds the task up for about a second, once.
+//!
+//! ```text
+//! code:   jmp gate                 gate:   rsp -= 128; push rcx         meet:   save registers
+//!         ...                              rcx = address of the code            nobody looks: stop
+//!                                          call meet                            take a slot, fill it, post it
+//!                                          rcx == 0: done                       wait, else withdraw: stop
+//!                                          pop rcx; rsp += 128                  give the slot back
+//!                                          int3            (the stop)           restore registers
+//!                                          jmp copy                             rcx = 0, or 1 to be stopped
+//!                                  done:   pop rcx; rsp += 128
+//!                                  copy:   the instructions that the jump hides
+//!                                          jmp behind them
+//! ```
+
+use skep_sys::board::{DONE, FREE_OFF, IDLE, LOOK_OFF, POSTED, REFUSED, SLOT_SHIFT, SLOTS_OFF, STATE_OFF, TID_OFF};
+use skep_sys::patches::BREAKPOINT;
+
+use super::displace::{COPY_BYTES, Copy, displaced};
+use super::span::Span;
+
+/// Bytes of the jump to a gate.
+pub(super) const JUMP_BYTES: u64 = 5;
+/// Room for [`meet`].
+pub(super) const MEET_BYTES: u64 = 512;
+/// Room for a gate.
+pub(super) const GATE_BYTES: u64 = 128;
+/// Where the breakpoint is in a gate, and where the hidden instructions are.
+const STOP_OFF: u64 = 32;
+const COPY_OFF: u64 = 44;
+/// What its breakpoint becomes when nobody looks any more.
+pub(super) const NOP: u8 = 0x90;
+/// How often a task looks for an answer before it withdraws: some microseconds.
+const PATIENCE: u32 = 100;
+/// And how often when the tracer is about to answer: about a second.
+const LONG_PATIENCE: u32 = 1 << 24;
+/// `gettid` of x86-64.
+const GETTID: u32 = 186;
+
+const _: () = assert!(COPY_OFF + COPY_BYTES <= GATE_BYTES);
+
+/// A gate's code, and where its parts are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Gate {
+    pub(super) code: Vec<u8>,
+    /// Where its breakpoint is.
+    pub(super) stop: u64,
+    /// The hidden instructions.
+    pub(super) copy: Copy,
+}
+
+/// The jump from one address to another, if it reaches.
+pub(super) fn jump(from: u64, to: u64) -> Option<[u8; JUMP_BYTES as usize]> {
+    let [a, b, c, d] = relative(from + JUMP_BYTES, to)?;
+    Some([0xe9, a, b, c, d])
+}
+
+fn relative(end: u64, to: u64) -> Option<[u8; 4]> {
+    i32::try_from(to.wrapping_sub(end) as i64).ok().map(i32::to_le_bytes)
+}
+
+/// The gate at an address for the instructions at another one, with its [`meet`]; `None` if one of them cannot be reached.
+pub(super) fn gate(at: u64, from: u64, span: &Span, meet: u64) -> Option<Gate> {
+    const LEAVE: [u8; 9] = [0x59, 0x48, 0x8d, 0xa4, 0x24, 0x80, 0, 0, 0]; // pop rcx; lea rsp, [rsp + 128]
+    let mut code = vec![0x48, 0x8d, 0x64, 0x24, 0x80, 0x51]; // lea rsp, [rsp - 128]; push rcx
+    let end = |code: &Vec<u8>| at + code.len() as u64 + 4;
+    code.extend([0x48, 0x8d, 0x0d]); // lea rcx, [code]
+    code.extend(relative(end(&code), from)?);
+    code.push(0xe8); // call meet
+    code.extend(relative(end(&code), meet)?);
+    code.extend([0xe3, (STOP_OFF + 3 - code.len() as u64 - 2) as u8]); // jrcxz done
+    code.extend(LEAVE);
+    code.resize(STOP_OFF as usize, 0x90);
+    code.push(BREAKPOINT);
+    code.extend([0xeb, (COPY_OFF - STOP_OFF - 3) as u8]); // jmp copy
+    debug_assert_eq!(code.len() as u64 + LEAVE.len() as u64, COPY_OFF);
+    code.extend(LEAVE);
+    let copy = displaced(&span.bytes, &span.insns, from, at + COPY_OFF)?;
+    code.extend_from_slice(&copy.code);
+    Some(Gate { code, stop: at + STOP_OFF, copy })
+}
+
+/// What makes a mere detour of the gate whose breakpoint is at an address, and where that is written: its breakpoint does nothing, and its first instruction
+/// becomes a jump to the copy.
+pub(super) fn to_leave(stop: u64) -> [(u64, Vec<u8>); 2] {
+    [(stop - STOP_OFF, vec![0xeb, (COPY_OFF - 2) as u8]), (stop, vec![NOP])]
+}
+
+/// Code with jumps to places that come later.
+#[derive(Default)]
+struct Asm {
+    code: Vec<u8>,
+    /// Where jumps of 32 bits end, and the label that each leads to.
+    jumps: Vec<(usize, Label)>,
+    labels: Vec<(Label, usize)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Label {
+    Claim,
+    Wait,
+    Again,
+    Done,
+    GiveBack,
+    Stop,
+    Leave,
+}
+
+impl Asm {
+    fn put(&mut self, bytes: &[u8]) {
+        self.code.extend_from_slice(bytes);
+    }
+
+    /// `mov` of a register to or from a word of the slot (`r8`) or of the stack.
+    fn word(&mut self, opcode: &[u8], off: u32) {
+        self.put(opcode);
+        self.put(&off.to_le_bytes());
+    }
+
+    fn jump(&mut self, opcode: &[u8], to: Label) {
+        self.put(opcode);
+        self.put(&[0; 4]);
+        self.jumps.push((self.code.len(), to));
+    }
+
+    fn label(&mut self, label: Label) {
+        self.labels.push((label, self.code.len()));
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        for (end, to) in self.jumps {
+            let target = self.labels.iter().find(|(label, _)| *label == to).map_or(end, |(_, at)| *at);
+            let by = target as i32 - end as i32;
+            self.code[end - 4..end].copy_from_slice(&by.to_le_bytes());
+        }
+        self.code
+    }
+}
+
+/// What all gates of an area call: `rcx` is the address of the code; it becomes 0 when the programs have run, and 1 when the task has to be stopped.
+/// All else is as before.
+pub(super) fn meet(board: u64) -> Vec<u8> {
+    // From `rsp` on, once all is saved: r8, rdx, rax, flags, where to return to, rcx, and 128 bytes that are the function's.
+    const OF_R8: u32 = 0;
+    const OF_RDX: u32 = 8;
+    const OF_RAX: u32 = 16;
+    const OF_FLAGS: u32 = 24;
+    const OF_RCX: u32 = 40;
+    const OF_FUNCTION: u32 = 48 + 128;
+    // Where registers are in `struct pt_regs` that do not stay where they are.
+    const R11: u32 = 48;
+    let mut asm = Asm::default();
+    asm.put(&[0x9c, 0x50, 0x52, 0x41, 0x50]); // pushfq; push rax; push rdx; push r8
+    asm.put(&[0x48, 0xb8]); // mov rax, board
+    asm.put(&board.to_le_bytes());
+    asm.put(&[0x83, 0xb8]); // cmp dword [rax + LOOK], 0
+    asm.put(&(LOOK_OFF as u32).to_le_bytes());
+    asm.put(&[0]);
+    asm.jump(&[0x0f, 0x84], Label::Stop); // je
+    asm.label(Label::Claim);
+    asm.word(&[0x48, 0x8b, 0x90], FREE_OFF as u32); // mov rdx, [rax + FREE]
+    asm.put(&[0x4c, 0x0f, 0xbc, 0xc2]); // bsf r8, rdx
+    asm.jump(&[0x0f, 0x84], Label::Stop); // jz: none is free
+    asm.word(&[0xf0, 0x4c, 0x0f, 0xb3, 0x80], FREE_OFF as u32); // lock btr [rax + FREE], r8
+    asm.jump(&[0x0f, 0x83], Label::Claim); // jnc: somebody else took it
+    asm.put(&[0x49, 0xc1, 0xe0, SLOT_SHIFT]); // shl r8, SLOT_SHIFT
+    asm.word(&[0x4e, 0x8d, 0x84, 0x00], SLOTS_OFF as u32); // lea r8, [rax + r8 + SLOTS]
+    // `struct pt_regs` (arch/x86/include/asm/ptrace.h, Linux 6.18).
+    for (register, opcode) in (0..).zip([
+        [0x4d, 0x89, 0xb8], // r15
+        [0x4d, 0x89, 0xb0], // r14
+        [0x4d, 0x89, 0xa8], // r13
+        [0x4d, 0x89, 0xa0], // r12
+        [0x49, 0x89, 0xa8], // rbp
+        [0x49, 0x89, 0x98], // rbx
+        [0x4d, 0x89, 0x98], // r11
+        [0x4d, 0x89, 0x90], // r10
+        [0x4d, 0x89, 0x88], // r9
+    ]) {
+        asm.word(&opcode, 8 * register);
+    }
+    for (from, to) in [(OF_R8, 72), (OF_RAX, 80), (OF_RCX, 88), (OF_RDX, 96), (OF_FLAGS, 144)] {
+        asm.word(&[0x48, 0x8b, 0x94, 0x24], from); // mov rdx, [rsp + from]
+        asm.word(&[0x49, 0x89, 0x90], to); // mov [r8 + to], rdx
+    }
+    asm.word(&[0x49, 0x89, 0xb0], 104); // rsi
+    asm.word(&[0x49, 0x89, 0xb8], 112); // rdi
+    asm.word(&[0x49, 0x89, 0x88], 128); // rcx: where the code is
+    asm.word(&[0x48, 0x8d, 0x94, 0x24], OF_FUNCTION); // lea rdx, [rsp + ...]
+    asm.word(&[0x49, 0x89, 0x90], 152);
+    asm.put(&[0xb8]); // mov eax, GETTID; syscall
+    asm.put(&GETTID.to_le_bytes());
+    asm.put(&[0x0f, 0x05]);
+    asm.word(&[0x4d, 0x8b, 0x98], R11); // mov r11, [r8 + ...]: the call took it
+    asm.word(&[0x41, 0x89, 0x80], TID_OFF as u32); // mov [r8 + TID], eax
+    asm.word(&[0x41, 0xc7, 0x80], STATE_OFF as u32); // mov dword [r8 + STATE], POSTED
+    asm.put(&POSTED.to_le_bytes());
+    asm.put(&[0xba]); // mov edx, PATIENCE
+    asm.put(&PATIENCE.to_le_bytes());
+    asm.label(Label::Wait);
+    asm.word(&[0x41, 0x8b, 0x80], STATE_OFF as u32); // mov eax, [r8 + STATE]
+    asm.put(&[0x83, 0xf8, DONE as u8]); // cmp eax, DONE
+    asm.jump(&[0x0f, 0x84], Label::Done); // je
+    asm.put(&[0x83, 0xf8, REFUSED as u8]); // cmp eax, REFUSED
+    asm.put(&[0xb9, 1, 0, 0, 0]); // mov ecx, 1
+    asm.jump(&[0x0f, 0x84], Label::GiveBack); // je
+    asm.put(&[0xf3, 0x90, 0xff, 0xca]); // pause; dec edx
+    asm.jump(&[0x0f, 0x85], Label::Wait); // jnz
+    // Nobody came: it withdraws, unless somebody comes right now.
+    asm.put(&[0xb8]); // mov eax, POSTED
+    asm.put(&POSTED.to_le_bytes());
+    asm.put(&[0x31, 0xd2]); // xor edx, edx: IDLE
+    const { assert!(IDLE == 0) };
+    asm.word(&[0xf0, 0x41, 0x0f, 0xb1, 0x90], STATE_OFF as u32); // lock cmpxchg [r8 + STATE], edx
+    asm.jump(&[0x0f, 0x84], Label::GiveBack); // je
+    asm.put(&[0xba]); // mov edx, LONG_PATIENCE
+    asm.put(&LONG_PATIENCE.to_le_bytes());
+    asm.label(Label::Again);
+    asm.word(&[0x41, 0x8b, 0x80], STATE_OFF as u32); // mov eax, [r8 + STATE]
+    asm.put(&[0x83, 0xf8, DONE as u8]); // cmp eax, DONE
+    asm.jump(&[0x0f, 0x84], Label::Done); // je
+    asm.put(&[0x83, 0xf8, REFUSED as u8]); // cmp eax, REFUSED
+    asm.jump(&[0x0f, 0x84], Label::GiveBack); // je
+    asm.put(&[0xf3, 0x90, 0xff, 0xca]); // pause; dec edx
+    asm.jump(&[0x0f, 0x85], Label::Again); // jnz
+    // The tracer is dead: the slot is lost, the task goes on.
+    asm.put(&[0x31, 0xc9]); // xor ecx, ecx
+    asm.jump(&[0xe9], Label::Leave);
+    asm.label(Label::Done);
+    asm.put(&[0x31, 0xc9]); // xor ecx, ecx
+    asm.label(Label::GiveBack);
+    asm.word(&[0x41, 0xc7, 0x80], TID_OFF as u32); // mov dword [r8 + TID], 0
+    asm.put(&[0; 4]);
+    asm.word(&[0x41, 0xc7, 0x80], STATE_OFF as u32); // mov dword [r8 + STATE], IDLE
+    asm.put(&IDLE.to_le_bytes());
+    asm.put(&[0x48, 0xb8]); // mov rax, board
+    asm.put(&board.to_le_bytes());
+    asm.put(&[0x4c, 0x89, 0xc2]); // mov rdx, r8
+    asm.put(&[0x48, 0x29, 0xc2]); // sub rdx, rax
+    asm.word(&[0x48, 0x81, 0xea], SLOTS_OFF as u32); // sub rdx, SLOTS
+    asm.put(&[0x48, 0xc1, 0xea, SLOT_SHIFT]); // shr rdx, SLOT_SHIFT
+    asm.word(&[0xf0, 0x48, 0x0f, 0xab, 0x90], FREE_OFF as u32); // lock bts [rax + FREE], rdx
+    asm.jump(&[0xe9], Label::Leave);
+    asm.label(Label::Stop);
+    asm.put(&[0xb9, 1, 0, 0, 0]); // mov ecx, 1
+    asm.label(Label::Leave);
+    asm.put(&[0x41, 0x58, 0x5a, 0x58, 0x9d, 0xc3]); // pop r8; pop rdx; pop rax; popfq; ret
+    let code = asm.finish();
+    debug_assert!(code.len() as u64 <= MEET_BYTES, "the room is large enough");
+    code
+}
