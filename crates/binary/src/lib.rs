@@ -8,17 +8,21 @@
 //! Stacks need what a file says about the callers of its functions ([`unwind`]), in a form that programs can walk by
 //! ([`unwind_rows`]), and which libraries a program is going to have ([`libraries`]).
 //!
+//! Where a file's code makes system calls, and whether a jump can be put there, is told by [`calls`].
+//!
 //! Both engines set their probes where this crate says: the kernel gets the offset, the user-space engine looks for it in the
 //! mappings of the processes that it traces.
 //!
 //! # Invariants
 //!
-//! Reads files only, and of a file its tables and the code around a place ([`decode`] knows where instructions end); a broken
-//! file is an error that names it, whatever its bytes are.
+//! Reads files only, and of a file its tables and the code around a place ([`decode`] knows where instructions end, [`flow`] where they
+//! go); a broken file is an error that names it, whatever its bytes are.
 
 pub mod archive;
+pub mod calls;
 pub mod decode;
 pub mod elf;
+pub mod flow;
 pub mod libraries;
 pub mod near;
 pub mod search;

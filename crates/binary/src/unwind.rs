@@ -13,8 +13,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use gimli::{
-    BaseAddresses, CfaRule, CieOrFde, EhFrame, EhFrameOffset, EvaluationResult, FrameDescriptionEntry, NativeEndian,
-    Register, RegisterRule, UnwindContext, UnwindExpression, UnwindSection, Value,
+    BaseAddresses, CfaRule, CieOrFde, CommonInformationEntry, EhFrame, EhFrameOffset, EvaluationResult,
+    FrameDescriptionEntry, NativeEndian, Register, RegisterRule, UnwindContext, UnwindExpression, UnwindSection, Value,
 };
 
 /// Registers by their DWARF numbers, as far as a caller's are known.
@@ -45,6 +45,17 @@ pub(crate) struct Segment {
     pub(crate) offset: u64,
     pub(crate) addr: u64,
     pub(crate) len: u64,
+}
+
+/// A function that has a table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Range {
+    pub(crate) address: u64,
+    pub(crate) len: u64,
+    /// Exceptions may come to places in it.
+    pub(crate) catches: bool,
+    /// A signal's handler returns to it.
+    pub(crate) is_signal: bool,
 }
 
 /// The tables of a file.
@@ -81,12 +92,7 @@ pub fn tables(path: &str) -> Option<Arc<Tables>> {
 
 /// Reads the tables of a file with these bytes, makes rows of them, and walks some frames from every place that it maps.
 pub fn walk(data: &[u8]) {
-    let Ok(fd) = rustix::fs::memfd_create("tables", rustix::fs::MemfdFlags::CLOEXEC) else { return };
-    let file = File::from(fd);
-    if file.write_all_at(data, 0).is_err() {
-        return;
-    }
-    let Some(tables) = Tables::read(&file) else { return };
+    let Some(tables) = Tables::read(data) else { return };
     let _ = tables.rows();
     let starts: Vec<u64> = tables.loads.iter().map(|load| load.addr).collect();
     for start in starts.into_iter().take(4) {
@@ -105,10 +111,25 @@ pub fn walk(data: &[u8]) {
     }
 }
 
-fn bytes(file: &File, offset: u64, len: u64) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(len).ok().filter(|_| len <= MAX_TABLES)?];
-    file.read_exact_at(&mut bytes, offset).ok()?;
-    Some(bytes)
+/// The bytes of a file, wherever they are.
+pub(crate) trait Source {
+    /// A copy of some of them, of at most `MAX_TABLES`.
+    fn bytes(&self, offset: u64, len: u64) -> Option<Vec<u8>>;
+}
+
+impl Source for File {
+    fn bytes(&self, offset: u64, len: u64) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(len).ok().filter(|_| len <= MAX_TABLES)?];
+        self.read_exact_at(&mut bytes, offset).ok()?;
+        Some(bytes)
+    }
+}
+
+impl Source for [u8] {
+    fn bytes(&self, offset: u64, len: u64) -> Option<Vec<u8>> {
+        let len = usize::try_from(len).ok().filter(|_| len <= MAX_TABLES)?;
+        Some(self.get(usize::try_from(offset).ok()?..)?.get(..len)?.to_vec())
+    }
 }
 
 fn word<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
@@ -117,13 +138,13 @@ fn word<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
 
 impl Tables {
     /// Of an ELF file of 64 bits and this machine's byte order.
-    fn read(file: &File) -> Option<Tables> {
-        let head = bytes(file, 0, 64)?;
+    pub(crate) fn read(file: &(impl Source + ?Sized)) -> Option<Tables> {
+        let head = file.bytes(0, 64)?;
         if head.get(..5)? != b"\x7fELF\x02" {
             return None;
         }
         let (at, count) = (u64::from_ne_bytes(word(&head, 32)?), u16::from_ne_bytes(word(&head, 56)?));
-        let headers = bytes(file, at, u64::from(count) * 56)?;
+        let headers = file.bytes(at, u64::from(count) * 56)?;
         let mut loads = Vec::new();
         let mut index = None;
         for header in headers.chunks_exact(56) {
@@ -142,8 +163,8 @@ impl Tables {
     }
 
     /// With the index that a program header names.
-    fn indexed(file: &File, loads: Vec<Segment>, index: Segment) -> Option<Tables> {
-        let header = bytes(file, index.offset, index.len)?;
+    fn indexed(file: &(impl Source + ?Sized), loads: Vec<Segment>, index: Segment) -> Option<Tables> {
+        let header = file.bytes(index.offset, index.len)?;
         // As every linker writes it: the start of the tables from its own place, how many there are, and their search table of 32-bit numbers
         // from the index's start. It is read here, since `gimli` takes a table for as long as it says that it is.
         let [1, 0x1b, 0x03, 0x3b] = header.first_chunk()? else { return None };
@@ -154,27 +175,27 @@ impl Tables {
         // The end of the tables is not told; they end by themselves.
         let around = loads.iter().find(|it| (it.addr..it.addr.saturating_add(it.len)).contains(&frames_addr))?;
         let skip = frames_addr - around.addr;
-        let frames = bytes(file, around.offset.checked_add(skip)?, around.len - skip)?;
+        let frames = file.bytes(around.offset.checked_add(skip)?, around.len - skip)?;
         Some(Tables { loads, places, index_addr: index.addr, frames, frames_addr })
     }
 
     /// Of a static program: by the section's name, and all tables are looked at for where their functions start.
-    fn section(file: &File, head: &[u8], loads: Vec<Segment>) -> Option<Tables> {
+    fn section(file: &(impl Source + ?Sized), head: &[u8], loads: Vec<Segment>) -> Option<Tables> {
         let (at, count) = (u64::from_ne_bytes(word(head, 40)?), u16::from_ne_bytes(word(head, 60)?));
-        let headers = bytes(file, at, u64::from(count) * 64)?;
+        let headers = file.bytes(at, u64::from(count) * 64)?;
         let headers = headers.as_chunks::<64>().0;
         let place = |header: &[u8; 64]| {
             let number = |at| word(header, at).map(u64::from_ne_bytes);
             Some(Segment { offset: number(24)?, addr: number(16)?, len: number(32)? })
         };
         let names = place(headers.get(usize::from(u16::from_ne_bytes(word(head, 62)?)))?)?;
-        let names = bytes(file, names.offset, names.len)?;
+        let names = file.bytes(names.offset, names.len)?;
         let is_wanted = |header: &&[u8; 64]| {
             let name = u32::from_ne_bytes(word(*header, 0).unwrap_or_default()) as usize;
             names.get(name..).is_some_and(|name| name.starts_with(b".eh_frame\0"))
         };
         let section = place(headers.iter().find(is_wanted)?)?;
-        let frames = bytes(file, section.offset, section.len)?;
+        let frames = file.bytes(section.offset, section.len)?;
         let mut tables =
             Tables { loads, places: Vec::new(), index_addr: section.addr, frames, frames_addr: section.addr };
         tables.places = tables.read_places();
@@ -184,11 +205,12 @@ impl Tables {
     /// The search table, from the tables themselves.
     fn read_places(&self) -> Vec<[u8; 8]> {
         let (frames, bases) = (self.frames(), self.bases());
+        let mut kinds = Kinds::new(&frames, self.len_bytes());
         let mut places: Vec<(i32, i32)> = Vec::new();
         let mut entries = frames.entries(&bases);
         while let Ok(Some(entry)) = entries.next() {
             let CieOrFde::Fde(entry) = entry else { continue };
-            let Ok(function) = entry.parse(EhFrame::cie_from_offset) else { continue };
+            let Ok(function) = entry.parse(|_, _, kind| kinds.get(&bases, kind)) else { continue };
             let start = function.initial_address().wrapping_sub(self.index_addr) as i64;
             // What is farther than 2 GiB away has no place in such a table.
             if let (Ok(start), Ok(place)) = (i32::try_from(start), i32::try_from(function.offset())) {
@@ -203,6 +225,48 @@ impl Tables {
             row
         };
         places.into_iter().map(row).collect()
+    }
+
+    /// Every function that has a table, in the order of the search table.
+    pub(crate) fn ranges(&self) -> Vec<Range> {
+        let (frames, bases) = (self.frames(), self.bases());
+        let mut kinds = Kinds::new(&frames, self.len_bytes());
+        let mut ranges = Vec::with_capacity(self.functions());
+        for row in 0..self.functions() {
+            let Some(place) = self.table_at(row) else { continue };
+            if let Some(range) = self.plain_range(place.0, |at| kinds.plain(&bases, at)) {
+                ranges.push(range);
+                continue;
+            }
+            let Ok(function) = frames.fde_from_offset(&bases, place, |_, _, kind| kinds.get(&bases, kind)) else {
+                continue;
+            };
+            ranges.push(Range {
+                address: function.initial_address(),
+                len: function.len(),
+                catches: function.lsda().is_some(),
+                is_signal: function.is_signal_trampoline(),
+            });
+        }
+        ranges
+    }
+
+    /// Of a table as nearly all are: numbers of 32 bits, and nothing about exceptions. `is_signal` says whether what it has in common with
+    /// others, which is at that place, is like that, and then whether signals return to it. `None` for all other tables, broken ones too.
+    fn plain_range(&self, place: usize, is_signal: impl FnOnce(usize) -> Option<bool>) -> Option<Range> {
+        let len = u32::from_ne_bytes(word(&self.frames, place)?) as usize;
+        let from = place + 4;
+        let table = self.frames.get(from..)?.get(..len)?;
+        // How far back it is, where the function starts from here, its length, and how long what else is said is.
+        let [kind, start, len] = [0, 4, 8].map(|at| word(table, at).map(i32::from_ne_bytes));
+        let (kind, start, len) = (kind?, start?, len?);
+        let more = usize::from(*table.get(12)?);
+        if kind == 0 || len < 0 || more >= 0x80 || table.len() - 13 < more {
+            return None;
+        }
+        let is_signal = is_signal(from.checked_sub(kind as u32 as usize)?)?;
+        let address = self.frames_addr.wrapping_add(from as u64 + 4).wrapping_add_signed(start.into());
+        Some(Range { address, len: len as u64, catches: false, is_signal })
     }
 
     pub(crate) fn bases(&self) -> BaseAddresses {
@@ -235,10 +299,14 @@ impl Tables {
         frames: &EhFrame<Reader<'a>>,
         row: usize,
     ) -> Option<FrameDescriptionEntry<Reader<'a>>> {
+        frames.fde_from_offset(&self.bases(), self.table_at(row)?, EhFrame::cie_from_offset).ok()
+    }
+
+    /// Where the table of a row of the search table is.
+    fn table_at(&self, row: usize) -> Option<EhFrameOffset> {
         let from_index = i32::from_ne_bytes(word(&self.places[row], 4)?);
         let place = self.index_addr.wrapping_add_signed(from_index.into()).checked_sub(self.frames_addr)?;
-        let place = EhFrameOffset(usize::try_from(place).ok()?);
-        frames.fde_from_offset(&self.bases(), place, EhFrame::cie_from_offset).ok()
+        Some(EhFrameOffset(usize::try_from(place).ok()?))
     }
 
     /// The address in the file's own numbers of what is mapped from this place of the file.
@@ -301,6 +369,59 @@ impl Tables {
     }
 }
 
+/// What many tables have in common, its "common information entry", by where it is. In a file that is somebody's trap it can be as long as
+/// the file, and every table name it: so it is read once, and of those that differ no more than the file could hold side by side.
+struct Kinds<'f, 'a> {
+    frames: &'f EhFrame<Reader<'a>>,
+    known: HashMap<usize, Option<CommonInformationEntry<Reader<'a>>>>,
+    len: usize,
+    budget: usize,
+    /// Where the last one is that was asked for as a plain one, and what was said.
+    last: Option<(usize, Option<bool>)>,
+}
+
+impl<'f, 'a> Kinds<'f, 'a> {
+    /// What one that cannot be read counts as a part of the file.
+    const BROKEN: usize = 64;
+
+    /// Of tables with so many bytes.
+    fn new(frames: &'f EhFrame<Reader<'a>>, len: usize) -> Kinds<'f, 'a> {
+        Kinds { frames, known: HashMap::new(), len, budget: len, last: None }
+    }
+
+    /// Whether signals return to the functions of one, if it is as [`Tables::plain_range`] reads them.
+    fn plain(&mut self, bases: &BaseAddresses, place: usize) -> Option<bool> {
+        if let Some((_, said)) = self.last.filter(|(last, _)| *last == place) {
+            return said;
+        }
+        let kind = self.get(bases, EhFrameOffset(place)).ok().filter(|kind| {
+            let is_usual = kind.fde_address_encoding() == Some(gimli::DwEhPe(0x1b));
+            kind.augmentation().is_some() && !kind.has_lsda() && is_usual
+        });
+        let said = kind.map(|kind| kind.is_signal_trampoline());
+        self.last = Some((place, said));
+        said
+    }
+
+    fn get(
+        &mut self,
+        bases: &BaseAddresses,
+        place: EhFrameOffset,
+    ) -> gimli::Result<CommonInformationEntry<Reader<'a>>> {
+        let Kinds { frames, known, len, budget, .. } = self;
+        let kind = known.entry(place.0).or_insert_with(|| {
+            if *budget == 0 {
+                return None;
+            }
+            let kind = frames.cie_from_offset(bases, place).ok();
+            let len = kind.as_ref().map_or(*len / Self::BROKEN + 1, |kind| kind.entry_len());
+            *budget = budget.saturating_sub(len);
+            kind
+        });
+        kind.clone().ok_or(gimli::Error::NoEntryAtGivenOffset(place.0 as u64))
+    }
+}
+
 /// The first of `len` numbers that is not `before`, of which all those that are stand in front.
 fn partition(len: usize, before: impl Fn(usize) -> bool) -> usize {
     let (mut low, mut high) = (0, len);
@@ -345,4 +466,35 @@ fn evaluate(
         };
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is read here is what the library reads, in a program where many functions catch and in one whose tables are cut anywhere.
+    #[test]
+    fn plain_tables_are_read_as_others_are() {
+        let path = std::env::current_exe().expect("a path of its own");
+        let mut tables = Tables::read(&File::open(path).expect("a program")).expect("tables");
+        let mut seen = [0; 2];
+        let whole = tables.frames.len();
+        for len in (0..64).map(|cut| whole * (64 - cut) / 64 - cut) {
+            tables.frames.truncate(len);
+            let (frames, bases) = (tables.frames(), tables.bases());
+            let mut kinds = Kinds::new(&frames, tables.len_bytes());
+            for row in (0..tables.functions()).step_by(if len == whole { 1 } else { 7 }) {
+                let place = tables.table_at(row).expect("a place");
+                let plain = tables.plain_range(place.0, |at| kinds.plain(&bases, at));
+                let function = frames.fde_from_offset(&bases, place, EhFrame::cie_from_offset).ok();
+                seen[usize::from(plain.is_some())] += 1;
+                let Some(plain) = plain else { continue };
+                let function = function.expect("a table that the library reads too");
+                assert_eq!((plain.address, plain.len), (function.initial_address(), function.len()));
+                let more = (function.lsda().is_some(), function.is_signal_trampoline());
+                assert_eq!((plain.catches, plain.is_signal), more);
+            }
+        }
+        assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
+    }
 }
