@@ -20,6 +20,11 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::seccomp::{Filter, Room};
 
+/// What a child is told: to run; to stop for its tracer first; to take the filter that follows first.
+const WITHOUT_WORDS: u8 = 1;
+const TELLING: u8 = 2;
+const FILTERED: u8 = 3;
+
 /// A child that waits before its exec.
 #[derive(Debug)]
 pub struct HeldChild {
@@ -68,16 +73,21 @@ impl HeldChild {
             // Our copy of the write end has to go, or the parent's death would never end the wait.
             // SAFETY: the descriptor is the child's own copy and nobody uses it afterwards.
             unsafe { libc::close(go_fd) };
-            let mut byte = 0u8;
+            let (mut byte, mut filtered) = (0u8, false);
             // SAFETY: one byte into our own variable.
             match unsafe { libc::read(wait_fd, std::ptr::from_mut(&mut byte).cast(), 1) } {
-                1 => {}
+                1 if byte == WITHOUT_WORDS => {}
+                1 if byte == TELLING => {
+                    // SAFETY: raise(3) with a number. A tracer is stopped by it; without one nothing happens, since nothing handles it.
+                    unsafe { libc::raise(libc::SIGURG) };
+                }
+                1 => filtered = true,
                 // SAFETY: leaves at once, see below. With an error the standard library would tell the parent, which may be dead, and
                 // call that a bug of its own on the user's terminal.
                 _ => unsafe { libc::_exit(127) },
             }
             let mut read = |bytes: &mut [u8]| read_all(wait_fd, bytes);
-            let failure = match room.as_mut().map_or(Ok(()), |room| room.install(&mut read)) {
+            let failure = match room.as_mut().filter(|_| filtered).map_or(Ok(()), |room| room.install(&mut read)) {
                 Ok(()) => image.exec(),
                 Err(error) => error,
             };
@@ -120,7 +130,7 @@ impl HeldChild {
     ///
     /// When the command could not be executed: not found, no permission.
     pub fn release(self) -> io::Result<Child> {
-        self.go(&[1])
+        self.go(&[WITHOUT_WORDS])
     }
 
     /// Lets a traced child run, with a filter that it puts on itself first.
@@ -129,9 +139,18 @@ impl HeldChild {
     ///
     /// As those of [`HeldChild::release`], and when the kernel does not take the filter.
     pub fn release_filtered(self, filter: &Filter) -> io::Result<Child> {
-        let mut word = vec![1];
+        let mut word = vec![FILTERED];
         word.extend(filter.bytes());
         self.go(&word)
+    }
+
+    /// Lets a traced child run, which stops for its tracer with SIGURG first.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`HeldChild::release`].
+    pub fn release_telling(self) -> io::Result<Child> {
+        self.go(&[TELLING])
     }
 
     fn go(mut self, mut word: &[u8]) -> io::Result<Child> {

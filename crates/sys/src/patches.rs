@@ -22,6 +22,8 @@ pub enum Patch {
     Code(u8),
     /// A number of 16 bits is greater by one than it would be.
     Counter,
+    /// A word says that somebody looks at it ([`crate::board::LOOK_OFF`]).
+    Look,
 }
 
 /// The instruction of a breakpoint on x86-64 (`int3`).
@@ -61,6 +63,7 @@ impl Patches {
         let what: u32 = match patch {
             Patch::Code(byte) => byte.into(),
             Patch::Counter => 0x100,
+            Patch::Look => 0x200,
         };
         // The process is last: a place without one is free.
         let at = place * PLACE_BYTES;
@@ -101,7 +104,7 @@ impl Patches {
             if self.map.read(index * PLACE_BYTES, &mut place).is_err() {
                 return;
             }
-            let [a, b, c, d, what, counter, _, _, rest @ ..] = place;
+            let [a, b, c, d, what, kind, _, _, rest @ ..] = place;
             let pid = u32::from_ne_bytes([a, b, c, d]);
             let addr = u64::from_ne_bytes(rest);
             if pid == 0 {
@@ -111,12 +114,18 @@ impl Patches {
                 open = memory(pid).map(|file| (pid, file));
             }
             let Some((_, file)) = &open else { continue };
-            if counter != 0 {
-                let mut value = [0; 2];
-                if matches!(rustix::io::pread(file, &mut value, addr), Ok(2)) {
-                    let less = u16::from_ne_bytes(value).saturating_sub(1);
+            let mut pair = [0; 2];
+            match kind {
+                1 if matches!(rustix::io::pread(file, &mut pair, addr), Ok(2)) => {
+                    let less = u16::from_ne_bytes(pair).saturating_sub(1);
                     let _ = rustix::io::pwrite(file, &less.to_ne_bytes(), addr);
                 }
+                2 => {
+                    let _ = rustix::io::pwrite(file, &[0; 4], addr);
+                }
+                _ => {}
+            }
+            if kind != 0 {
                 continue;
             }
             let mut byte = [0];

@@ -162,6 +162,14 @@ impl Filter {
         self
     }
 
+    /// The filter as seccomp(2) takes it (`struct sock_fprog`), for a process that has these bytes at an address.
+    pub fn program_at(&self, addr: u64) -> Vec<u8> {
+        let mut bytes = (self.code.len() as u64).to_ne_bytes().to_vec();
+        bytes.extend((addr + 16).to_ne_bytes());
+        bytes.extend_from_slice(self.bytes().get(4..).unwrap_or_default());
+        bytes
+    }
+
     /// The filter as bytes for [`Room::install`].
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = (self.code.len() as u32).to_ne_bytes().to_vec();

@@ -3,14 +3,17 @@
 //!
 //! # How
 //!
-//! Two ways exist to stop a task at system calls, and both are used:
+//! Three ways exist to see system calls, and all are used:
 //!
-//! - A command of our own gets a *filter* between fork and exec ([`skep_sys::seccomp`]): only the calls that somebody wants
-//!   stop, all others run at full speed. A wanted call costs one stop, or two if its end is wanted too.
+//! - The code of a command of our own is *understood* ([`skep_binary::calls`]), and jumps around the calls that somebody wants lead to *gates* (modules `gate` and `call_gate`):
+//!   there a task tells what it does without being stopped, while it does so often, and is stopped else. All other calls cost nothing.
+//! - Where code is made at run time, or is not understood, where a process makes rules of its own for its calls or starts many programs, and where all
+//!   calls are wanted, a command has a *filter* ([`skep_sys::seccomp`]): only the calls that somebody wants
+//!   stop. A wanted call costs one stop, or two if its end is wanted too, and all others pay a little.
 //! - A process that runs already ([`Tracer::join`]) is stopped at *every* system call (`PTRACE_SYSCALL`), twice. A filter could be
 //!   put into it as well, but never taken out again: it would fail its calls with `ENOSYS` from the moment that we are gone.
 //!
-//! Functions of programs and libraries stop at breakpoints (the module `breakpoint`, which also tells what the target may notice of them). To know of
+//! Functions of programs and libraries stop at breakpoints, which become gates where they are hit again and again (the module `breakpoint`, which also tells what the target may notice of them). To know of
 //! new code, mappings of files that can be executed are stopped at as well.
 //!
 //! Births, execs, ends and signals are stops that ptrace reports in either case. Clocks and counters stop nobody (module `sample`).
@@ -22,7 +25,10 @@
 //!   not get them. The same holds for every traced process, filter or not, unless the tracer is root.
 //! - An interruption when we join it or leave it: calls that the kernel does not start again after a stop (`epoll_wait`, signal(7))
 //!   return `EINTR` then, as they do after SIGSTOP and SIGCONT.
-//! - Time: some microseconds for each stop.
+//! - Time: some microseconds for each stop, one or two at a gate; a gate makes one call, gettid(2).
+//! - A stack of 200 bytes more where a gate is; who calls with a stack pointer that leads to no memory faults there.
+//! - A handler that comes between a call and the gates around it may take the call's end along, or jump away before the call is made (siglongjmp(3)): an end that is not told of is
+//!   counted ([`Tracer::unwatched`]). When a process with several threads gets the filter, a call that one of them is about to make may be told of twice.
 //! - `Cpus_allowed` in `/proc/self/status`, while it stops all the time (the module `beside`); `sched_getaffinity` tells the truth.
 //!
 //! Whatever becomes of us, the target lives on. Tasks without a filter are simply set free by the kernel. Those with one need a tracer
@@ -32,7 +38,8 @@
 //! ([`skep_sys::undo`]): a call that starts in the instants between fails, and where Yama lets nobody but ancestors trace
 //! (`ptrace_scope` above 0) the process cannot help. Breakpoints are taken out by such a process as well, where it may, and who comes by one
 //! has a handler for it (the module `refuge`); a process that handles, ignores or holds back SIGTRAP by itself does with it what it does.
-//! A child whose maker was killed before we heard of it has breakpoints that are not seen, nor taken out.
+//! A child whose maker was killed before we heard of it has breakpoints that are not seen, nor taken out. Who makes a call for us at that very moment (when a program was executed that gets
+//! gates, and when a process gets the filter) is lost.
 //!
 //! Programs of another architecture (a 32-bit program on a 64-bit kernel) run, but their system calls are not seen: their numbers
 //! mean other things. They are counted ([`Tally::foreign`]).
@@ -41,6 +48,8 @@
 
 mod beside;
 mod breakpoint;
+mod call_gate;
+mod call_plan;
 mod calls;
 mod command;
 mod displace;

@@ -49,10 +49,13 @@ __asm__(".text\n"
 	".size branches,.-branches\n"
 	".type calls,@function\ncalls: call 1f\nadd $1, %rax\nret\n1: lea 10(%rdi), %rax\nret\n.size calls,.-calls\n"
 	".type loads,@function\nloads: mov 1f(%rip), %rax\nadd %rdi, %rax\nret\n1: .quad 100\n.size loads,.-loads\n"
+	// Room for a jump in one instruction.
+	".globl longer\n.type longer,@function\nlonger: .cfi_startproc\nlea 0x12345(%rdi), %rax\nret\n.cfi_endproc\n"
+	".size longer,.-longer\n"
 	".globl trap\n.type trap,@function\ntrap: int3\nret\n.size trap,.-trap\n"
 	// Arguments as Go passes them.
 	".globl gofunc\n.type gofunc,@function\ngofunc: sub $8, %rsp\nadd $8, %rsp\nret\n.size gofunc,.-gofunc\n");
-long jumps(long), branches(long, long, long, long), calls(long), loads(long);
+long jumps(long), branches(long, long, long, long), calls(long), loads(long), longer(long);
 
 static void *hammer(void *count)
 {
@@ -164,7 +167,7 @@ int main(int argc, char **argv)
 	}
 	// Until it is killed, or something is wrong.
 	for (long i = 0; !strcmp(what, "loop"); i++) {
-		if (hot(i) != i + 1 || factorial(5) != 120)
+		if (hot(i) != i + 1 || factorial(5) != 120 || longer(i) != i + 0x12345)
 			return 5;
 		if (argc > 2)
 			usleep(atoi(argv[2]));

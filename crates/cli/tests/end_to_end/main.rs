@@ -29,5 +29,7 @@ mod tracepoints;
 mod unwind;
 mod uprobes;
 mod user;
+mod user_calls;
+mod user_gates;
 mod user_probes;
 mod vm;

@@ -22,7 +22,7 @@ fn probed(open: &Open, flags: &[&str], name: &str) -> PathBuf {
     compiled(open, "probed", flags, name)
 }
 
-fn compiled(open: &Open, source: &str, flags: &[&str], name: &str) -> PathBuf {
+pub(crate) fn compiled(open: &Open, source: &str, flags: &[&str], name: &str) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../tests/programs/host/{source}.c"));
     let program = open.file(name);
     let mut cc = Command::new("cc");
@@ -34,7 +34,7 @@ fn compiled(open: &Open, source: &str, flags: &[&str], name: &str) -> PathBuf {
 
 /// What a script on a file says of a command without rights: its lines, sorted. They are the kernel's, where it may be asked: of a copy of the
 /// file, since it takes its own probes out a while after the end.
-fn rows(open: &Open, file: &Path, script: &str, command: &str) -> Vec<String> {
+pub(crate) fn rows(open: &Open, file: &Path, script: &str, command: &str) -> Vec<String> {
     let sorted = |outcome: skep::Outcome| {
         assert!(outcome.status.success(), "{}{}", outcome.stdout, outcome.stderr);
         assert_eq!(outcome.stderr, "", "{}", outcome.stdout);
@@ -274,13 +274,17 @@ fn a_running_process_is_left_as_it_was() {
     let open = Open::new("left");
     let program = probed(&open, &["-pie", "-fPIE"], "program");
     let at = program.display();
-    for args in [&["loop"][..], &["loop", "1000"], &["ticks", "1000000"]] {
+    let several = format!(
+        "uprobe:{at}:hot {{ @ = count(); }} uretprobe:{at}:factorial {{ @ = count(); }} usdt:{at}:demo:tick {{ @ = count(); }} \
+         interval:ms:200 {{ exit(); }}"
+    );
+    // One that is hit very often.
+    let one = format!("uprobe:{at}:longer {{ @ = count(); }} interval:ms:200 {{ exit(); }}");
+    for (args, script) in
+        [(&["loop"][..], &several), (&["loop", "1000"], &several), (&["ticks", "1000000"], &several), (&["loop"], &one)]
+    {
         let mut running = Running::new(&program, args);
-        let script = format!(
-            "uprobe:{at}:hot {{ @ = count(); }} uretprobe:{at}:factorial {{ @ = count(); }} usdt:{at}:demo:tick {{ @ = count(); }} \
-             interval:ms:200 {{ exit(); }}"
-        );
-        let outcome = open.skep("trace", &["-q", "--engine", "user", &script, "-p", &running.pid().to_string()]);
+        let outcome = open.skep("trace", &["-q", "--engine", "user", script, "-p", &running.pid().to_string()]);
         assert!(outcome.status.success(), "{}", outcome.stderr);
         let count = outcome.stdout.lines().find_map(|line| line.strip_prefix("@: "));
         assert!(count.and_then(|count| count.parse().ok()).unwrap_or(0) > 20, "{}{}", outcome.stdout, outcome.stderr);

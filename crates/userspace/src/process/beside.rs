@@ -123,6 +123,25 @@ impl Beside {
         }
     }
 
+    /// Who stopped last, and was let go on a moment ago, runs on another processor than ours from now on, if there is one where it may be: nobody moves it by himself
+    /// from the queue that it was put into behind us.
+    pub(super) fn apart(&mut self, list: &mut Tracees) {
+        self.part(list);
+        let here = sched_getcpu();
+        let Ok(theirs) = sched_getaffinity(pid(self.last)) else { return };
+        let mut others = theirs;
+        others.unset(here);
+        if others.count() == 0 || !theirs.is_set(here) {
+            return;
+        }
+        list.confine(Some((self.last, &theirs)));
+        // It stays where it is once it may go everywhere again.
+        if sched_setaffinity(pid(self.last), &others).is_ok() {
+            let _ = sched_setaffinity(pid(self.last), &theirs);
+        }
+        list.confine(None);
+    }
+
     /// There is a new task, which has not run yet. It has the processors of its maker.
     pub(super) fn born(&mut self, child: u32, list: &mut Tracees) {
         let Some(confined) = &self.confined else { return };

@@ -38,15 +38,17 @@
 //! - A breakpoint is hit where SIGTRAP is held back or ignored: the kernel lets the signal through then and forgets what it did ([`super::sigtrap`]). Both are
 //!   put right before the task goes on, but if the tracer is killed, the next task that comes by a breakpoint while it holds the signal back ends its process.
 //! - What has rules of its own for system calls (seccomp(2)) maps no area for us: only instructions that need none are watched there.
+//! - Code with a gate that is moved elsewhere leads nowhere: a jump is right at its own place only. What is copied away and back to it is right.
 //! - Return addresses are those of trampolines while a function with a uretprobe runs: what walks the stack (exceptions of C++, profilers) stops
 //!   there. The kernel's own uretprobes do the same.
 
 mod action;
+mod calls;
 mod copies;
 mod gates;
 mod returns;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -56,12 +58,17 @@ use skep_binary::decode::{self, Insn, Kind};
 use skep_engine::Error;
 use skep_sys::patches::{BREAKPOINT, Patch, Patches};
 use skep_sys::ptrace::{self, Wait};
+use skep_sys::seccomp::Filter;
 use skep_sys::undo::{Guard, Undo};
 use skep_sys::{Errno, page_size};
 
+pub(super) use self::calls::CallTold;
+use self::calls::{CallFiles, CallGates};
 use self::copies::{Original, Scan, code_at, may_be_copy};
 use self::gates::{Boards, Gates, Heat};
+pub(super) use self::gates::{RIP, bytes_of};
 use self::returns::{POOL_BYTES, Pool, Return};
+use super::call_plan::CallPlan;
 use super::displace::{Copy, SLOT_BYTES, displaced};
 use super::gate;
 use super::inject::{self, Failed};
@@ -77,6 +84,8 @@ use super::{Event, TracedTask, What};
 
 /// What the code of an area is less far from than an instruction reaches, in bytes.
 const NEAR: u64 = 1 << 30;
+/// `MAP_ANONYMOUS` (`include/uapi/asm-generic/mman-common.h`).
+const MAP_ANONYMOUS: u64 = 0x20;
 /// `si_code` of a breakpoint.
 const SI_KERNEL: i32 = 0x80;
 
@@ -117,9 +126,19 @@ struct Space {
     /// Where areas for slots begin, and their bytes.
     areas: Vec<(u64, u64)>,
     gates: Gates,
+    calls: CallGates,
+    /// What was mapped for us, with the bytes.
+    own: Vec<(u64, u64)>,
 }
 
 impl Space {
+    /// Whether some memory is ours: areas may have become one with each other.
+    fn is_own(&self, mapping: &Mapping) -> bool {
+        let inside = |area: u64| (mapping.start..mapping.end).contains(&area);
+        let ours: u64 = self.own.iter().filter(|(area, _)| inside(*area)).map(|(_, len)| len).sum();
+        ours == mapping.end - mapping.start
+    }
+
     /// Whether an address needs no look.
     fn has(&self, addr: u64) -> bool {
         self.armed.contains_key(&addr) || self.refused.contains(&addr)
@@ -153,10 +172,11 @@ pub(super) struct Breakpoints {
     patches: Patches,
     guard: Option<Guard>,
     /// What was heard of tasks when something else was expected.
-    heard: Vec<Wait>,
+    heard: VecDeque<Wait>,
     /// What a jump can hide, of each place.
     spans: HashMap<Site, Option<Arc<Span>>>,
     boards: Boards,
+    calls: CallFiles,
     sigtraps: Sigtraps,
     /// Places and returns that are not seen.
     missed: Misses,
@@ -172,12 +192,18 @@ fn memory_of(pid: u32) -> io::Result<File> {
 }
 
 impl Breakpoints {
-    /// None yet.
+    /// None yet. Without a filter `calls` says what is to be seen of system calls, and what filter a process gets that needs one. `has_gates`:
+    /// where they are worth it.
     ///
     /// # Errors
     ///
     /// When nobody can be made who would take them out after our death.
-    pub(super) fn new(sites: Arc<Sites>, filtered: bool) -> Result<Breakpoints, Error> {
+    pub(super) fn new(
+        sites: Arc<Sites>,
+        filtered: bool,
+        calls: Option<(CallPlan, Filter)>,
+        has_gates: bool,
+    ) -> Result<Breakpoints, Error> {
         let setup = |what: &str, errno: Errno| super::tracer::setup(what, errno);
         let patches = Patches::new().map_err(|errno| setup("keep a list of breakpoints", errno))?;
         let guard = Guard::spawn(&[Undo::Restore(&patches)]);
@@ -191,10 +217,11 @@ impl Breakpoints {
             returns: HashMap::new(),
             patches,
             guard: Some(guard),
-            heard: Vec::new(),
+            heard: VecDeque::new(),
             spans: HashMap::new(),
-            boards: Boards::of_machine(),
+            boards: Boards::of_machine(has_gates),
             sigtraps: Sigtraps::default(),
+            calls: CallFiles::new(calls),
             missed: Misses::default(),
             shadows: ShadowStacks::of_machine(),
             lifted: false,
@@ -207,9 +234,9 @@ impl Breakpoints {
         self.of.contains_key(&pid)
     }
 
-    /// What was heard of a task that was waited for in vain, once.
+    /// What was heard of tasks that were waited for in vain, in its order.
     pub(super) fn heard(&mut self) -> Option<Wait> {
-        self.heard.pop()
+        self.heard.pop_front()
     }
 
     /// Which places and returns were not seen since the last question.
@@ -230,13 +257,20 @@ impl Breakpoints {
     pub(super) fn mapped(&mut self, pid: u32, tid: u32, start: u64) {
         // What was there before is gone.
         let space = self.of.get(&pid).and_then(|id| self.spaces.get_mut(id));
+        let mut is_made = false;
         if let (Some(space), Ok(registers)) = (space, Registers::of(tid)) {
+            is_made = registers.get(Reg::R10) & MAP_ANONYMOUS != 0;
             let range = start..start.saturating_add(registers.get(Reg::Rsi));
             forget(&mut self.patches, space, |armed| range.contains(&armed.func));
             space.refused.retain(|addr| !range.contains(addr));
-            for addr in space.semaphores.extract_if(|addr| range.contains(addr)) {
+            let gone = space.semaphores.extract_if(|addr| range.contains(addr)).chain(space.calls.unmapped(&range));
+            for addr in gone {
                 space.users.first().into_iter().for_each(|owner| self.patches.remove(*owner, addr));
             }
+        }
+        if is_made {
+            // Code that is made at run time.
+            self.fall_back(pid, tid);
         }
         self.place(pid, tid);
     }
@@ -299,6 +333,7 @@ impl Breakpoints {
         });
         space.refused.retain(|addr| mapped.contains(addr));
         self.raise(&mut space, pid, &all);
+        self.place_calls(&mut space, Whose { pid, tid, all: &all });
         self.spaces.insert(id, space);
     }
 
@@ -329,8 +364,7 @@ impl Breakpoints {
         let pool_bytes = if returns { POOL_BYTES } else { 0 };
         let wants_refuge = !std::mem::replace(&mut space.looked_for_refuge, true);
         let refuge_bytes = match wants_refuge {
-            // A file may be mapped more than once, and a breakpoint may get a gate.
-            true => Refuge::len(4 * self.sites.count()).next_multiple_of(page_size() as u64),
+            true => self.refuge_bytes(),
             false => 0,
         };
         let len = slot_bytes + pool_bytes + refuge_bytes;
@@ -354,9 +388,7 @@ impl Breakpoints {
             let pool = returns.then_some(area + slot_bytes);
             if wants_refuge {
                 let refuge = Refuge::new(area + slot_bytes + pool_bytes, refuge_bytes);
-                let bytes = refuge.bytes(pool, (POOL_BYTES / 2) as u32);
-                space.refuge = memory.write_all_at(&bytes, refuge.handler()).is_ok().then_some(refuge);
-                self.take_refuge(space, whose);
+                self.open_refuge(space, whose, memory, refuge, pool);
             } else if let (Some(pool), Some(refuge)) = (pool, &space.refuge) {
                 // Without it, returns are lost with us.
                 let _ = memory.write_all_at(&pool.to_le_bytes(), refuge.pool_at());
@@ -437,16 +469,37 @@ impl Breakpoints {
         const MAP_PRIVATE_ANONYMOUS_FIXED_NOREPLACE: u64 = 2 | 0x20 | 0x10_0000;
         let place = mappings::room(whose.all, near, len).ok_or(Why::NoRoom)?;
         let args = [place, len, PROT_READ_EXEC, MAP_PRIVATE_ANONYMOUS_FIXED_NOREPLACE, u64::MAX, 0];
-        if !inject::is_safe(whose.tid, self.filtered) {
+        if !inject::is_safe(whose.tid, self.has_filter(whose.pid)) {
             return Err(Why::Rules);
         }
-        self.inject(space, whose, inject::number("mmap"), args).ok_or(Why::NoMemory)
+        let area = self.inject(space, whose, inject::number("mmap"), args).ok_or(Why::NoMemory)?;
+        space.own.push((area, len.next_multiple_of(page_size() as u64)));
+        Ok(area)
+    }
+
+    /// Bytes of a refuge.
+    fn refuge_bytes(&self) -> u64 {
+        // A file may be mapped more than once, and a breakpoint may get a gate.
+        let calls = if self.calls.is_planned() { calls::MAX_SAVED } else { 0 };
+        Refuge::len(4 * self.sites.count() + calls).next_multiple_of(page_size() as u64)
+    }
+
+    /// Writes a refuge, and lets SIGTRAP lead there.
+    fn open_refuge(&mut self, space: &mut Space, whose: Whose<'_>, memory: &File, refuge: Refuge, pool: Option<u64>) {
+        let bytes = refuge.bytes(pool, (POOL_BYTES / 2) as u32);
+        space.refuge = memory.write_all_at(&bytes, refuge.handler()).is_ok().then_some(refuge);
+        self.take_refuge(space, whose);
+    }
+
+    /// Whether a process has our filter.
+    fn has_filter(&self, pid: u32) -> bool {
+        self.filtered && (!self.calls.is_planned() || self.calls.has_filter(pid))
     }
 
     /// Lets a task make a system call; the instruction for it is in the vDSO, or else in some code.
     fn inject(&mut self, space: &mut Space, whose: Whose<'_>, nr: u32, args: [u64; 6]) -> Option<u64> {
         let Whose { pid, tid, all } = whose;
-        if !inject::is_safe(tid, self.filtered) {
+        if !inject::is_safe(tid, self.has_filter(pid)) {
             return None;
         }
         let from = space.calls_from.filter(|from| inject::is_at(tid, *from)).or_else(|| {
@@ -459,7 +512,7 @@ impl Breakpoints {
             Ok(value) => Some(value),
             Err(Failed::Refused) => None,
             Err(Failed::Gone(wait)) => {
-                self.heard.push(wait);
+                self.heard.push_back(wait);
                 None
             }
         }
@@ -486,6 +539,7 @@ impl Breakpoints {
     /// A process was made by another: with a copy of its memory, or with the same.
     pub(super) fn born(&mut self, maker: &TracedTask, pid: u32, tid: u32) {
         self.sigtraps.born((maker.pid(), maker.tid()), pid, tid);
+        self.calls.born(maker.pid(), pid);
         if pid == maker.pid() {
             return;
         }
@@ -520,6 +574,7 @@ impl Breakpoints {
     pub(super) fn forget_task(&mut self, pid: u32, tid: u32) {
         self.sigtraps.forget_task(tid);
         self.shadows.forget(tid);
+        self.calls.forget_task(tid);
         let running = self.returns.remove(&tid).unwrap_or_default();
         let Some(space) = self.of.get(&pid).and_then(|id| self.spaces.get_mut(id)) else { return };
         space.gates.forget_task(tid);
@@ -540,8 +595,14 @@ impl Breakpoints {
         }
         if space.users.is_empty() {
             self.spaces.remove(&id);
-        } else if was_first && !self.lifted {
-            list(&mut self.patches, space);
+        } else {
+            if was_first && !self.lifted {
+                list(&mut self.patches, space);
+            }
+            if let Some(mut space) = self.spaces.remove(&id) {
+                self.close_calls(&mut space);
+                self.spaces.insert(id, space);
+            }
         }
     }
 
@@ -594,7 +655,10 @@ impl Breakpoints {
         registers.put(Reg::Rip, func);
         if armed.moments.entry {
             let what = What::Probe { site: armed.site, ret: false, func, registers: registers.pt_regs() };
+            // It is behind the breakpoint, and that may be one of a gate.
+            task.waits_with(Some(registers.pt_regs()));
             sink(Event { task, what });
+            task.waits_with(None);
         }
         if armed.moments.ret
             && let Err(why) = self.watch_return(tid, pid, &registers, armed.site, func)
@@ -630,15 +694,20 @@ impl Breakpoints {
 
     /// A task gets a signal for what it did (SIGSEGV and its like). In a slot it did that at the breakpoint, as far as it can know.
     pub(super) fn faulted(&mut self, pid: u32, tid: u32) {
-        let space = self.of.get(&pid).and_then(|id| self.spaces.get(id));
-        let (Some(space), Ok(mut registers)) = (space, Registers::of(tid)) else { return };
+        let Ok(mut registers) = Registers::of(tid) else { return };
         let at = registers.get(Reg::Rip);
-        let original = space.armed.values().find_map(|armed| {
-            let off = at.checked_sub(armed.slot?)?;
-            let (_, own) = armed.starts.iter().find(|(here, _)| u64::from(*here) == off)?;
-            Some(armed.func + u64::from(*own))
+        let of_call = self.whole_call(pid, at).map(|original| (None, original));
+        let Some(space) = self.of.get(&pid).and_then(|id| self.spaces.get(id)) else { return };
+        let original = of_call.or_else(|| {
+            space.armed.values().find_map(|armed| {
+                let off = at.checked_sub(armed.slot?)?;
+                let (_, own) = armed.starts.iter().find(|(here, _)| u64::from(*here) == off)?;
+                Some((Some(armed.func), armed.func + u64::from(*own)))
+            })
         });
-        if let Some(original) = original {
+        if let Some((func, original)) = original
+            && func.is_none_or(|func| self.is_whole(pid, func).is_some())
+        {
             registers.put(Reg::Rip, original);
             let _ = registers.set(tid);
         }
@@ -699,6 +768,7 @@ impl Breakpoints {
         if let Some(pool) = &space.pool {
             let _ = memory.write_all_at(&pool.code_to_leave(), pool.base);
         }
+        space.calls.leave(memory);
         for (stop, _) in space.armed.iter().filter(|(addr, armed)| armed.func != **addr) {
             for (at, bytes) in gate::to_leave(*stop) {
                 let _ = memory.write_all_at(&bytes, at);
@@ -726,6 +796,12 @@ fn list(patches: &mut Patches, space: &Space) {
     for (addr, armed) in space.armed.iter().filter(|(addr, armed)| !space.gates.lead_from(**addr, armed.func)) {
         patches.add(*owner, *addr, Patch::Code(armed.original));
     }
+    for (stop, patch) in space.calls.stops() {
+        patches.add(*owner, stop, patch);
+    }
+    if let Some(look) = space.gates.look_at() {
+        patches.add(*owner, look, Patch::Look);
+    }
     for addr in &space.semaphores {
         patches.add(*owner, *addr, Patch::Counter);
     }
@@ -734,7 +810,7 @@ fn list(patches: &mut Patches, space: &Space) {
 /// Takes breakpoints off a memory's list that are none any more.
 fn forget(patches: &mut Patches, space: &mut Space, gone: impl Fn(&Armed) -> bool) {
     for (addr, armed) in space.armed.extract_if(|_, armed| gone(armed)) {
-        space.gates.forget(armed.func);
+        space.gates.forget(addr, armed.func);
         space.users.first().into_iter().for_each(|owner| patches.remove(*owner, addr));
         if let Some(refuge) = &mut space.refuge {
             refuge.forget(addr);

@@ -11,7 +11,7 @@
 //!
 //! ```text
 //! code:   jmp gate                 gate:   rsp -= 128; push rcx         meet:   save registers
-//!         ...                              rcx = address of the code            nobody looks: stop
+//!         ...                              rcx = address of the int3             nobody looks: stop
 //!                                          call meet                            take a slot, fill it, post it
 //!                                          rcx == 0: done                       wait, else withdraw: stop
 //!                                          pop rcx; rsp += 128                  give the slot back
@@ -37,6 +37,8 @@ pub(super) const GATE_BYTES: u64 = 128;
 /// Where the breakpoint is in a gate, and where the hidden instructions are.
 const STOP_OFF: u64 = 32;
 const COPY_OFF: u64 = 44;
+/// What takes the place of [`meet`] where nobody ever looks: `mov ecx, 1; ret`.
+pub(super) const ALONE: [u8; 6] = [0xb9, 1, 0, 0, 0, 0xc3];
 /// What its breakpoint becomes when nobody looks any more.
 pub(super) const NOP: u8 = 0x90;
 /// How often a task looks for an answer before it withdraws: some microseconds.
@@ -64,7 +66,7 @@ pub(super) fn jump(from: u64, to: u64) -> Option<[u8; JUMP_BYTES as usize]> {
     Some([0xe9, a, b, c, d])
 }
 
-fn relative(end: u64, to: u64) -> Option<[u8; 4]> {
+pub(super) fn relative(end: u64, to: u64) -> Option<[u8; 4]> {
     i32::try_from(to.wrapping_sub(end) as i64).ok().map(i32::to_le_bytes)
 }
 
@@ -73,8 +75,8 @@ pub(super) fn gate(at: u64, from: u64, span: &Span, meet: u64) -> Option<Gate> {
     const LEAVE: [u8; 9] = [0x59, 0x48, 0x8d, 0xa4, 0x24, 0x80, 0, 0, 0]; // pop rcx; lea rsp, [rsp + 128]
     let mut code = vec![0x48, 0x8d, 0x64, 0x24, 0x80, 0x51]; // lea rsp, [rsp - 128]; push rcx
     let end = |code: &Vec<u8>| at + code.len() as u64 + 4;
-    code.extend([0x48, 0x8d, 0x0d]); // lea rcx, [code]
-    code.extend(relative(end(&code), from)?);
+    code.extend([0x48, 0x8d, 0x0d]); // lea rcx, [stop]
+    code.extend(relative(end(&code), at + STOP_OFF)?);
     code.push(0xe8); // call meet
     code.extend(relative(end(&code), meet)?);
     code.extend([0xe3, (STOP_OFF + 3 - code.len() as u64 - 2) as u8]); // jrcxz done
@@ -89,10 +91,15 @@ pub(super) fn gate(at: u64, from: u64, span: &Span, meet: u64) -> Option<Gate> {
     Some(Gate { code, stop: at + STOP_OFF, copy })
 }
 
+/// Where the gate begins whose breakpoint is at an address.
+pub(super) fn start(stop: u64) -> u64 {
+    stop - STOP_OFF
+}
+
 /// What makes a mere detour of the gate whose breakpoint is at an address, and where that is written: its breakpoint does nothing, and its first instruction
 /// becomes a jump to the copy.
 pub(super) fn to_leave(stop: u64) -> [(u64, Vec<u8>); 2] {
-    [(stop - STOP_OFF, vec![0xeb, (COPY_OFF - 2) as u8]), (stop, vec![NOP])]
+    [(start(stop), vec![0xeb, (COPY_OFF - 2) as u8]), (stop, vec![NOP])]
 }
 
 /// Code with jumps to places that come later.
@@ -146,7 +153,7 @@ impl Asm {
     }
 }
 
-/// What all gates of an area call: `rcx` is the address of the code; it becomes 0 when the programs have run, and 1 when the task has to be stopped.
+/// What all gates of an area call: `rcx` is the address of the gate's breakpoint; it becomes 0 when the programs have run, and 1 when the task has to be stopped.
 /// All else is as before.
 pub(super) fn meet(board: u64) -> Vec<u8> {
     // From `rsp` on, once all is saved: r8, rdx, rax, flags, where to return to, rcx, and 128 bytes that are the function's.
@@ -194,7 +201,7 @@ pub(super) fn meet(board: u64) -> Vec<u8> {
     }
     asm.word(&[0x49, 0x89, 0xb0], 104); // rsi
     asm.word(&[0x49, 0x89, 0xb8], 112); // rdi
-    asm.word(&[0x49, 0x89, 0x88], 128); // rcx: where the code is
+    asm.word(&[0x49, 0x89, 0x88], 128); // rcx: which gate it is
     asm.word(&[0x48, 0x8d, 0x94, 0x24], OF_FUNCTION); // lea rdx, [rsp + ...]
     asm.word(&[0x49, 0x89, 0x90], 152);
     asm.put(&[0xb8]); // mov eax, GETTID; syscall
@@ -257,4 +264,145 @@ pub(super) fn meet(board: u64) -> Vec<u8> {
     let code = asm.finish();
     debug_assert!(code.len() as u64 <= MEET_BYTES, "the room is large enough");
     code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skep_binary::decode::{Insn, Kind, decode};
+
+    const AREA: u64 = 0x7f00_0000_0000;
+    const FROM: u64 = AREA + 0x10_0000;
+
+    /// Where the instructions of some code begin and what they are; all of it has to be code.
+    fn insns(code: &[u8]) -> Vec<(usize, Insn)> {
+        let mut all = Vec::new();
+        let mut at = 0;
+        while at < code.len() {
+            let insn = decode(&code[at..]).unwrap_or_else(|unknown| panic!("{unknown} at {at}: {:x?}", &code[at..]));
+            all.push((at, insn));
+            at += usize::from(insn.len);
+        }
+        all
+    }
+
+    /// Where those of them lead that go elsewhere.
+    fn targets(insns: &[(usize, Insn)]) -> Vec<i64> {
+        let leads = |(at, insn): &(usize, Insn)| match insn.kind {
+            Kind::Jump { by } | Kind::Branch { by, .. } | Kind::Loop { by, .. } | Kind::Call { by } => {
+                Some(*at as i64 + i64::from(insn.len) + i64::from(by))
+            }
+            _ => None,
+        };
+        insns.iter().filter_map(leads).collect()
+    }
+
+    /// `mov eax, 1`, and `xor eax, eax; lea rdi, [rip + 16]; jne` to 32 bytes behind it.
+    fn spans() -> [Span; 2] {
+        let span = |bytes: &[u8]| Span {
+            bytes: bytes.to_vec(),
+            insns: insns(bytes).into_iter().map(|(_, insn)| insn).collect(),
+        };
+        [span(&[0xb8, 1, 0, 0, 0]), span(&[0x31, 0xc0, 0x48, 0x8d, 0x3d, 16, 0, 0, 0, 0x75, 32])]
+    }
+
+    #[test]
+    fn jumps_at_the_board_lead_to_instructions() {
+        let code = meet(0x7fff_1234_5000);
+        assert!(code.len() as u64 <= MEET_BYTES, "{}", code.len());
+        // `syscall` is no code that could be elsewhere.
+        let call = code.windows(2).position(|pair| pair == [0x0f, 0x05]).expect("a task says who it is");
+        let mut all = insns(&code[..call]);
+        all.extend(insns(&code[call + 2..]).into_iter().map(|(at, insn)| (at + call + 2, insn)));
+        let targets = targets(&all);
+        assert_eq!(targets.len(), 12, "{targets:?}");
+        let starts = |target: &i64| all.iter().any(|(at, _)| *at as i64 == *target);
+        assert!(targets.iter().all(starts), "{targets:?}");
+        // All ways end where what was saved comes back.
+        let leave = [0x41, 0x58, 0x5a, 0x58, 0x9d, 0xc3];
+        assert!(code.ends_with(&leave));
+        let end = (code.len() - leave.len()) as i64;
+        assert_eq!(targets.iter().filter(|target| **target == end).count(), 2, "{targets:?}");
+        // What is pushed is popped.
+        let pushes = code.iter().zip([0x9c, 0x50, 0x52, 0x41, 0x50]).filter(|(own, it)| **own == *it).count();
+        assert_eq!(pushes, 5);
+    }
+
+    #[test]
+    fn every_register_has_its_place_on_the_board() {
+        let code = meet(0);
+        let wrote = |opcode: [u8; 3], word: u32| {
+            let mut store = opcode.to_vec();
+            store.extend((word * 8).to_le_bytes());
+            code.windows(store.len()).any(|bytes| bytes == store)
+        };
+        // By the number in ModRM, in the order of `struct pt_regs`: those that stay where they are, and those by way of `rdx`.
+        let direct =
+            [(15, 0), (14, 1), (13, 2), (12, 3), (5, 4), (3, 5), (11, 6), (10, 7), (9, 8), (6, 13), (7, 14), (1, 16)];
+        for (number, word) in direct {
+            let modrm = 0x80 | (number & 7) << 3;
+            assert!(wrote([if number < 8 { 0x49 } else { 0x4d }, 0x89, modrm], word), "{number} at {word}");
+        }
+        for word in [9, 10, 11, 12, 18, 19] {
+            assert!(wrote([0x49, 0x89, 0x90], word), "{word}");
+        }
+    }
+
+    #[test]
+    fn a_gate_leads_to_the_board_and_on() {
+        for span in spans() {
+            let (at, meet) = (AREA + MEET_BYTES, AREA);
+            let gate = gate(at, FROM, &span, meet).expect("it is near");
+            assert!(gate.code.len() as u64 <= GATE_BYTES, "{}", gate.code.len());
+            assert_eq!(gate.stop, at + STOP_OFF);
+            // `int3` is no code that could be elsewhere, nor is what the copy ends in: jumps with addresses behind them.
+            let mut code = gate.code[..COPY_OFF as usize].to_vec();
+            assert_eq!(std::mem::replace(&mut code[STOP_OFF as usize], NOP), BREAKPOINT);
+            let all = insns(&code);
+            let [call, done, copy] = targets(&all)[..] else { panic!("{all:?}") };
+            assert_eq!(at.wrapping_add_signed(call), meet);
+            assert_eq!(copy, COPY_OFF as i64);
+            // With the same end: the stack is as it was before the copy, stop or not.
+            let leave = &code[done as usize..COPY_OFF as usize];
+            assert!(all.iter().any(|(start, _)| *start as i64 == done));
+            assert_eq!(&code[all[5].0..][..leave.len()], leave);
+            // It tells which gate it is.
+            let (lea, insn) = all[2];
+            let by = i32::from_le_bytes(code[lea + 3..lea + 7].try_into().expect("four bytes"));
+            assert_eq!((at + lea as u64 + u64::from(insn.len)).wrapping_add_signed(by.into()), gate.stop);
+            assert_eq!(gate.copy.code, gate.code[COPY_OFF as usize..]);
+            assert_eq!(gate.copy.starts.len(), span.insns.len());
+        }
+    }
+
+    #[test]
+    fn what_nobody_looks_at_any_more_leads_past_the_board() {
+        let [span, _] = spans();
+        let at = AREA + MEET_BYTES;
+        let mut gate = gate(at, FROM, &span, AREA).expect("it is near");
+        for (addr, bytes) in to_leave(gate.stop) {
+            let off = (addr - at) as usize;
+            gate.code[off..off + bytes.len()].copy_from_slice(&bytes);
+        }
+        let all = insns(&gate.code[..2]);
+        assert_eq!(targets(&all), [COPY_OFF as i64]);
+        // Who is in it already meets no breakpoint.
+        assert!(!gate.code[..COPY_OFF as usize].contains(&BREAKPOINT));
+    }
+
+    #[test]
+    fn what_is_too_far_away_has_no_gate() {
+        let [span, relative] = spans();
+        let far = AREA + (3 << 30);
+        assert_eq!(jump(far, AREA), None);
+        assert_eq!(jump(AREA, far), None);
+        assert_eq!(jump(AREA, AREA + JUMP_BYTES), Some([0xe9, 0, 0, 0, 0]));
+        assert_eq!(jump(AREA, AREA), Some([0xe9, 0xfb, 0xff, 0xff, 0xff]));
+        assert_eq!(gate(AREA, FROM, &span, far), None);
+        // The code is near, but not what it names.
+        let mut named = relative;
+        named.bytes[5..9].copy_from_slice(&i32::MAX.to_le_bytes());
+        assert!(gate(AREA + (1 << 30), AREA, &named, AREA).is_some());
+        assert_eq!(gate(AREA - (1 << 30), AREA, &named, AREA), None);
+    }
 }

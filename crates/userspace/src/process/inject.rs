@@ -4,12 +4,15 @@ use skep_sys::ptrace::{self, Stop, SyscallInfo, Wait};
 use skep_sys::{Errno, syscalls};
 
 use super::procfs;
-use super::registers::{Reg, Registers};
+use super::registers::{CALL_ARGS, Reg, Registers};
 
 /// The instruction `syscall`.
-const SYSCALL: [u8; 2] = [0x0f, 0x05];
+pub(super) const SYSCALL: [u8; 2] = [0x0f, 0x05];
 /// SIGKILL cannot be held back; SIGSTOP is sent again later.
 const NO_SIGNALS: u64 = !0;
+
+/// What a call is answered with that may not be made.
+const SIGSYS: i32 = 31;
 
 /// Why a call was not made.
 #[derive(Debug)]
@@ -66,8 +69,7 @@ pub(super) fn call(pid: u32, tid: u32, from: u64, nr: u32, args: [u64; 6]) -> Re
     let before = Registers::of(tid)?;
     let mask = ptrace::signal_mask(tid)?;
     let mut during = before.clone();
-    let places = [Reg::Rdi, Reg::Rsi, Reg::Rdx, Reg::R10, Reg::R8, Reg::R9];
-    for (place, arg) in places.into_iter().zip(args) {
+    for (place, arg) in CALL_ARGS.into_iter().zip(args) {
         during.put(place, arg);
     }
     during.put(Reg::Rax, nr.into());
@@ -100,6 +102,8 @@ fn made(tid: u32, kept: &mut Vec<i32>) -> Result<i64, Failed> {
                 SyscallInfo::Exit { ret, .. } if started => return Ok(ret),
                 _ => {}
             },
+            // The call was taken for one of the program's, which wants to make its calls by itself (syscall user dispatch).
+            Wait::Stopped { stop: Stop::Signal(SIGSYS), .. } if !started => return Err(Failed::Refused),
             Wait::Stopped { stop: Stop::Signal(signal), .. } => kept.push(signal),
             gone @ (Wait::Stopped { stop: Stop::Ending, .. } | Wait::Ended { .. }) => return Err(Failed::Gone(gone)),
             Wait::Stopped { .. } | Wait::Nothing => {}

@@ -20,6 +20,9 @@ pub(super) enum Reg {
     Rsp = 19,
 }
 
+/// Where the arguments of a system call are.
+pub(super) const CALL_ARGS: [Reg; 6] = [Reg::Rdi, Reg::Rsi, Reg::Rdx, Reg::R10, Reg::R8, Reg::R9];
+
 /// Places of the registers in the order of their numbers in instructions.
 const BY_NUMBER: [usize; 16] = [10, 11, 12, 5, 19, 4, 13, 14, 9, 8, 7, 6, 3, 2, 1, 0];
 
@@ -48,6 +51,11 @@ impl Registers {
 
     pub(super) fn get(&self, reg: Reg) -> u64 {
         self.word(reg as usize)
+    }
+
+    /// The arguments of a system call.
+    pub(super) fn call_args(&self) -> [u64; 6] {
+        CALL_ARGS.map(|reg| self.get(reg))
     }
 
     /// The register that has this number in instructions.

@@ -3,9 +3,13 @@
 //! The kernel forces the signal of a breakpoint on whoever holds it back or ignores it: it is let through, and what it did before is forgotten
 //! (`force_sig_info_to_task` in kernel/signal.c, Linux 6.18). The tracer takes the signal away, and has to give back what it cost. Nothing tells what that was, so
 //! we have to know it before: what the signal does is asked for once and followed from then on; who holds it back is followed too, and looked into where that is not
-//! sure, while a handler of another signal runs.
+//! sure, while a handler of another signal runs. Where calls are seen at gates, those that hold signals back are not: they are many. There a handler that is gone says that
+//! the signal was held back, so each process has one ([`super::refuge`]); who ignores the signal has none, and gets the filter.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 
 use skep_sys::ptrace;
 
@@ -103,6 +107,8 @@ pub(super) struct Sigtraps {
     actions: HashMap<u32, Action>,
     holds: HashMap<u32, Hold>,
     asked: HashMap<u32, Asked>,
+    /// What says whether a process has a handler, where nobody tells who holds the signal back: only the handler that is gone does.
+    stats: HashMap<u32, File>,
 }
 
 impl Sigtraps {
@@ -125,6 +131,14 @@ impl Sigtraps {
         }
     }
 
+    /// From now on it is told who of a process holds it back.
+    pub(super) fn follow(&mut self, pid: u32) {
+        for tid in super::procfs::threads(pid) {
+            self.holds.remove(&tid);
+            self.meet(tid);
+        }
+    }
+
     /// A task was made by another.
     pub(super) fn born(&mut self, maker: (u32, u32), pid: u32, tid: u32) {
         if let Some(hold) = self.holds.get(&maker.1) {
@@ -142,6 +156,22 @@ impl Sigtraps {
 
     pub(super) fn forget_process(&mut self, pid: u32) {
         self.actions.remove(&pid);
+        self.stats.remove(&pid);
+    }
+
+    /// Whether a process has no handler.
+    fn has_none(&mut self, pid: u32, tid: u32) -> bool {
+        let file = match self.stats.entry(pid) {
+            Entry::Occupied(known) => Some(known.into_mut()),
+            Entry::Vacant(new) => File::open(format!("/proc/{pid}/stat")).ok().map(|file| new.insert(file)),
+        };
+        let known = file.and_then(|file| {
+            let mut text = [0; 1024];
+            let len = file.read_at(&mut text, 0).ok()?;
+            is_caught(text.get(..len)?)
+        });
+        let caught = known.or_else(|| Some(Status::of(tid)?.caught));
+        caught == Some(false)
     }
 
     /// A signal is about to be delivered to a task. While its handler runs, others may be held back.
@@ -184,11 +214,15 @@ impl Sigtraps {
         good.then_some((action, old_at))
     }
 
-    /// A task came by a breakpoint: what it has to get back, if anything was taken from it.
-    pub(super) fn hit(&mut self, pid: u32, tid: u32) -> Option<Taken> {
+    /// A task came by a breakpoint: what it has to get back, if anything was taken from it. `is_told`: its process's calls that matter are seen.
+    pub(super) fn hit(&mut self, pid: u32, tid: u32, is_told: bool) -> Option<Taken> {
         let action = self.action(pid)?;
         // Without a handler there is nothing that would tell.
         let has_handler = matches!(action, Action::Refuge | Action::Own(_));
+        if !is_told {
+            let held = has_handler && self.has_none(pid, tid);
+            return (held || action == Action::Ignored).then_some(Taken { held, action });
+        }
         let is_gone = || Status::of(tid).is_some_and(|status| !status.caught);
         let held = match self.holds.get(&tid).copied().unwrap_or(Hold::Unsure(None)) {
             Hold::No => false,
@@ -252,6 +286,13 @@ pub(super) fn scratch(registers: &Registers) -> u64 {
     registers.get(Reg::Rsp).wrapping_sub(BELOW) & !15
 }
 
+/// What `/proc/PID/stat` says: the signals that have a handler are its 34th field, the 32nd behind the name.
+fn is_caught(stat: &[u8]) -> Option<bool> {
+    let behind = stat.iter().rposition(|byte| *byte == b')')?;
+    let field = stat.get(behind + 1..)?.split(|byte| *byte == b' ').filter(|field| !field.is_empty()).nth(31)?;
+    Some(str::from_utf8(field).ok()?.parse::<u64>().ok()? & BIT != 0)
+}
+
 fn word_at(tid: u32, addr: u64) -> Option<u64> {
     let mut word = [0; 8];
     (ptrace::read_memory(tid, addr, &mut word) == Ok(8)).then(|| u64::from_ne_bytes(word))
@@ -267,6 +308,15 @@ mod tests {
         let status = Status { caught: true, ignored: false, held: true };
         assert_eq!(Status::parse(text), Some(status));
         assert_eq!(Status::parse("SigBlk:\t0\nSigIgn:\t8\n"), None);
+    }
+
+    #[test]
+    fn handlers_are_told_of_a_process() {
+        let mut text = b"7 (a b) c) S".to_vec();
+        text.extend(b" 0".repeat(30));
+        assert_eq!(is_caught(&text), None);
+        text.extend_from_slice(b" 16");
+        assert_eq!(is_caught(&text), Some(true));
     }
 
     #[test]
@@ -288,9 +338,9 @@ mod tests {
         traps.holds.insert(1, Hold::No);
         traps.born((1, 1), 1, 2);
         traps.born((1, 2), 3, 3);
-        assert_eq!(traps.hit(3, 3), Some(Taken { held: false, action: Action::Ignored }));
+        assert_eq!(traps.hit(3, 3, true), Some(Taken { held: false, action: Action::Ignored }));
         traps.set(3, Action::Default);
-        assert_eq!(traps.hit(3, 3), None);
+        assert_eq!(traps.hit(3, 3, true), None);
         traps.forget_process(3);
         assert_eq!((traps.action(3), traps.action(1)), (None, Some(Action::Ignored)));
     }

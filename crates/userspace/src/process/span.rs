@@ -1,20 +1,24 @@
 //! The instructions that a jump can take the place of.
 //!
 //! A breakpoint is one byte, which every instruction has. A jump has five: it may hide several instructions, and whoever goes to the second of them would find the
-//! jump's middle. So nobody may: no instruction of the function leads there, which its code tells from the first byte to the last, and no task is there
+//! jump's middle. So nobody may: no instruction of the file leads there ([`closed`]), and no task is there
 //! when the jump is written, since a slot ([`super::displace`]) has held all of them from the moment that the code was mapped.
 
-use std::fs::File;
+use std::collections::HashSet;
+use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
+use skep_binary::calls::are_closed;
 use skep_binary::decode::{self, Insn, Kind};
 use skep_binary::unwind;
 
 use super::gate::JUMP_BYTES;
 use super::mappings::Mapping;
 
-/// The longest function that is looked through, in bytes.
-const MAX_FUNCTION: u64 = 256 << 10;
+/// The longest file that is looked through, in bytes.
+const MAX_FILE: u64 = 128 << 20;
+/// Bytes that the instructions of a span may have: all but the last are shorter than a jump.
+const MAX_SPAN: u64 = JUMP_BYTES - 1 + decode::MAX_LEN as u64;
 
 /// Instructions that follow each other, of at least as many bytes as a jump has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,39 +34,61 @@ impl Span {
         if !mapping.name.starts_with('/') {
             return None;
         }
-        let path = format!("/proc/{pid}/root{}", mapping.name);
+        let path = path(pid, mapping);
         let tables = unwind::tables(&path)?;
-        let address = tables.address(off_bytes)?;
-        let function = tables.function_around(address)?;
-        let before = address - function.start;
-        let len = function.end.checked_sub(function.start).filter(|len| *len <= MAX_FUNCTION)?;
+        let function = tables.function_around(tables.address(off_bytes)?)?;
+        let len = function.end.checked_sub(tables.address(off_bytes)?)?.min(MAX_SPAN);
         let mut code = vec![0; len as usize];
-        File::open(&path).ok()?.read_exact_at(&mut code, off_bytes.checked_sub(before)?).ok()?;
-        let span = Span::inside(&code, before as usize)?;
+        File::open(&path).ok()?.read_exact_at(&mut code, off_bytes).ok()?;
+        let span = Span::first(&code)?;
         (1..span.bytes.len() as u64).all(|off| !is_probed(off_bytes + off)).then_some(span)
     }
 
-    /// That at a place of a function, all of whose code this is.
-    fn inside(code: &[u8], start: usize) -> Option<Span> {
-        let end = start + JUMP_BYTES as usize;
+    /// All the instructions that some code is, but for padding behind the last; `None` if they are not known.
+    pub(super) fn of(bytes: Vec<u8>) -> Option<Span> {
+        let mut insns: Vec<Insn> = Vec::new();
+        let mut at = 0;
+        while at < bytes.len() {
+            let rest = bytes.get(at..)?;
+            let insn = decode::decode(rest).ok()?;
+            at += usize::from(insn.len);
+            insns.push(insn);
+            if !goes_on(rest, insn) && !matches!(insn.kind, Kind::Branch { .. }) {
+                break;
+            }
+        }
+        Some(Span { bytes, insns })
+    }
+
+    /// That at the start of some code, which ends with its function.
+    fn first(code: &[u8]) -> Option<Span> {
         let mut insns = Vec::new();
-        let mut at = start;
-        while at < end {
+        let mut at = 0;
+        while at < JUMP_BYTES as usize {
             let rest = code.get(at..)?;
             let insn = decode::decode(rest).ok()?;
             at += usize::from(insn.len);
             insns.push(insn);
-            if at < end && !goes_on(rest, insn) {
+            if at < JUMP_BYTES as usize && !goes_on(rest, insn) {
                 return None;
             }
         }
-        let bytes = code.get(start..at)?.to_vec();
-        // One instruction has no inside.
-        if insns.len() > 1 && !nobody_goes_between(code, start + 1, end) {
-            return None;
-        }
-        Some(Span { bytes, insns })
+        Some(Span { bytes: code.get(..at)?.to_vec(), insns })
     }
+}
+
+/// Which of some places of a file, which a process has mapped, have no instruction that something may come to behind their first one, as far as a
+/// jump reaches.
+pub(super) fn closed(pid: u32, mapping: &Mapping, offs_bytes: &[u64]) -> HashSet<u64> {
+    let path = path(pid, mapping);
+    let is_short = fs::metadata(&path).is_ok_and(|meta| meta.len() <= MAX_FILE);
+    let data = is_short.then(|| fs::read(&path).ok()).flatten().unwrap_or_default();
+    let closed = are_closed(&data, offs_bytes).unwrap_or_default();
+    offs_bytes.iter().zip(closed).filter_map(|(off_bytes, closed)| closed.then_some(*off_bytes)).collect()
+}
+
+fn path(pid: u32, mapping: &Mapping) -> String {
+    format!("/proc/{pid}/root{}", mapping.name)
 }
 
 /// Whether an instruction always goes on to the next one, and no task waits in it.
@@ -87,30 +113,13 @@ fn goes_on(bytes: &[u8], insn: Insn) -> bool {
     }
 }
 
-/// Whether no instruction of a function leads to one of these places in it, as far as its code tells.
-fn nobody_goes_between(code: &[u8], from: usize, to: usize) -> bool {
-    let mut at = 0;
-    while at < code.len() {
-        let Some(insn) = code.get(at..).and_then(|code| decode::decode(code).ok()) else { return false };
-        at += usize::from(insn.len);
-        let by = match insn.kind {
-            Kind::Jump { by } | Kind::Branch { by, .. } | Kind::Loop { by, .. } | Kind::Call { by } => by,
-            _ => continue,
-        };
-        if (from as i64..to as i64).contains(&(at as i64 + i64::from(by))) {
-            return false;
-        }
-    }
-    true
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// How many instructions of the code from `start` on a jump can hide.
     fn hidden(code: &[u8], start: usize) -> Option<usize> {
-        Span::inside(code, start).map(|span| span.insns.len())
+        Span::first(&code[start..]).map(|span| span.insns.len())
     }
 
     #[test]
@@ -124,19 +133,6 @@ mod tests {
         assert_eq!((hidden(&code, 5), hidden(&code, 9)), (None, None));
         // mov eax, 1: one that is long enough.
         assert_eq!(hidden(&[0xb8, 1, 0, 0, 0, 0xc3], 0), Some(1));
-    }
-
-    #[test]
-    fn nobody_may_come_to_the_second() {
-        // xor eax, eax; again: inc edi; cmp eax, edi; jne again; ret
-        let code = [0x31, 0xc0, 0xff, 0xc7, 0x39, 0xf8, 0x75, 0xfa, 0xc3];
-        assert_eq!(hidden(&code, 0), None);
-        // The loop's own start may be gone to: that leads to the jump.
-        assert_eq!(hidden(&code, 2), Some(3));
-        // A function whose code is not known to the end.
-        let code = [0x31, 0xc0, 0xff, 0xc7, 0x39, 0xf8, 0x06];
-        assert_eq!(hidden(&code, 0), None);
-        assert_eq!(hidden(&[0xb8, 1, 0, 0, 0, 0x06], 0), Some(1));
     }
 
     #[test]

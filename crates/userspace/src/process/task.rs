@@ -20,7 +20,7 @@ pub struct TracedTask {
     stale: AtomicBool,
     /// What code its process has, for walks over its stack.
     code: Mutex<Code>,
-    /// Its registers while it waits without being stopped.
+    /// Its registers while it is at a probe, as programs see them.
     waits_with: Mutex<Option<Vec<u8>>>,
 }
 
@@ -54,12 +54,12 @@ impl TracedTask {
         self.tid
     }
 
-    /// Says that it waits with these registers, as `struct pt_regs`, or that it waits no more.
+    /// Says that it is at a probe with these registers, as `struct pt_regs`, or that it is no more.
     pub(super) fn waits_with(&self, registers: Option<Vec<u8>>) {
         *self.waits_with.lock().unwrap_or_else(PoisonError::into_inner) = registers;
     }
 
-    /// Its general registers, in the form of [`ptrace::registers`], while it is stopped or waits.
+    /// Its general registers, in the form of [`ptrace::registers`], while it is stopped or at a probe.
     pub(super) fn registers(&self) -> Vec<u8> {
         let waits_with = self.waits_with.lock().unwrap_or_else(PoisonError::into_inner).clone();
         waits_with.unwrap_or_else(|| ptrace::registers(self.tid))

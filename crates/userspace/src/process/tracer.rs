@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
+use rustix::thread::sched_getaffinity;
 use skep_engine::Error;
 use skep_sys::child::HeldChild;
 use skep_sys::seccomp::Filter;
@@ -18,6 +19,7 @@ use skep_sys::{Errno, io_text, syscalls};
 
 use self::seized::Seized;
 use super::breakpoint::Breakpoints;
+use super::call_plan::CallPlan;
 use super::sigtrap::Numbers;
 use super::unwatched::Misses;
 use super::{Calls, Event, Tally, Unwatched, Wanted, inject, procfs, shadow};
@@ -35,6 +37,7 @@ const CHANGING: &[&str] = &[
     "execve",
     "execveat",
     "prctl",
+    "seccomp",
     "setuid",
     "setgid",
     "setreuid",
@@ -94,9 +97,12 @@ impl Drop for Done {
 
 impl Shared {
     /// Says what is to be seen.
-    fn want(&self, wanted: Wanted, filtered: bool) -> Result<(), Error> {
-        if !wanted.sites.is_empty() {
-            *lock(&self.breakpoints) = Some(Breakpoints::new(Arc::clone(&wanted.sites), filtered)?);
+    fn want(&self, wanted: Wanted, filtered: bool, calls: Option<(CallPlan, Filter)>) -> Result<(), Error> {
+        if !wanted.sites.is_empty() || calls.is_some() {
+            // Who comes by a gate makes a call, which nobody shall be stopped at or hear of.
+            let gettid = inject::number("gettid");
+            let has_gates = filtered && (calls.is_some() || !wanted.enter.and(&wanted.exit).has(gettid));
+            *lock(&self.breakpoints) = Some(Breakpoints::new(Arc::clone(&wanted.sites), filtered, calls, has_gates)?);
         }
         let _ = self.wanted.set(wanted);
         Ok(())
@@ -139,7 +145,7 @@ impl Tracer {
         let shared = Arc::new(Shared::default());
         let filtered = held.is_some();
         if let Some(wanted) = wanted {
-            shared.want(wanted, filtered)?;
+            shared.want(wanted, filtered, None)?;
         }
         let (ready, readiness) = mpsc::channel();
         let in_thread = Arc::clone(&shared);
@@ -178,8 +184,12 @@ impl Tracer {
             // The tracer waits for it, so the handle is of no use.
             Some(held) => {
                 let filter = filter(&wanted);
-                self.shared.want(wanted, self.filtered).map_err(io::Error::other)?;
-                held.release_filtered(&filter).map(drop)
+                let plan = plan(&wanted);
+                let calls = plan.map(|plan| (plan, filter.clone()));
+                let has_gates = calls.is_some();
+                self.shared.want(wanted, self.filtered, calls).map_err(io::Error::other)?;
+                let child = if has_gates { held.release_telling() } else { held.release_filtered(&filter) };
+                child.map(drop)
             }
             None => Ok(()),
         }
@@ -283,6 +293,14 @@ fn filter(wanted: &Wanted) -> Filter {
             if is_arch { filter } else { filter.and_argument(arch, 0, shadow::ENABLE) }
         }
     }
+}
+
+/// How calls are seen without a filter; `None` where that cannot be, or is not worth it.
+fn plan(wanted: &Wanted) -> Option<CallPlan> {
+    // Gates are machine code, and somebody has to look on another processor.
+    let possible = cfg!(target_arch = "x86_64") && sched_getaffinity(None).is_ok_and(|cpus| cpus.count() > 1);
+    let changing: Vec<&str> = CHANGING.iter().chain(&AFFINITY).copied().collect();
+    possible.then(|| CallPlan::new(wanted, &changing, protection(wanted))).flatten()
 }
 
 /// Which mappings of files matter: code, and data if counters are to be raised in it.

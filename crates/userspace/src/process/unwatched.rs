@@ -18,6 +18,8 @@ pub(super) enum Why {
     ShadowStack,
     OtherStack,
     OtherTask,
+    NoFilter,
+    Handler,
 }
 
 impl fmt::Display for Why {
@@ -37,6 +39,10 @@ impl fmt::Display for Why {
                 "the thread has a shadow stack (`x86_Thread_features` in /proc/PID/status), and would be ended for a return to elsewhere; probe the `ret` instructions of the function, as `uprobe` with `FUNCTION+OFFSET`"
             }
             Why::OtherStack => "the stack could not be written",
+            Why::NoFilter => {
+                "its system calls are not seen: its code is not understood, and a filter for them could not be put into it (`CONFIG_SECCOMP_FILTER`, `ulimit -v`)"
+            }
+            Why::Handler => "the handler of a signal came between a system call and its end",
             Why::OtherTask => "the function returned in another task than the one that called it",
         })
     }

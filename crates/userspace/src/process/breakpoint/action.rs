@@ -74,8 +74,9 @@ impl Breakpoints {
     }
 
     /// Gives a task back what the kernel took from it for a breakpoint.
-    pub(super) fn restore_sigtrap(&mut self, pid: u32, tid: u32) {
-        let Some(taken) = self.sigtraps.hit(pid, tid) else { return };
+    pub(in crate::process) fn restore_sigtrap(&mut self, pid: u32, tid: u32) {
+        let is_told = !self.calls.is_planned() || self.calls.has_filter(pid);
+        let Some(taken) = self.sigtraps.hit(pid, tid, is_told) else { return };
         if taken.held {
             sigtrap::hold_back(tid);
         }
@@ -127,5 +128,8 @@ impl Breakpoints {
             }
         }
         self.spaces.insert(id, space);
+        if self.sigtraps.action(pid) == Some(Action::Ignored) {
+            self.fall_back(pid, tid);
+        }
     }
 }

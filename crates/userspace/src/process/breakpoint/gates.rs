@@ -1,22 +1,23 @@
 //! Breakpoints that become gates, and the boards that their tasks post on.
 
-use std::collections::HashSet;
-use std::fs::OpenOptions;
+use std::collections::{HashMap, HashSet};
+use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::thread::sched_getaffinity;
-use skep_sys::board::{ALLOW_SEALING, BOARD_BYTES, Board, Posted};
-use skep_sys::patches::Patch;
+use skep_sys::board::{ALLOW_SEALING, BOARD_BYTES, Board, LOOK_OFF, Posted};
+use skep_sys::patches::{BREAKPOINT, Patch};
 
 use super::{Armed, Breakpoints, Space, Whose, memory_of};
+use crate::probe::FileId;
 use crate::process::gate::{self, GATE_BYTES, JUMP_BYTES, MEET_BYTES, NOP};
 use crate::process::mappings::{self, Mapping};
 use crate::process::sites::Site;
-use crate::process::span::Span;
-use crate::process::{Event, TracedTask, What, inject, procfs};
+use crate::process::span::{self, Span};
+use crate::process::{What, inject, procfs};
 
 /// Stops that are judged at once.
 const ROW: u32 = 64;
@@ -24,9 +25,11 @@ const ROW: u32 = 64;
 const ROW_TIME: Duration = Duration::from_millis(3);
 /// So many stops while somebody looks, and nothing on a board, mean that the tasks do not run beside us.
 const MAX_IN_VAIN: u32 = 32;
-/// How long nobody looks then.
-const PAUSE: Duration = Duration::from_secs(1);
-/// Bytes of an area for gates.
+/// And when so few came while somebody looked, that was in vain, too.
+const MIN_MET: u32 = 4 * ROW;
+/// How long nobody looks then: twice as long each time.
+const PAUSES: std::ops::RangeInclusive<Duration> = Duration::from_millis(4)..=Duration::from_secs(1);
+/// Bytes of an area for gates, which begins where a page does.
 const AREA_BYTES: u64 = 4096;
 /// What a jump may not cross where other threads may be about to execute it.
 const LINE_BYTES: u64 = 64;
@@ -35,7 +38,7 @@ const USER_CS: u64 = 0x33;
 const USER_DS: u64 = 0x2b;
 /// Places in `struct pt_regs`, in words.
 const ORIG_RAX: usize = 15;
-const RIP: usize = 16;
+pub(in crate::process) const RIP: usize = 16;
 const CS: usize = 17;
 const SS: usize = 20;
 
@@ -48,7 +51,7 @@ pub(super) struct Heat {
 
 impl Heat {
     /// Once more: whether that was the last of a quick row.
-    fn is_hot(&mut self) -> bool {
+    pub(super) fn is_hot(&mut self) -> bool {
         let since = *self.since.get_or_insert_with(Instant::now);
         self.row += 1;
         if self.row < ROW {
@@ -66,6 +69,8 @@ pub(super) struct Gates {
     board: Option<(Arc<Board>, u64)>,
     /// Where areas begin, and how many of their bytes are used.
     areas: Vec<(u64, u64)>,
+    /// Those of code that is gone, whose places can be used again.
+    free: Vec<u64>,
     /// Code that a jump is in the place of.
     jumps: HashSet<u64>,
     /// None can be made.
@@ -78,8 +83,38 @@ impl Gates {
         addr == func && self.jumps.contains(&addr)
     }
 
-    pub(super) fn forget(&mut self, func: u64) {
+    /// A breakpoint is gone, and the code that it was in the way of.
+    pub(super) fn forget(&mut self, addr: u64, func: u64) {
         self.jumps.remove(&func);
+        if addr != func {
+            self.free.push(gate::start(addr));
+        }
+    }
+
+    /// Where the board is.
+    pub(super) fn board_at(&self) -> Option<u64> {
+        self.board.as_ref().map(|(_, addr)| *addr)
+    }
+
+    /// Where the word is that says whether somebody looks.
+    pub(super) fn look_at(&self) -> Option<u64> {
+        self.board_at().map(|addr| addr + LOOK_OFF as u64)
+    }
+
+    pub(super) fn is_impossible(&self) -> bool {
+        self.impossible
+    }
+
+    pub(super) fn set_impossible(&mut self, impossible: bool) {
+        self.impossible = impossible;
+    }
+
+    /// Nobody uses the board any more: all tasks at gates are stopped.
+    pub(super) fn close(&mut self, memory: &File) {
+        self.impossible = true;
+        for (area, _) in &self.areas {
+            let _ = memory.write_all_at(&gate::ALONE, *area);
+        }
     }
 
     /// A task has ended.
@@ -100,13 +135,29 @@ pub(super) struct Boards {
     /// Stops at gates.
     heat: Heat,
     in_vain: u32,
+    /// How many came while somebody looked.
+    met: u32,
     not_before: Option<Instant>,
+    pause: Duration,
+    /// Places of files that a jump of several instructions can be at, once somebody asked.
+    closed: HashMap<FileId, HashSet<u64>>,
 }
 
 impl Boards {
-    pub(super) fn of_machine() -> Boards {
-        let possible = sched_getaffinity(None).is_ok_and(|cpus| cpus.count() > 1);
-        Boards { possible, all: Vec::new(), looked_at: false, heat: Heat::default(), in_vain: 0, not_before: None }
+    /// None, if there shall be no gates.
+    pub(super) fn of_machine(wanted: bool) -> Boards {
+        let possible = wanted && sched_getaffinity(None).is_ok_and(|cpus| cpus.count() > 1);
+        Boards {
+            possible,
+            all: Vec::new(),
+            looked_at: false,
+            heat: Heat::default(),
+            in_vain: 0,
+            met: 0,
+            not_before: None,
+            pause: *PAUSES.start(),
+            closed: HashMap::new(),
+        }
     }
 
     fn look(&mut self, look: bool) {
@@ -116,6 +167,10 @@ impl Boards {
         }
     }
 
+    pub(super) fn are_possible(&self) -> bool {
+        self.possible
+    }
+
     /// Nobody will ever look.
     pub(super) fn close(&mut self) {
         self.possible = false;
@@ -123,17 +178,27 @@ impl Boards {
     }
 
     /// A task was stopped at a gate.
-    fn stopped(&mut self) {
+    pub(super) fn stopped(&mut self) {
         if self.looked_at {
             self.in_vain += 1;
             if self.in_vain == MAX_IN_VAIN {
-                self.look(false);
-                self.not_before = Some(Instant::now() + PAUSE);
+                self.look_away();
             }
         } else if self.possible && self.heat.is_hot() && self.not_before.is_none_or(|then| then <= Instant::now()) {
-            self.in_vain = 0;
+            (self.in_vain, self.met) = (0, 0);
             self.look(true);
         }
+    }
+
+    /// Looks no more, and for a while not again if that was in vain.
+    fn look_away(&mut self) {
+        self.look(false);
+        if self.in_vain < MAX_IN_VAIN && self.met >= MIN_MET {
+            self.pause = *PAUSES.start();
+            return;
+        }
+        self.not_before = Some(Instant::now() + self.pause);
+        self.pause = (2 * self.pause).min(*PAUSES.end());
     }
 }
 
@@ -185,6 +250,7 @@ impl Breakpoints {
         let in_line = from % LINE_BYTES + JUMP_BYTES <= LINE_BYTES;
         (is_alone || in_line).then_some(())?;
         let near = whose.all.iter().find(|mapping| (mapping.start..mapping.end).contains(&from))?;
+        (span.insns.len() == 1 || self.is_closed(armed.site, whose.pid, near)).then_some(())?;
         let (at, meet) = self.room_for_gate(space, whose, near)?;
         let gate = gate::gate(at, from, span, meet)?;
         let jump = gate::jump(from, at)?;
@@ -213,17 +279,55 @@ impl Breakpoints {
         Some(())
     }
 
+    /// Whether nobody comes to the inside of a jump at a place of a file, which is looked through once, for all that is watched in it.
+    fn is_closed(&mut self, site: Site, pid: u32, mapping: &Mapping) -> bool {
+        let sites = &self.sites;
+        let closed = self.boards.closed.entry(site.file).or_insert_with(|| {
+            let places = sites.of(pid, mapping).map(|(_, wanted)| wanted.places.keys().copied().collect::<Vec<u64>>());
+            span::closed(pid, mapping, &places.unwrap_or_default())
+        });
+        closed.contains(&site.off_bytes)
+    }
+
+    /// A task is about to see where it is in some code, and may go on at any of its instructions: from now on they stand there, but for the breakpoint.
+    /// `None` when they cannot be put back.
+    pub(super) fn is_whole(&mut self, pid: u32, func: u64) -> Option<()> {
+        let space = self.spaces.get_mut(self.of.get(&pid)?)?;
+        let armed = space.armed.get_mut(&func)?;
+        // One instruction has none behind it.
+        let Some(span) = armed.span.take_if(|span| span.insns.len() > 1) else { return Some(()) };
+        if !space.gates.jumps.contains(&func) {
+            return Some(());
+        }
+        let memory = memory_of(pid).ok()?;
+        let is_listed = |owner| self.patches.add(owner, func, Patch::Code(armed.original));
+        (self.lifted || space.users.first().copied().is_some_and(is_listed)).then_some(())?;
+        // The breakpoint is there before the rest of the jump is not.
+        memory.write_all_at(&[BREAKPOINT], func).ok()?;
+        memory.write_all_at(&span.bytes[1..JUMP_BYTES as usize], func + 1).ok()?;
+        if self.lifted {
+            memory.write_all_at(&[armed.original], func).ok()?;
+        }
+        space.gates.jumps.remove(&func);
+        Some(())
+    }
+
     /// A free place for a gate near some code, and where what all gates call is.
     fn room_for_gate(&mut self, space: &mut Space, whose: Whose<'_>, near: &Mapping) -> Option<(u64, u64)> {
-        let has_room = |area: u64, used: u64| {
-            used + GATE_BYTES <= AREA_BYTES && near.start.abs_diff(area).max(near.end.abs_diff(area)) < super::NEAR
-        };
+        let reaches = |area: u64| near.start.abs_diff(area).max(near.end.abs_diff(area)) < super::NEAR;
+        if let Some(free) = space.gates.free.iter().position(|at| reaches(*at)) {
+            let at = space.gates.free.swap_remove(free);
+            return Some((at, at - at % AREA_BYTES));
+        }
+        let has_room = |area: u64, used: u64| used + GATE_BYTES <= AREA_BYTES && reaches(area);
         if let Some((area, used)) = space.gates.areas.iter_mut().find(|(area, used)| has_room(*area, *used)) {
             *used += GATE_BYTES;
             return Some((*area + *used - GATE_BYTES, *area));
         }
         let made = self.board(space, whose).and_then(|board| {
-            let area = self.map(space, whose, near, AREA_BYTES).ok()?;
+            // The board may have taken the place that was free.
+            let all = mappings::read(whose.tid);
+            let area = self.map(space, Whose { all: &all, ..whose }, near, AREA_BYTES).ok()?;
             memory_of(whose.pid).ok()?.write_all_at(&gate::meet(board), area).ok()?;
             space.gates.areas.push((area, MEET_BYTES + GATE_BYTES));
             Some((area + MEET_BYTES, area))
@@ -233,7 +337,7 @@ impl Breakpoints {
     }
 
     /// Where the board is that a memory has in common with us.
-    fn board(&mut self, space: &mut Space, whose: Whose<'_>) -> Option<u64> {
+    pub(super) fn board(&mut self, space: &mut Space, whose: Whose<'_>) -> Option<u64> {
         const PROT_READ_WRITE: u64 = 1 | 2;
         const MAP_SHARED: u64 = 1;
         const NOEXEC_SEAL: u64 = 8;
@@ -257,12 +361,23 @@ impl Breakpoints {
         });
         self.inject(space, whose, inject::number("close"), [memory, 0, 0, 0, 0, 0]);
         let (board, addr) = made?;
+        // When we are gone, nobody looks.
+        let owner = *space.users.first()?;
+        self.patches.add(owner, addr + LOOK_OFF as u64, Patch::Look).then_some(())?;
         let board = Arc::new(board);
         board.look(self.boards.looked_at);
         self.boards.all.retain(|board| Arc::strong_count(board) > 1);
         self.boards.all.push(Arc::clone(&board));
         space.gates.board = Some((board, addr));
         Some(addr)
+    }
+
+    /// A process is about to have rules of its own for calls, and a gate makes one: all who come by its gates for functions are stopped from now on.
+    pub(in crate::process) fn close_gates(&mut self, pid: u32) {
+        let space = self.of.get(&pid).and_then(|id| self.spaces.get_mut(id));
+        if let (Some(space), Ok(memory)) = (space, memory_of(pid)) {
+            space.gates.close(&memory);
+        }
     }
 
     /// Whether tasks come by gates so often that somebody should look for them.
@@ -272,53 +387,43 @@ impl Breakpoints {
 
     /// Nobody came for a while: tasks at gates are stopped from now on, until they come often again.
     pub(in crate::process) fn look_away(&mut self) {
-        self.boards.look(false);
+        self.boards.look_away();
     }
 
-    /// Runs the programs for everybody who waits at a gate; whether there was anybody. `task_of` tells whom an id belongs to.
-    pub(in crate::process) fn meet(
-        &mut self,
-        task_of: impl Fn(u32) -> Option<Arc<TracedTask>>,
-        sink: &mut dyn FnMut(Event<'_>),
-    ) -> bool {
-        let mut any = false;
-        for index in 0..self.boards.all.len() {
-            while let Some(posted) = self.boards.all[index].take() {
-                any = true;
-                let board = &self.boards.all[index];
-                let understood =
-                    task_of(posted.tid).is_some_and(|task| self.met(board, &task, &posted, sink).is_some());
-                board.answer(posted.slot, understood);
-            }
-        }
-        if any {
+    /// Whether somebody came since that is so.
+    pub(in crate::process) fn have_met(&self) -> bool {
+        self.boards.met > 0
+    }
+
+    /// Takes what a task at a gate told, if there is anybody: it has to be answered.
+    pub(in crate::process) fn take(&mut self) -> Option<(Arc<Board>, Posted)> {
+        let found = self.boards.all.iter().find_map(|board| Some((Arc::clone(board), board.take()?)));
+        if found.is_some() {
             self.boards.in_vain = 0;
+            self.boards.met = self.boards.met.saturating_add(1);
         }
-        any
+        found
     }
 
-    fn met(
-        &self,
-        board: &Arc<Board>,
-        task: &Arc<TracedTask>,
-        posted: &Posted,
-        sink: &mut dyn FnMut(Event<'_>),
-    ) -> Option<()> {
-        let space = self.spaces.get(self.of.get(&task.pid())?)?;
-        // What is on the board may be anything.
-        space.gates.board.as_ref().filter(|(its, _)| Arc::ptr_eq(its, board))?;
-        let func = posted.words[RIP];
-        let armed = space.armed.get(&func).filter(|_| space.gates.jumps.contains(&func))?;
-        if self.lifted {
-            return Some(());
-        }
-        let mut words = posted.words;
-        (words[ORIG_RAX], words[CS], words[SS]) = (u64::MAX, USER_CS, USER_DS);
-        let registers: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        let what = What::Probe { site: armed.site, ret: false, func, registers: registers.clone() };
-        task.waits_with(Some(registers));
-        sink(Event { task, what });
-        task.waits_with(None);
-        Some(())
+    /// Whether a process has a board: what is on one may be anything.
+    pub(in crate::process) fn has_board(&self, pid: u32, board: &Arc<Board>) -> bool {
+        let space = self.of.get(&pid).and_then(|id| self.spaces.get(id));
+        space.and_then(|space| space.gates.board.as_ref()).is_some_and(|(its, _)| Arc::ptr_eq(its, board))
     }
+
+    /// What a task did that waits at a gate for a function, with these registers; `None` if there is none.
+    pub(in crate::process) fn probe_at(&self, pid: u32, stop: u64, registers: &mut Posted) -> Option<What> {
+        let space = self.spaces.get(self.of.get(&pid)?)?;
+        let armed = space.armed.get(&stop).filter(|armed| armed.func != stop)?;
+        registers.words[RIP] = armed.func;
+        let registers = bytes_of(registers, u64::MAX);
+        Some(What::Probe { site: armed.site, ret: false, func: armed.func, registers })
+    }
+}
+
+/// The registers that a task told, as `struct pt_regs`, with the number of the call that it makes.
+pub(in crate::process) fn bytes_of(posted: &Posted, orig_rax: u64) -> Vec<u8> {
+    let mut words = posted.words;
+    (words[ORIG_RAX], words[CS], words[SS]) = (orig_rax, USER_CS, USER_DS);
+    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }

@@ -196,7 +196,10 @@ impl Breakpoints {
         }
         for Return { site, func, .. } in over {
             let what = What::Probe { site, ret: true, func, registers: registers.pt_regs() };
+            // It is in the trampoline, of which no table tells.
+            task.waits_with(Some(registers.pt_regs()));
             sink(Event { task, what });
+            task.waits_with(None);
         }
         let _ = registers.set(tid);
     }

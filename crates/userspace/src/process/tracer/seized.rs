@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use skep_engine::{Error, ErrorKind};
+use skep_sys::board::{Board, Posted, SLOTS};
 use skep_sys::ptrace::{self, Stop, SyscallInfo, Tracees, Wait};
 use skep_sys::signal::Nudge;
 use skep_sys::undo::{Guard, Undo};
@@ -14,7 +15,8 @@ use skep_sys::{Errno, seccomp};
 
 use super::{AFFINITY, CHANGING, PATIENCE, SIGTRAP, Shared, lock, setup};
 use crate::process::beside::Beside;
-use crate::process::breakpoint::Breakpoints;
+use crate::process::breakpoint::{Breakpoints, CallTold, RIP, bytes_of};
+use crate::process::registers::{CALL_ARGS, Reg, Registers};
 use crate::process::sigtrap::Numbers;
 use crate::process::{Event, TracedTask, What, inject, procfs, shadow};
 
@@ -24,10 +26,21 @@ const FAULTS: [i32; 4] = [4, 7, 8, 11];
 const HIGHEST_ADDRESS: u64 = u64::MAX - 4096;
 /// Longest path that exec takes (`PATH_MAX`).
 const MAX_PATH: usize = 4096;
+/// What a command stops with before it runs.
+const SIGURG: i32 = 23;
+/// `si_code` of a breakpoint.
+const SI_KERNEL: i32 = 0x80;
+/// `PR_SET_SECCOMP` and `PR_SET_SYSCALL_USER_DISPATCH` (`include/uapi/linux/prctl.h`).
+const PR_RULES: [u64; 2] = [22, 59];
+/// When so many children of a task executed programs, it gets the filter, and so will those that come: looking through the code of a program
+/// takes longer than many live.
+const MAX_CHILDREN: u32 = 4;
 /// How often boards are looked at between two questions for stops.
 const LOOKS: u32 = 16;
 /// How long they are looked at though nobody comes: about what it takes to stop a task of another processor.
 const UNMET: Duration = Duration::from_micros(50);
+/// And in the beginning, when a task may still have to find its way to another processor than ours.
+const UNMET_YET: Duration = Duration::from_micros(500);
 /// What is known of a tracee.
 #[derive(Debug)]
 struct Tracee {
@@ -40,6 +53,21 @@ struct Tracee {
     born_in: Option<u32>,
     /// It is about to end, or has.
     ending: bool,
+    /// It stops at every call until it executes a program.
+    is_ours: bool,
+    /// It is in a call of which nothing is told: a handler's, before the call that it is said to be in.
+    in_other: bool,
+    /// Who made it, unless it executed a program since.
+    maker: Option<u32>,
+    /// How many of its children executed programs.
+    children: u32,
+}
+
+/// A call as a task at a gate has it: its number or value, and its arguments.
+struct At {
+    nr: u64,
+    args: [u64; 6],
+    stack: u64,
 }
 
 /// All tracees; belongs to the thread that seized them.
@@ -61,6 +89,11 @@ pub(super) struct Seized {
     affinity: [u32; 2],
     mmap: u32,
     arch_prctl: u32,
+    /// Numbers of the calls that say what may be done with memory, and of those after which a process has rules of its own for calls or for memory.
+    protecting: [u32; 2],
+    ruling: [u32; 3],
+    /// The command has said that it is about to run.
+    begun: bool,
     /// Those that tell what SIGTRAP does.
     sigtrap: Numbers,
     /// Once somebody wants breakpoints.
@@ -90,6 +123,9 @@ impl Seized {
             affinity: AFFINITY.map(inject::number),
             mmap: inject::number("mmap"),
             arch_prctl: inject::number("arch_prctl"),
+            protecting: ["mprotect", "pkey_mprotect"].map(inject::number),
+            ruling: ["seccomp", "personality", "prctl"].map(inject::number),
+            begun: false,
             sigtrap: Numbers::new(),
             breakpoints: None,
         };
@@ -144,6 +180,10 @@ impl Seized {
             path: Vec::new(),
             born_in: None,
             ending: false,
+            is_ours: false,
+            in_other: false,
+            maker: None,
+            children: 0,
         };
         self.tracees.entry(tid).or_insert(tracee)
     }
@@ -171,7 +211,9 @@ impl Seized {
         if !self.breakpoints.as_ref().is_some_and(Breakpoints::are_looked_at) {
             return None;
         }
-        self.beside(Beside::part);
+        if !self.breakpoints.as_ref().is_some_and(Breakpoints::have_met) {
+            self.beside(Beside::apart);
+        }
         let mut last = Instant::now();
         loop {
             let mut any = false;
@@ -188,9 +230,11 @@ impl Seized {
                 return Some(Ok(Wait::Nothing));
             }
             let now = Instant::now();
+            let met = self.breakpoints.as_ref().is_some_and(Breakpoints::have_met);
+            let patience = if met { UNMET } else { UNMET_YET };
             if any {
                 last = now;
-            } else if now.duration_since(last) > UNMET {
+            } else if now.duration_since(last) > patience {
                 self.with_breakpoints(Breakpoints::look_away);
                 // Who came in the last moment.
                 self.meet(sink);
@@ -201,9 +245,51 @@ impl Seized {
 
     /// Runs the programs for those who wait at gates.
     fn meet(&mut self, sink: &mut dyn FnMut(Event<'_>)) -> bool {
-        let tracees = &self.tracees;
-        let task_of = |tid: u32| tracees.get(&tid).map(|tracee| Arc::clone(&tracee.task));
-        self.breakpoints.as_mut().is_some_and(|breakpoints| breakpoints.meet(task_of, sink))
+        let mut any = false;
+        // Not for ever: there are stops as well.
+        for _ in 0..SLOTS {
+            let Some((board, posted)) = self.breakpoints.as_mut().and_then(Breakpoints::take) else { break };
+            any = true;
+            let understood = self.met(&board, posted, sink).is_some();
+            board.answer(posted.slot, understood);
+        }
+        any
+    }
+
+    /// Runs the programs for what a task told on a board, which may be anything; `None` if it has to be stopped.
+    fn met(&mut self, board: &Arc<Board>, mut posted: Posted, sink: &mut dyn FnMut(Event<'_>)) -> Option<()> {
+        let task = Arc::clone(&self.tracees.get(&posted.tid)?.task);
+        let (pid, tid) = (task.pid(), task.tid());
+        let breakpoints = self.breakpoints.as_ref().filter(|breakpoints| breakpoints.has_board(pid, board))?;
+        let stop = posted.words[RIP];
+        if let Some(told) = breakpoints.call_at(pid, stop) {
+            let words = &posted.words;
+            let nr = words[Reg::Rax as usize];
+            let args = CALL_ARGS.map(|reg| words[reg as usize]);
+            if told.is_late {
+                return Some(());
+            }
+            let needs_stop = breakpoints.call_stops_at(nr as u32, &args) || self.wants_end_by_stop(nr as u32, told);
+            if !told.is_end && needs_stop {
+                return None;
+            }
+            let call = At { nr, args, stack: words[Reg::Rsp as usize] };
+            self.with_breakpoints(|breakpoints| breakpoints.met_call(pid));
+            posted.words[RIP] = told.behind;
+            task.waits_with(Some(bytes_of(&posted, if told.is_end { u64::MAX } else { nr })));
+            self.told(tid, told, &call, sink);
+        } else {
+            let what = breakpoints.probe_at(pid, stop, &mut posted)?;
+            task.waits_with(Some(bytes_of(&posted, u64::MAX)));
+            sink(Event { task: &task, what });
+        }
+        task.waits_with(None);
+        Some(())
+    }
+
+    /// Whether the end of a call is wanted that no gate tells of.
+    fn wants_end_by_stop(&self, nr: u32, told: CallTold) -> bool {
+        !told.has_end && self.shared.wanted.get().is_some_and(|wanted| wanted.exit.has(nr))
     }
 
     fn beside(&mut self, tell: impl FnOnce(&mut Beside, &mut Tracees)) {
@@ -231,15 +317,84 @@ impl Seized {
         if self.breakpoints.is_some() {
             return;
         }
-        if self.shared.wanted.get().is_some_and(|wanted| !wanted.sites.is_empty()) {
+        if self.shared.wanted.get().is_some() {
             self.breakpoints = lock(&self.shared.breakpoints).take();
         }
     }
 
     /// Whether a task's SIGTRAP came from a breakpoint; then it goes on without it.
     fn hit(&mut self, tid: u32, sink: &mut dyn FnMut(Event<'_>)) -> bool {
+        if self.hit_call(tid, sink).is_some() {
+            return true;
+        }
         let Some(task) = self.tracees.get(&tid).map(|tracee| Arc::clone(&tracee.task)) else { return false };
         self.with_breakpoints(|breakpoints| breakpoints.hit(&task, sink)).unwrap_or(false)
+    }
+
+    /// Whether calls are seen at gates.
+    fn have_gates(&self) -> bool {
+        self.breakpoints.as_ref().is_some_and(Breakpoints::have_calls)
+    }
+
+    /// A task's SIGTRAP: `None` if it is not that of a gate for calls.
+    fn hit_call(&mut self, tid: u32, sink: &mut dyn FnMut(Event<'_>)) -> Option<()> {
+        if !self.have_gates() {
+            return None;
+        }
+        let task = Arc::clone(&self.tracees.get(&tid)?.task);
+        let pid = task.pid();
+        let registers = Registers::of(tid).ok()?;
+        let told = self.breakpoints.as_ref()?.call_at(pid, registers.get(Reg::Rip).wrapping_sub(1))?;
+        // A signal that somebody sent may find the task behind the instruction.
+        (ptrace::signal_info(tid).ok()?.2 == SI_KERNEL).then_some(())?;
+        if let Some(go_on) = told.go_on {
+            // At once: if we were killed before it, the task would go on behind the breakpoint, in the middle of the instruction.
+            let mut there = registers.clone();
+            there.put(Reg::Rip, go_on);
+            // A task that was killed meanwhile needs no registers.
+            let _ = there.set(tid);
+        }
+        self.with_breakpoints(|breakpoints| breakpoints.restore_sigtrap(pid, tid));
+        self.judge_children(tid);
+        if !told.is_late && !told.is_silent {
+            let call = At { nr: registers.get(Reg::Rax), args: registers.call_args(), stack: registers.get(Reg::Rsp) };
+            let mut shown = registers.clone();
+            shown.put(Reg::Rip, told.behind);
+            shown.put(Reg::OrigRax, if told.is_end { u64::MAX } else { call.nr });
+            task.waits_with(Some(shown.pt_regs()));
+            self.told(tid, told, &call, sink);
+            task.waits_with(None);
+            self.with_breakpoints(|breakpoints| breakpoints.stopped_at_call(pid, tid));
+            let is_filtered = self.breakpoints.as_ref().is_some_and(|breakpoints| breakpoints.fell_back(pid));
+            if let (true, false, Some(tracee)) = (is_filtered, told.is_end, self.tracees.get_mut(&tid)) {
+                // The filter shows this very call, and its end.
+                let nr = call.nr as u32;
+                tracee.call = Some(nr);
+            }
+        }
+        Some(())
+    }
+
+    /// Gives a task the filter so many of whose children executed programs.
+    fn judge_children(&mut self, tid: u32) {
+        let Some(tracee) = self.tracees.get(&tid).filter(|tracee| tracee.children >= MAX_CHILDREN) else { return };
+        let pid = tracee.task.pid();
+        self.with_breakpoints(|breakpoints| breakpoints.fall_back(pid, tid));
+    }
+
+    /// A task told of a call at a gate.
+    fn told(&mut self, tid: u32, told: CallTold, call: &At, sink: &mut dyn FnMut(Event<'_>)) {
+        let at = (told.behind, call.stack);
+        if told.is_end {
+            let nr = self.breakpoints.as_mut().and_then(|breakpoints| breakpoints.awaited_end(tid, at));
+            let (Some(nr), Some(tracee)) = (nr, self.tracees.get(&tid)) else { return };
+            sink(Event { task: &tracee.task, what: What::Exit { nr, ret: call.nr as i64, at } });
+            return;
+        }
+        // The kernel looks at the lower half only.
+        let nr = u64::from(call.nr as u32);
+        let info = SyscallInfo::Entry { nr, args: call.args, at, arch: ptrace::NATIVE_ARCH, mark: None };
+        self.syscall(tid, info, Some(told), sink);
     }
 
     /// Sets breakpoints in what a task's process has mapped, if it was not looked at yet.
@@ -253,15 +408,23 @@ impl Seized {
         });
     }
 
-    /// Handles what was heard while a task did something for us. Whether there was anything: then the task does not wait any more.
-    fn hear(&mut self, sink: &mut dyn FnMut(Event<'_>)) -> bool {
-        let Some(Some(wait)) = self.with_breakpoints(Breakpoints::heard) else { return false };
-        match wait {
-            Wait::Stopped { tid, stop } => self.stopped(tid, stop, sink),
-            Wait::Ended { tid, status } => self.ended(tid, status),
-            Wait::Nothing => {}
+    /// Handles what was heard while tasks did something for us. Whether any of it was of this one: then it does not wait any more.
+    fn hear(&mut self, of: u32, sink: &mut dyn FnMut(Event<'_>)) -> bool {
+        let mut any = false;
+        while let Some(Some(wait)) = self.with_breakpoints(Breakpoints::heard) {
+            match wait {
+                Wait::Stopped { tid, stop } => {
+                    any |= tid == of;
+                    self.stopped(tid, stop, sink);
+                }
+                Wait::Ended { tid, status } => {
+                    any |= tid == of;
+                    self.ended(tid, status);
+                }
+                Wait::Nothing => {}
+            }
         }
-        true
+        any
     }
 
     fn ended(&mut self, tid: u32, status: i32) {
@@ -271,6 +434,7 @@ impl Seized {
                 breakpoints.forget_task(pid, tid);
                 if tid == pid {
                     breakpoints.forget_process(pid);
+                    breakpoints.bury(pid);
                 }
             });
         }
@@ -292,7 +456,9 @@ impl Seized {
         let is_orphan = |tid: u32| {
             let pid = procfs::status_number(tid, "Tgid:")?;
             let maker = if pid == tid { procfs::status_number(tid, "PPid:")? } else { pid };
-            (!self.tracees.values().any(|tracee| tracee.task.pid() == maker)).then_some((tid, pid))
+            // The first thread of a process ends last, and is not heard of while others wait.
+            let tells = |tracee: &Tracee| tracee.task.pid() == maker && !tracee.ending;
+            (!self.tracees.values().any(tells)).then_some((tid, pid))
         };
         let orphans: Vec<(u32, u32)> = self.early.keys().filter_map(|tid| is_orphan(*tid)).collect();
         for (tid, pid) in orphans {
@@ -326,9 +492,17 @@ impl Seized {
             return;
         }
         self.prepare();
+        if stop == Stop::Signal(SIGURG) && tid == self.root && !self.begun && self.have_gates() {
+            self.begun = true;
+            if let Some(tracee) = self.tracees.get_mut(&tid) {
+                tracee.is_ours = true;
+            }
+            let _ = self.go_on(tid, Stop::Other);
+            return;
+        }
         let stop = if stop == Stop::Signal(SIGTRAP) && self.hit(tid, sink) { Stop::Other } else { stop };
         let _ = self.tell(tid, stop, sink);
-        if !self.hear(sink) {
+        if !self.hear(tid, sink) {
             let _ = self.go_on(tid, stop);
         }
     }
@@ -348,15 +522,20 @@ impl Seized {
         }
         if let Some(tracee) = self.tracees.get_mut(&tid) {
             tracee.call = None;
+            tracee.ending |= stop == Stop::Ending;
+        }
+        if stop == Stop::Ending {
+            self.adopt();
         }
         let stop = if stop == Stop::Signal(SIGTRAP) && self.hit(tid, &mut |_| {}) { Stop::Other } else { stop };
-        if !self.hear(&mut |_| {}) {
+        if !self.hear(tid, &mut |_| {}) {
             let _ = ptrace::pass(tid, stop);
         }
     }
 
     fn go_on(&self, tid: u32, stop: Stop) -> Result<(), Errno> {
-        let to_syscall = !self.filtered || self.tracees.get(&tid).is_some_and(|tracee| tracee.call.is_some());
+        let waits = |tracee: &Tracee| tracee.call.is_some() || tracee.is_ours;
+        let to_syscall = !self.filtered || self.tracees.get(&tid).is_some_and(waits);
         match stop {
             Stop::Job => ptrace::listen(tid),
             Stop::Signal(signal) if to_syscall => ptrace::resume_to_syscall(tid, signal),
@@ -368,7 +547,7 @@ impl Seized {
 
     fn tell(&mut self, tid: u32, stop: Stop, sink: &mut dyn FnMut(Event<'_>)) -> Result<(), Errno> {
         match stop {
-            Stop::Seccomp | Stop::Syscall => self.syscall(tid, ptrace::syscall_info(tid)?, sink),
+            Stop::Seccomp | Stop::Syscall => self.syscall(tid, ptrace::syscall_info(tid)?, None, sink),
             Stop::Born => {
                 let child = ptrace::event_message(tid)? as u32;
                 self.born(tid, child, sink);
@@ -387,6 +566,7 @@ impl Seized {
                 if let Some(tracee) = self.tracees.get_mut(&tid) {
                     tracee.ending = true;
                 }
+                self.adopt();
             }
             Stop::Signal(signal) => {
                 let (_, errno, code) = ptrace::signal_info(tid)?;
@@ -415,15 +595,38 @@ impl Seized {
         Ok(())
     }
 
-    fn syscall(&mut self, tid: u32, info: SyscallInfo, sink: &mut dyn FnMut(Event<'_>)) {
+    /// A call begins or ends: at a stop, or told of at a gate.
+    fn syscall(&mut self, tid: u32, info: SyscallInfo, told: Option<CallTold>, sink: &mut dyn FnMut(Event<'_>)) {
+        let have_gates = self.have_gates();
         let Some(wanted) = self.shared.wanted.get() else { return };
         let Some(tracee) = self.tracees.get_mut(&tid) else { return };
+        if let (SyscallInfo::Entry { nr, .. }, Some(call), None) = (&info, tracee.call, told) {
+            // It was told of at a gate. Another one is that of a handler which came between.
+            tracee.in_other = *nr != u64::from(call);
+            return;
+        }
+        if matches!(info, SyscallInfo::Exit { .. }) && std::mem::take(&mut tracee.in_other) {
+            return;
+        }
         match info {
             SyscallInfo::Entry { arch, .. } if arch != ptrace::NATIVE_ARCH => tracee.call = None,
             // A filter of the target's own.
             SyscallInfo::Entry { mark: Some(mark), .. } if mark != seccomp::MARK => {}
             SyscallInfo::Entry { nr, args, at, .. } => {
                 let Ok(nr) = u32::try_from(nr) else { return };
+                if tracee.is_ours && !self.exec.contains(&nr) {
+                    return;
+                }
+                if self.ruling.contains(&nr) && (nr != self.ruling[2] || PR_RULES.contains(&args[0])) {
+                    let pid = tracee.task.pid();
+                    self.with_breakpoints(|breakpoints| {
+                        breakpoints.fall_back(pid, tid);
+                        breakpoints.close_gates(pid);
+                    });
+                }
+                let (Some(wanted), Some(tracee)) = (self.shared.wanted.get(), self.tracees.get_mut(&tid)) else {
+                    return;
+                };
                 if self.affinity.contains(&nr)
                     && let Some((list, _)) = &mut self.list
                 {
@@ -440,10 +643,19 @@ impl Seized {
                     tracee.task.changes();
                     tracee.call = Some(nr);
                 }
-                let probes = !wanted.sites.is_empty();
+                let probes = !wanted.sites.is_empty() || have_gates;
                 let acts = nr == self.sigtrap.action && args[0] == SIGTRAP as u64;
-                if !self.filtered || probes && (nr == self.mmap || acts) || wanted.exit.has(nr) {
+                let maps = nr == self.mmap || self.protecting.contains(&nr);
+                let ends_at_gate = told.is_some_and(|told| told.has_end);
+                let by_stop = if have_gates {
+                    self.breakpoints.as_ref().is_some_and(|breakpoints| breakpoints.call_stops_at(nr, &args))
+                } else {
+                    !self.filtered || probes && (maps || acts)
+                };
+                if by_stop || tracee.is_ours || wanted.exit.has(nr) && !ends_at_gate {
                     tracee.call = Some(nr);
+                } else if wanted.exit.has(nr) {
+                    self.breakpoints.iter_mut().for_each(|breakpoints| breakpoints.await_end(tid, nr, at));
                 }
                 if let Some(breakpoints) = &mut self.breakpoints {
                     if acts {
@@ -465,7 +677,7 @@ impl Seized {
                 if wanted.exit.has(nr) {
                     sink(Event { task: &tracee.task, what: What::Exit { nr, ret, at } });
                 }
-                if wanted.sites.is_empty() {
+                if self.breakpoints.is_none() {
                     return;
                 }
                 let pid = tracee.task.pid();
@@ -475,6 +687,8 @@ impl Seized {
                     self.with_breakpoints(|breakpoints| breakpoints.mapped(pid, tid, ret as u64));
                 } else if self.exec.contains(&nr) && ret == 0 {
                     self.with_breakpoints(|breakpoints| breakpoints.place(pid, tid));
+                } else if self.protecting.contains(&nr) && ret == 0 && have_gates {
+                    self.with_breakpoints(|breakpoints| breakpoints.protected(pid, tid));
                 }
             }
             SyscallInfo::None { .. } => {}
@@ -487,7 +701,9 @@ impl Seized {
         self.beside(|beside, list| beside.born(child, list));
         let is_thread = fs::exists(format!("/proc/{}/task/{child}", task.pid())).unwrap_or(false);
         let pid = if is_thread { task.pid() } else { child };
-        self.add(pid, child).born_in = call;
+        let tracee = self.add(pid, child);
+        tracee.born_in = call;
+        tracee.maker = (pid == child).then_some(maker);
         self.with_breakpoints(|breakpoints| breakpoints.born(&task, pid, child));
         sink(Event { task: &task, what: What::Born { tid: child, pid } });
         if let Some(stop) = self.early.remove(&child) {
@@ -512,6 +728,7 @@ impl Seized {
     fn executed(&mut self, tid: u32, old_tid: u32, sink: &mut dyn FnMut(Event<'_>)) {
         self.beside(|beside, list| beside.renamed(old_tid, tid, list));
         let caller = self.tracees.remove(&old_tid);
+        let maker = caller.as_ref().and_then(|caller| caller.maker);
         let pid = caller.as_ref().map_or(tid, |caller| caller.task.pid());
         let gone: Vec<u32> =
             self.tracees.iter().filter(|(_, other)| other.task.pid() == pid).map(|(tid, _)| *tid).collect();
@@ -527,13 +744,21 @@ impl Seized {
             self.shared.outcome().tally.foreign += 1;
         }
         self.adopt();
+        let (has_gates, exec) = (self.have_gates(), self.exec[0]);
         let tracee = self.add(pid, tid);
         if let Some(caller) = caller {
             tracee.call = caller.call;
             tracee.path = caller.path;
         }
+        if has_gates && tracee.call.is_none() {
+            // Its code is looked at when the call ends.
+            tracee.call = Some(exec);
+        }
         let path = std::mem::take(&mut tracee.path);
         let task = Arc::clone(&tracee.task);
+        if has_gates && let Some(maker) = maker.and_then(|maker| self.tracees.get_mut(&maker)) {
+            maker.children += 1;
+        }
         sink(Event { task: &task, what: What::Executed { old_tid, path } });
     }
 
