@@ -5,6 +5,8 @@
 //! work. When the work is over the worker says with what status, and may live on; when the front dies first, the worker gets
 //! SIGTERM, as if it had been asked to end.
 //!
+//! The worker is called `skep-worker`: who kills by name (killall(1)) means the front, and the worker has the time to leave as if it was asked to.
+//!
 //! # Signals
 //!
 //! The worker has a process group of its own, and the commands that it starts are put into the front's ([`join_job`]). So for a terminal and a
@@ -21,10 +23,12 @@
 //! only store atomics and call kill(2) and sigaction(2), which signal-safety(7) allows.
 #![expect(unsafe_code, reason = "fork(2), sigaction(2), a step between fork and exec")]
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -37,6 +41,9 @@ static CONTINUED: AtomicBool = AtomicBool::new(false);
 
 /// The front's process group, in the worker; 0 elsewhere.
 static JOB: AtomicI32 = AtomicI32::new(0);
+
+/// What the worker was called before it was one, and its commands are until they execute.
+static NAME: OnceLock<CString> = OnceLock::new();
 
 /// The worker's way to tell the front that it may end.
 #[derive(Debug)]
@@ -61,6 +68,8 @@ impl Worker {
             -1 => Err(io::Error::last_os_error()),
             0 => {
                 drop(from_worker);
+                let _ = NAME.set(rustix::thread::name()?);
+                rustix::thread::set_name(c"skep-worker")?;
                 rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
                 // It may have died before we asked.
                 if rustix::process::getppid() != Some(front) {
@@ -102,6 +111,11 @@ pub fn is_worker() -> bool {
     JOB.load(Ordering::SeqCst) != 0
 }
 
+/// In a worker: what the front is called.
+pub fn name() -> Option<Vec<u8>> {
+    NAME.get().map(|name| name.to_bytes().to_vec())
+}
+
 /// Lets a command be of the front's process group, so that the terminal is its own and keys reach it. Does nothing outside of a worker.
 pub fn join_job(command: &mut Command) {
     let job = JOB.load(Ordering::SeqCst);
@@ -111,9 +125,9 @@ pub fn join_job(command: &mut Command) {
     let join = move || {
         // SAFETY: setpgid(2) with numbers only. Where the front was killed the group may be gone, and the command runs without it.
         unsafe { libc::setpgid(0, job) };
-        Ok(())
+        NAME.get().map_or(Ok(()), |name| Ok(rustix::thread::set_name(name)?))
     };
-    // SAFETY: `join` makes one system call.
+    // SAFETY: `join` makes two system calls.
     unsafe { command.pre_exec(join) };
 }
 

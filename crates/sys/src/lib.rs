@@ -17,6 +17,8 @@
 //! | waiting, and undoing after death | [`epoll`], [`wake`], [`signal`], [`child`], [`front`], [`rcu`], [`undo`] |
 
 mod errno;
+mod proc;
+mod robust;
 
 pub mod board;
 pub mod bpf;

@@ -4,7 +4,6 @@
 //! forked process sees too, with what was there before; it is shorter by what has been taken back.
 
 use std::collections::HashMap;
-use std::ffi::CStr;
 use std::os::fd::AsFd;
 
 use crate::Errno;
@@ -138,22 +137,8 @@ impl Patches {
 
 /// The memory of a process, to be read and written wherever something is mapped.
 fn memory(pid: u32) -> Option<rustix::fd::OwnedFd> {
-    // `/proc/PID/mem`, without an allocation.
-    let mut path = [0u8; 32];
-    let mut digits = [0u8; 10];
-    let (mut rest, mut count) = (pid, 0);
-    while rest > 0 || count == 0 {
-        digits[count] = b'0' + (rest % 10) as u8;
-        (rest, count) = (rest / 10, count + 1);
-    }
-    let mut len = 0;
-    for byte in b"/proc/".iter().chain(digits[..count].iter().rev()).chain(b"/mem") {
-        path[len] = *byte;
-        len += 1;
-    }
-    let path = CStr::from_bytes_with_nul(&path[..=len]).ok()?;
-    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, rustix::fs::Mode::empty()).ok()
+    let pid = rustix::path::DecInt::new(pid);
+    crate::proc::open(&[b"/proc/", pid.as_bytes(), b"/mem"], rustix::fs::OFlags::RDWR)
 }
 
 #[cfg(test)]

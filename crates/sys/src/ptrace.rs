@@ -222,20 +222,37 @@ pub fn syscall_info(tid: u32) -> Result<SyscallInfo, Errno> {
 /// Waits for any tracee of the calling thread; children that this thread does not trace, and those of other threads, are left to
 /// those who wait for them.
 ///
+/// A stop is looked at, and not taken: it is told of again until the task goes on. If the thread dies meanwhile, the task does what it would have done, so a signal that it
+/// was stopped with arrives. One that is taken (wait4(2)) would be lost with its tracer: `ptrace_stop` of kernel/signal.c returns what nobody has asked for. An end is
+/// taken.
+///
 /// # Errors
 ///
 /// `ECHILD` when there is none, `EINTR` after a signal.
 pub fn wait(block: bool) -> Result<Wait, Errno> {
-    let mut status: c_int = 0;
-    let flags = libc::__WALL | libc::__WNOTHREAD | if block { 0 } else { libc::WNOHANG };
-    // SAFETY: wait4(2) writes one `int`; the resource usage is not asked for.
-    let tid = unsafe { libc::wait4(-1, &raw mut status, flags, std::ptr::null_mut()) };
-    match tid {
-        -1 => Err(Errno::last()),
-        0 => Ok(Wait::Nothing),
-        tid if libc::WIFSTOPPED(status) => Ok(Wait::Stopped { tid: tid as u32, stop: Stop::of(status) }),
-        tid => Ok(Wait::Ended { tid: tid as u32, status }),
+    // SAFETY: all-zero bytes are a valid `siginfo_t`.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let block = if block { 0 } else { libc::WNOHANG };
+    let flags = libc::WEXITED | libc::WNOWAIT | libc::__WALL | libc::__WNOTHREAD | block;
+    // SAFETY: waitid(2) writes one `siginfo_t`.
+    result(unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) }.into())?;
+    // SAFETY: waitid(2) fills this and the next, or leaves all of it zero.
+    let tid = unsafe { info.si_pid() } as u32;
+    // SAFETY: as above.
+    let status = unsafe { info.si_status() };
+    match info.si_code {
+        _ if tid == 0 => Ok(Wait::Nothing),
+        // The status has the event in its upper half, as that of wait4(2) has it eight bits higher.
+        libc::CLD_TRAPPED | libc::CLD_STOPPED => Ok(Wait::Stopped { tid, stop: Stop::of(status << 8 | 0x7f) }),
+        _ => wait_for(tid),
     }
+}
+
+/// Takes the stop of a tracee that does not go on yet: [`wait`] tells of others then.
+pub fn take_stop(tid: u32) {
+    let flags = libc::WSTOPPED | libc::WNOHANG | libc::__WALL | libc::__WNOTHREAD;
+    // SAFETY: a null pointer asks for no information.
+    unsafe { libc::waitid(libc::P_PID, tid, std::ptr::null_mut(), flags) };
 }
 
 impl Stop {
@@ -375,12 +392,8 @@ impl Tracees {
                 break;
             }
             let tid = u32::from_ne_bytes(tid);
-            if tid == 0 {
-                continue;
-            }
-            let end = std::time::Instant::now() + std::time::Duration::from_secs(2);
-            while seize(tid, true) == Err(Errno::EPERM) && std::time::Instant::now() < end {
-                std::thread::yield_now();
+            if tid != 0 {
+                inherit(tid, MAX_GENERATIONS);
             }
         }
         loop {
@@ -391,6 +404,63 @@ impl Tracees {
             }
         }
     }
+}
+
+/// Generations that are born in the moment in which tasks have no tracer.
+const MAX_GENERATIONS: u32 = 8;
+
+/// How often a task is asked for without a pause, some 20 milliseconds: who pauses is not there when it is free.
+const PRESSING: u32 = 20_000;
+
+/// Traces a task that has another tracer, which is about to be none, and what it makes before that: those have no tracer at all, and whoever is
+/// traced already tells of the next. Allocates nothing.
+fn inherit(tid: u32, generations: u32) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(2);
+    let mut tries = 0;
+    while seize(tid, true) == Err(Errno::EPERM) {
+        tries += 1;
+        if is_tracee(tid) || is_over(tid) || std::time::Instant::now() > end {
+            return;
+        }
+        if tries > PRESSING {
+            std::thread::yield_now();
+        }
+    }
+    let Some(rest) = generations.checked_sub(1) else { return };
+    // Without CONFIG_PROC_CHILDREN there is no such file.
+    let digits = rustix::path::DecInt::new(tid);
+    let parts = [b"/proc/", digits.as_bytes(), b"/task/", digits.as_bytes(), b"/children"];
+    let Some(file) = crate::proc::open(&parts, rustix::fs::OFlags::RDONLY) else { return };
+    let mut text = [0; 1024];
+    let mut child = 0u32;
+    while let Ok(len @ 1..) = rustix::io::read(&file, &mut text) {
+        for byte in &text[..len] {
+            match byte {
+                b'0'..=b'9' => child = child.wrapping_mul(10).wrapping_add(u32::from(byte - b'0')),
+                _ => inherit(std::mem::take(&mut child), rest),
+            }
+        }
+    }
+}
+
+/// Whether a task has ended, and is still there because nobody has asked how. Allocates nothing.
+fn is_over(tid: u32) -> bool {
+    let digits = rustix::path::DecInt::new(tid);
+    let Some(file) = crate::proc::open(&[b"/proc/", digits.as_bytes(), b"/stat"], rustix::fs::OFlags::RDONLY) else {
+        return true;
+    };
+    // The name may have anything in it but is short.
+    let mut text = [0; 128];
+    let text = rustix::io::read(&file, &mut text).map_or(&[][..], |len| &text[..len]);
+    let state = text.windows(3).rev().find(|three| three.starts_with(b") "));
+    state.is_none_or(|three| b"ZX".contains(&three[2]))
+}
+
+/// Whether the calling thread traces a task, or waits for it as for its child.
+fn is_tracee(tid: u32) -> bool {
+    let flags = libc::WEXITED | libc::WNOWAIT | libc::WNOHANG | libc::__WALL | libc::__WNOTHREAD;
+    // SAFETY: a null pointer asks for no information.
+    unsafe { libc::waitid(libc::P_PID, tid, std::ptr::null_mut(), flags) == 0 }
 }
 
 /// Lets a stopped tracee go on as if nobody traced it.
@@ -411,11 +481,23 @@ pub fn pass(tid: u32, stop: Stop) -> Result<(), Errno> {
 pub fn registers(tid: u32) -> Vec<u8> {
     const NT_PRSTATUS: usize = 1;
     // All of x86-64 are 216 bytes, those of arm64 272.
-    let mut bytes = vec![0u8; 288];
+    register_set(tid, NT_PRSTATUS, 288)
+}
+
+/// The extended state of a stopped tracee on x86-64 (floating point, vectors, protection keys), as XSAVE writes it in its standard form; what the
+/// processor leaves free at byte 464 says which components the kernel uses. Empty when it cannot be read.
+pub fn extended_registers(tid: u32) -> Vec<u8> {
+    const NT_X86_XSTATE: usize = 0x202;
+    // With all components of today's processors 11008.
+    register_set(tid, NT_X86_XSTATE, 16 << 10)
+}
+
+fn register_set(tid: u32, kind: usize, max: usize) -> Vec<u8> {
+    let mut bytes = vec![0u8; max];
     let mut vector = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     let at = std::ptr::from_mut(&mut vector).cast::<c_void>();
     // SAFETY: the request writes at most `iov_len` bytes to `iov_base`, and how many to `vector`.
-    let ret = unsafe { libc::ptrace(libc::PTRACE_GETREGSET as _, tid as libc::pid_t, NT_PRSTATUS as *mut c_void, at) };
+    let ret = unsafe { libc::ptrace(libc::PTRACE_GETREGSET as _, tid as libc::pid_t, kind as *mut c_void, at) };
     bytes.truncate(if ret == -1 { 0 } else { vector.iov_len });
     bytes
 }

@@ -3,7 +3,8 @@
 //! A `bpf_link` goes away with its last descriptor, so the kernel cleans up even after SIGKILL. A tc filter, an XDP
 //! program set by netlink, a cgroup program without a link or a legacy kprobe event do not. For these a small child
 //! process waits at the reading end of a pipe: when the owner dies, the kernel closes the writing end, the child sees
-//! the end of file, makes the system calls that it was given beforehand, and exits.
+//! the end of file, makes the system calls that it was given beforehand, and exits. What a single thread does, such as to trace, ends with that thread, and
+//! earlier: its child waits for a word ([`ThreadGuard`]).
 //!
 //! # Safety
 //! The child is forked from a process that may have threads, so it may only make system calls: no allocation, no lock,
@@ -19,6 +20,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use crate::errno::Errno;
 use crate::patches::Patches;
 use crate::ptrace::Tracees;
+use crate::robust::{RobustWord, Waiting};
 
 /// One system call that takes something back.
 #[derive(Debug)]
@@ -94,28 +96,8 @@ impl Guard {
         keep.push(reader.as_raw_fd());
         keep.sort_unstable();
         keep.dedup();
-        // SAFETY: the child only runs `child`, which makes system calls and does not return (see the module).
-        let pid = unsafe { libc::fork() };
-        match pid {
-            -1 => return Err(Errno::last()),
-            0 => child(undo, &keep, reader.as_raw_fd()),
-            _ => {}
-        }
-        // The child forks once more and exits, so that the guard is nobody's zombie.
-        let mut status = 0;
-        loop {
-            // SAFETY: `status` is an `int` that lives until the call returns.
-            let done = unsafe { libc::waitpid(pid, &mut status, 0) };
-            let error = Errno::last();
-            if done >= 0 || error != Errno::EINTR {
-                break;
-            }
-        }
-        if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0 {
-            Ok(Guard { pipe: writer })
-        } else {
-            Err(Errno::EAGAIN)
-        }
+        fork(undo, &keep, Until::Closed(reader.as_raw_fd()))?;
+        Ok(Guard { pipe: writer })
     }
 
     /// Tells the child that everything was undone already: it closes what it holds and ends.
@@ -125,8 +107,56 @@ impl Guard {
     }
 }
 
+/// A child that runs the undo list when the thread that made this drops it or dies, in the very moment of that.
+#[derive(Debug)]
+pub struct ThreadGuard {
+    _word: RobustWord,
+}
+
+impl ThreadGuard {
+    /// Starts the child, as [`Guard::spawn`] does.
+    pub fn spawn(undo: &[Undo<'_>]) -> Result<ThreadGuard, Errno> {
+        let word = RobustWord::new()?;
+        let mut keep: Vec<RawFd> = undo.iter().flat_map(Undo::descriptors).collect();
+        keep.sort_unstable();
+        keep.dedup();
+        fork(undo, &keep, Until::Over(word.waiting()))?;
+        Ok(ThreadGuard { _word: word })
+    }
+}
+
+/// What a child waits for.
+#[derive(Clone, Copy, Debug)]
+enum Until<'a> {
+    /// The end of a pipe; a byte says that there is nothing to do.
+    Closed(RawFd),
+    /// The death of a thread.
+    Over(Waiting<'a>),
+}
+
+fn fork(undo: &[Undo<'_>], keep: &[RawFd], until: Until<'_>) -> Result<(), Errno> {
+    // SAFETY: the child only runs `child`, which makes system calls and does not return (see the module).
+    let pid = unsafe { libc::fork() };
+    match pid {
+        -1 => return Err(Errno::last()),
+        0 => child(undo, keep, until),
+        _ => {}
+    }
+    // The child forks once more and exits, so that the guard is nobody's zombie.
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` is an `int` that lives until the call returns.
+        let done = unsafe { libc::waitpid(pid, &mut status, 0) };
+        let error = Errno::last();
+        if done >= 0 || error != Errno::EINTR {
+            break;
+        }
+    }
+    if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0 { Ok(()) } else { Err(Errno::EAGAIN) }
+}
+
 /// The child's life. Only system calls from here on.
-fn child(undo: &[Undo<'_>], keep: &[RawFd], pipe: RawFd) -> ! {
+fn child(undo: &[Undo<'_>], keep: &[RawFd], until: Until<'_>) -> ! {
     // SAFETY: no arguments; the child is alone and owns no state that a second fork could tear.
     let again = unsafe { libc::fork() };
     if again != 0 {
@@ -140,15 +170,18 @@ fn child(undo: &[Undo<'_>], keep: &[RawFd], pipe: RawFd) -> ! {
     // SAFETY: the path is a static C string.
     unsafe { libc::chdir(c"/".as_ptr()) };
     close_all_but(keep);
-    let mut byte = 0u8;
-    loop {
-        // SAFETY: one byte is read into one byte.
-        let got = unsafe { libc::read(pipe, std::ptr::from_mut(&mut byte).cast(), 1) };
-        match got {
-            1 => exit(0), // dismissed
-            0 => break,   // the owner is gone
-            _ => {}       // interrupted
-        }
+    match until {
+        Until::Over(word) => word.wait(),
+        Until::Closed(pipe) => loop {
+            let mut byte = 0u8;
+            // SAFETY: one byte is read into one byte.
+            let got = unsafe { libc::read(pipe, std::ptr::from_mut(&mut byte).cast(), 1) };
+            match got {
+                1 => exit(0), // dismissed
+                0 => break,   // the owner is gone
+                _ => {}       // interrupted
+            }
+        },
     }
     // On the stack, as nothing may be allocated; a dump's messages hold at most 32 KiB (`netlink_dump`).
     let mut buffer = [0u8; 32 << 10];
@@ -283,6 +316,25 @@ mod tests {
             assert!(std::time::Instant::now() < end, "the helper still holds it");
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
+    }
+
+    /// What arrives when a thread ends that has a guard, while its process lives on.
+    fn outcome_of_thread(end: impl FnOnce(ThreadGuard) + Send + 'static) -> Vec<u8> {
+        let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let thread = std::thread::spawn(move || {
+            end(ThreadGuard::spawn(&[Undo::Write(writer.as_fd(), b"undone".to_vec())]).unwrap());
+        });
+        thread.join().unwrap();
+        let mut bytes = Vec::new();
+        std::fs::File::from(reader).read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn the_undo_happens_when_a_thread_ends() {
+        assert_eq!(outcome_of_thread(drop), b"undone");
+        // As if it was killed: nothing of its own happens any more.
+        assert_eq!(outcome_of_thread(std::mem::forget), b"undone");
     }
 
     #[test]

@@ -138,3 +138,29 @@ fn a_command_that_is_killed_with_all_it_made_is_over() {
         }
     }
 }
+
+/// Whenever that is: while gates are made, while a breakpoint is handled, while a filter needs a tracer, while nothing is done.
+#[test]
+fn a_command_lives_on_whenever_its_tracer_is_killed() {
+    if !needs(&[Program("python3")]) {
+        return;
+    }
+    let open = Open::new("calls-orphans");
+    let harness = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/programs/host/orphans.py");
+    let few = "ls / >/dev/null || echo failed; x=$(echo y) || echo failed; ls /proc >/dev/null || echo failed";
+    // So many that it gets the filter: then calls may fail until somebody else traces it.
+    let many = "for i in 1 2 3 4 5 6 7 8; do /bin/true || echo failed; x=$(echo y) || echo failed; done";
+    for (script, work, passed_over) in [
+        ("tracepoint:syscalls:sys_exit_openat { @ = count(); }", few, &[][..]),
+        ("uprobe:libc:malloc, uretprobe:libc:free { @ = count(); }", few, &[]),
+        ("tracepoint:syscalls:sys_enter_openat, uprobe:libc:free { @ = count(); }", few, &[]),
+        ("profile:hz:999 { @ = count(); }", few, &[]),
+        ("tracepoint:syscalls:sys_enter_execve { @ = count(); }", many, &["failed"]),
+    ] {
+        let mut python = Command::new("python3");
+        python.arg(&harness).arg(open.file("skep"));
+        python.args([script, &format!("sh -c 'echo begins; {work}; echo ends'"), "1", "60"]).args(passed_over);
+        let outcome = finish(&mut python);
+        assert_eq!((&*outcome.stdout, &*outcome.stderr), ("some ran, some never began\n", ""), "{script}");
+    }
+}

@@ -49,7 +49,7 @@ mod gates;
 mod returns;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -71,8 +71,8 @@ use self::returns::{POOL_BYTES, Pool, Return};
 use super::call_plan::CallPlan;
 use super::displace::{Copy, SLOT_BYTES, displaced};
 use super::gate;
-use super::inject::{self, Failed};
-use super::mappings::{self, Mapping};
+use super::inject::{self, Failed, Source};
+use super::mappings::{self, Mapping, memory_of};
 use super::refuge::Refuge;
 use super::registers::{Reg, Registers};
 use super::shadow::ShadowStacks;
@@ -80,6 +80,7 @@ use super::sigtrap::Sigtraps;
 use super::sites::{Moments, Site, Sites};
 use super::span::Span;
 use super::unwatched::{Misses, Why};
+use super::way_back::{self, WayBack};
 use super::{Event, TracedTask, What};
 
 /// What the code of an area is less far from than an instruction reaches, in bytes.
@@ -184,11 +185,6 @@ pub(super) struct Breakpoints {
     lifted: bool,
     /// Tasks have our filter.
     filtered: bool,
-}
-
-/// How a process's code is written: the file is where the kernel lets a tracer write everywhere.
-fn memory_of(pid: u32) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).open(format!("/proc/{}/mem", mappings::with_memory(pid)))
 }
 
 impl Breakpoints {
@@ -496,19 +492,23 @@ impl Breakpoints {
         self.filtered && (!self.calls.is_planned() || self.calls.has_filter(pid))
     }
 
-    /// Lets a task make a system call; the instruction for it is in the vDSO, or else in some code.
+    /// Lets a task make a system call.
     fn inject(&mut self, space: &mut Space, whose: Whose<'_>, nr: u32, args: [u64; 6]) -> Option<u64> {
         let Whose { pid, tid, all } = whose;
         if !inject::is_safe(tid, self.has_filter(pid)) {
             return None;
         }
-        let from = space.calls_from.filter(|from| inject::is_at(tid, *from)).or_else(|| {
-            let vdso = all.iter().find(|mapping| mapping.name == "[vdso]");
-            let from = vdso.into_iter().chain(all.iter().filter(|mapping| mapping.executes));
-            from.filter_map(|mapping| inject::find(tid, mapping.start, mapping.end - mapping.start)).next()
-        })?;
-        space.calls_from = Some(from);
-        match inject::call(pid, tid, from, nr, args) {
+        let own = space.refuge.as_ref().map(Refuge::way_back);
+        let own = own.filter(|way| inject::is_at(tid, way.code, way_back::CODE));
+        // Nobody comes back from a handler, or as if from one, where he was not called.
+        let can_come_back = !self.shadows.has(tid);
+        let lent = || WayBack::without_area(tid, all);
+        let made = match own.or_else(lent).filter(|_| can_come_back) {
+            Some(way) if own.is_some() => inject::call(pid, tid, Source::Ours(way), nr, args),
+            Some(way) => way.lent(pid, || inject::call(pid, tid, Source::Ours(way), nr, args)),
+            None => inject::call(pid, tid, Source::Somewhere(syscall_of(space, whose)?), nr, args),
+        };
+        match made {
             Ok(value) => Some(value),
             Err(Failed::Refused) => None,
             Err(Failed::Gone(wait)) => {
@@ -775,6 +775,17 @@ impl Breakpoints {
             }
         }
     }
+}
+
+/// Where a process has the instruction for a system call: in the vDSO, or else in some code.
+fn syscall_of(space: &mut Space, Whose { tid, all, .. }: Whose<'_>) -> Option<u64> {
+    let from = space.calls_from.filter(|from| inject::is_at(tid, *from, inject::SYSCALL)).or_else(|| {
+        let vdso = all.iter().find(|mapping| mapping.name == "[vdso]");
+        let from = vdso.into_iter().chain(all.iter().filter(|mapping| mapping.executes));
+        from.filter_map(|mapping| inject::find(tid, mapping.start, mapping.end - mapping.start)).next()
+    })?;
+    space.calls_from = Some(from);
+    Some(from)
 }
 
 /// A task and the memory that it has.

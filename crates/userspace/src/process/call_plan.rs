@@ -37,11 +37,10 @@ pub(super) struct CallPlan {
 }
 
 impl CallPlan {
-    /// For what is wanted; `changing` are the calls that change what is known of a task. `None` where a filter is better: it sees all calls at one place, and
-    /// asks nothing of a process where none is wanted.
+    /// For what is wanted; `changing` are the calls that change what is known of a task. `None` where all calls are wanted: a filter sees them at one place.
     pub(super) fn new(wanted: &Wanted, changing: &[&str], protection: u32) -> Option<CallPlan> {
         let (enter, exit) = (&wanted.enter, &wanted.exit);
-        if *enter == Calls::All || *exit == Calls::All || enter.is_empty() && exit.is_empty() {
+        if *enter == Calls::All || *exit == Calls::All {
             return None;
         }
         let forking = FORKING.into_iter().map(number).filter(|nr| exit.has(*nr));

@@ -296,7 +296,9 @@ impl Images {
         }
         maker.put("pid", &made_by.to_ne_bytes());
         maker.put("tgid", &made_by.to_ne_bytes());
-        maker.name(&procfs::comm(made_by).unwrap_or_default());
+        // Who traces is called otherwise than what people started.
+        let own = skep_sys::front::name().filter(|_| made_by == std::process::id());
+        maker.name(&own.or_else(|| procfs::comm(made_by)).unwrap_or_default());
         maker.pointer("group_leader", addr(&maker));
         let (uid, gid) = (task.uid_gid() as u32, (task.uid_gid() >> 32) as u32);
         for member in ["uid", "euid", "suid", "fsuid"] {

@@ -1,6 +1,7 @@
 //! What a process has mapped where (`/proc/PID/maps`).
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::path::PathBuf;
 
 use super::procfs;
@@ -69,6 +70,11 @@ impl Mapping {
         let path = PathBuf::from(format!("/proc/{pid}/root{}", self.name));
         self.file.inode == file.inode && FileId::of(&path) == Some(file)
     }
+}
+
+/// How a process's memory is written: the file is where the kernel lets a tracer write everywhere.
+pub(super) fn memory_of(pid: u32) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(format!("/proc/{}/mem", with_memory(pid)))
 }
 
 /// A task that has the memory of a process: the first may have ended before the others, and has none then.

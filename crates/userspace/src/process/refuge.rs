@@ -2,11 +2,19 @@
 //!
 //! Who traces may be killed, and SIGTRAP kills whoever has no tracer and no handler. So a process with breakpoints gets a handler for SIGTRAP, unless it
 //! has one or ignores the signal: some instructions in its area that look the breakpoint up in a list and go on in the slot. A trampoline needs nothing
-//! but to go on. Any other SIGTRAP ends the process as it would have without us: the handler gives itself up and sends the signal again.
+//! but to go on, and neither does a task that was led on already when its tracer died: it has the signal still to come, but is behind no breakpoint any more.
+//! Any other SIGTRAP ends the process as it would have without us: the handler gives itself up and sends the signal again.
+//!
+//! Behind the list is room for what a task has to find back to that makes a call for us ([`super::way_back`]).
 //!
 //! While we trace, the handler does not run for breakpoints. A SIGTRAP of the process's own reaches it, and ends the process by a second one.
 
 use std::collections::HashMap;
+
+use skep_sys::patches::BREAKPOINT;
+
+use super::inject::SYSCALL;
+use super::way_back::{self, FRAME_BYTES, WayBack};
 
 /// Bytes before the list.
 const LIST_OFF: u64 = 0x170;
@@ -18,8 +26,11 @@ const ACTION_OFF: u64 = 0x120;
 const POOL_OFF: u64 = 0x140;
 /// Where the `struct sigaction` of the process's own handler is written before it is installed again.
 const OWN_OFF: u64 = 0x150;
-/// Where the handler's return is.
+/// Where the code is that makes calls for us, and the handler's return, which is its second part.
+const CODE_OFF: u64 = RESTORER_OFF - SYSCALL.len() as u64;
 const RESTORER_OFF: u64 = 0xe0;
+/// `si_code` of a breakpoint.
+const SI_KERNEL: i32 = 0x80;
 
 /// The handler: `rdx` points at the context of the signal, in which `rip` is 168 bytes in (`struct ucontext`, x86-64).
 fn handler(pool_bytes: u32) -> Vec<u8> {
@@ -34,27 +45,37 @@ fn handler(pool_bytes: u32) -> Vec<u8> {
     relative(&mut code, [0x48, 0x8d, 0x0d], LIST_OFF); // lea rcx, [list]
     code.extend([0x4c, 0x8b, 0x01]); // next: mov r8, [rcx]
     code.extend([0x4d, 0x85, 0xc0]); // test r8, r8
-    code.extend([0x74, 23]); // jz none
+    code.extend([0x74, 29]); // jz none
     code.extend([0x49, 0x39, 0xc0]); // cmp r8, rax
-    code.extend([0x74, 6]); // je found
+    code.extend([0x74, 12]); // je found
+    code.extend([0x48, 0x39, 0x41, 8]); // cmp [rcx + 8], rax
+    code.extend([0x74, 17]); // je done
     code.extend([0x48, 0x83, 0xc1, 16]); // add rcx, 16
-    code.extend([0xeb, 0xed]); // jmp next
+    code.extend([0xeb, 0xe7]); // jmp next
     code.extend([0x4c, 0x8b, 0x41, 8]); // found: mov r8, [rcx + 8]
     code.extend([0x4c, 0x89, 0x82, 168, 0, 0, 0]); // mov [rdx + 168], r8
-    code.push(0xc3); // ret
-    relative(&mut code, [0x48, 0x8b, 0x0d], POOL_OFF); // none: mov rcx, [pool]
-    code.extend([0x48, 0x29, 0xc8]); // sub rax, rcx
-    code.extend([0x48, 0x3d]); // cmp rax, bytes
+    code.push(0xc3); // done: ret
+    relative(&mut code, [0x4c, 0x8b, 0x05], POOL_OFF); // none: mov r8, [pool]
+    code.extend([0x49, 0xf7, 0xd8, 0x49, 0x01, 0xc0]); // neg r8; add r8, rax
+    code.extend([0x49, 0x81, 0xf8]); // cmp r8, bytes
     code.extend(pool_bytes.to_le_bytes());
-    code.extend([0x77, 1, 0xc3]); // ja other; ret
-    code.extend([0xb8, 13, 0, 0, 0, 0xbf, 5, 0, 0, 0]); // other: mov eax, 13 (rt_sigaction); mov edi, 5
+    code.extend([0x77, 1, 0xc3]); // ja elsewhere; ret
+    code.extend([0x81, 0x7e, 8]); // elsewhere: cmp dword [rsi + 8], SI_KERNEL
+    code.extend(SI_KERNEL.to_le_bytes());
+    code.extend([0x75, 15]); // jne other
+    code.extend([0x80, 0x78, 0xff, BREAKPOINT]); // cmp byte [rax - 1], int3
+    code.extend([0x74, 9]); // je other
+    code.extend([0x66, 0x81, 0x78, 0xfe, 0xcd, 3]); // cmp word [rax - 2], int 3
+    code.extend([0x74, 1, 0xc3]); // je other; ret
+    // other: mov eax, 13 (rt_sigaction); mov edi, 5
+    code.extend([0xb8, 13, 0, 0, 0, 0xbf, 5, 0, 0, 0]);
     relative(&mut code, [0x48, 0x8d, 0x35], DEFAULT_OFF); // lea rsi, [default]
     code.extend([0x31, 0xd2, 0x41, 0xba, 8, 0, 0, 0, 0x0f, 0x05]); // xor edx, edx; mov r10d, 8; syscall
     code.extend([0xb8, 39, 0, 0, 0, 0x0f, 0x05]); // mov eax, 39 (getpid); syscall
     code.extend([0x89, 0xc7, 0xbe, 5, 0, 0, 0, 0xb8, 62, 0, 0, 0, 0x0f, 0x05]); // kill it with 5
     code.push(0xc3); // ret
-    code.resize(RESTORER_OFF as usize, 0xcc);
-    code.extend([0xb8, 15, 0, 0, 0, 0x0f, 0x05]); // mov eax, 15 (rt_sigreturn); syscall
+    code.resize(CODE_OFF as usize, 0xcc);
+    code.extend(way_back::CODE); // from the restorer on: mov eax, 15 (rt_sigreturn); syscall
     code.resize(DEFAULT_OFF as usize, 0xcc);
     code
 }
@@ -63,6 +84,7 @@ fn handler(pool_bytes: u32) -> Vec<u8> {
 #[derive(Clone, Debug)]
 pub(super) struct Refuge {
     base: u64,
+    len: u64,
     capacity: u64,
     /// Which entry an address has.
     entries: HashMap<u64, u64>,
@@ -75,13 +97,13 @@ pub(super) struct Refuge {
 impl Refuge {
     /// Bytes for so many breakpoints.
     pub(super) fn len(breakpoints: u64) -> u64 {
-        LIST_OFF + (breakpoints + 1) * ENTRY_BYTES
+        LIST_OFF + (breakpoints + 1) * ENTRY_BYTES + FRAME_BYTES
     }
 
     /// At an address, with so many bytes that are zero now.
     pub(super) fn new(base: u64, len: u64) -> Refuge {
-        let capacity = len.saturating_sub(LIST_OFF) / ENTRY_BYTES;
-        Refuge { base, capacity: capacity.saturating_sub(1), entries: HashMap::new(), free: Vec::new(), used: 0 }
+        let capacity = len.saturating_sub(LIST_OFF + FRAME_BYTES) / ENTRY_BYTES;
+        Refuge { base, len, capacity: capacity.saturating_sub(1), entries: HashMap::new(), free: Vec::new(), used: 0 }
     }
 
     /// The code of the handler.
@@ -110,6 +132,11 @@ impl Refuge {
     /// Whether an instruction is one of the handler's.
     pub(super) fn has_code_at(&self, ip: u64) -> bool {
         (self.base..self.base + DEFAULT_OFF).contains(&ip)
+    }
+
+    /// Where tasks make calls for us.
+    pub(super) fn way_back(&self) -> WayBack {
+        WayBack::new(self.base + CODE_OFF, self.base + self.len - FRAME_BYTES)
     }
 
     /// Where the handler is.
@@ -173,13 +200,17 @@ mod tests {
                 targets.push(at.wrapping_add_signed(by as isize));
             }
         }
-        assert!(at < RESTORER_OFF as usize, "{at}");
-        assert_eq!(targets.len(), 4);
+        assert!(at < CODE_OFF as usize, "{at}");
+        assert_eq!(targets.len(), 8);
         assert!(targets.iter().all(|target| starts.contains(target)), "{targets:?} of {starts:?}");
-        // Back to the load of an entry, on to what was found, to the end of the list.
-        assert_eq!(code[targets[2]..][..3], [0x4c, 0x8b, 0x01]);
-        assert_eq!(code[targets[1]..][..4], [0x4c, 0x8b, 0x41, 8]);
-        assert_eq!(code[targets[0]..][..3], [0x48, 0x8b, 0x0d]);
+        // The end of the list, what was found, what was led on, the next entry; then twice to what ends the process.
+        let starts_with = |at: usize, bytes: &[u8]| assert_eq!(code[targets[at]..][..bytes.len()], *bytes, "{at}");
+        starts_with(0, &[0x4c, 0x8b, 0x05]);
+        starts_with(1, &[0x4c, 0x8b, 0x41, 8]);
+        starts_with(2, &[0xc3]);
+        starts_with(3, &[0x4c, 0x8b, 0x01]);
+        starts_with(4, &[0x81, 0x7e, 8]);
+        (5..8).for_each(|other| starts_with(other, &[0xb8, 13]));
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(super) enum Reg {
 /// Where the arguments of a system call are.
 pub(super) const CALL_ARGS: [Reg; 6] = [Reg::Rdi, Reg::Rsi, Reg::Rdx, Reg::R10, Reg::R8, Reg::R9];
 
+/// ERESTART_RESTARTBLOCK of include/linux/errno.h: by restart_syscall(2). ERESTARTSYS, ERESTARTNOINTR and ERESTARTNOHAND are the other values that make a call start again.
+const RESTARTS: i64 = -516;
 /// Places of the registers in the order of their numbers in instructions.
 const BY_NUMBER: [usize; 16] = [10, 11, 12, 5, 19, 4, 13, 14, 9, 8, 7, 6, 3, 2, 1, 0];
 
@@ -44,7 +46,8 @@ impl Registers {
         ptrace::set_registers(tid, &self.bytes)
     }
 
-    fn word(&self, index: usize) -> u64 {
+    /// The one at a place of `struct user_regs_struct`.
+    pub(super) fn word(&self, index: usize) -> u64 {
         let bytes = self.bytes.get(8 * index..8 * index + 8);
         bytes.and_then(|bytes| bytes.first_chunk().copied()).map_or(0, u64::from_ne_bytes)
     }
@@ -70,8 +73,48 @@ impl Registers {
         }
     }
 
+    /// Whether the task is in a call that was interrupted and starts again when it goes on.
+    pub(super) fn start_a_call_again(&self) -> bool {
+        let starts_again = matches!(self.get(Reg::Rax) as i64, RESTARTS | -514..=-512);
+        starts_again && self.get(Reg::OrigRax) as i64 >= 0
+    }
+
+    /// As the task itself would have them, if the kernel did nothing more for its call: it makes that again, if that is to be.
+    pub(super) fn as_if_call_was_over(&self) -> Registers {
+        const RESTART_SYSCALL: u64 = 219;
+        const CALL_BYTES: u64 = 2;
+        let mut own = self.clone();
+        if self.start_a_call_again() {
+            let nr = if self.get(Reg::Rax) as i64 == RESTARTS { RESTART_SYSCALL } else { self.get(Reg::OrigRax) };
+            own.put(Reg::Rax, nr);
+            own.put(Reg::Rip, self.get(Reg::Rip).wrapping_sub(CALL_BYTES));
+        }
+        own
+    }
+
     /// As the kernel's programs get them.
     pub(super) fn pt_regs(&self) -> Vec<u8> {
         self.bytes[..PT_REGS_BYTES].to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_was_interrupted_is_made_again() {
+        let at = |rax: i64, orig_rax: i64| {
+            let mut registers = Registers { bytes: vec![0; PT_REGS_BYTES] };
+            registers.put(Reg::Rax, rax as u64);
+            registers.put(Reg::OrigRax, orig_rax as u64);
+            registers.put(Reg::Rip, 0x1002);
+            let own = registers.as_if_call_was_over();
+            (registers.start_a_call_again(), own.get(Reg::Rax) as i64, own.get(Reg::Rip))
+        };
+        assert_eq!(at(-512, 7), (true, 7, 0x1000));
+        assert_eq!(at(-516, 35), (true, 219, 0x1000));
+        assert_eq!(at(-512, -1), (false, -512, 0x1002));
+        assert_eq!(at(-4, 7), (false, -4, 0x1002));
     }
 }

@@ -85,8 +85,8 @@ impl Breakpoints {
             return;
         }
         let Some(mut space) = self.spaces.remove(&id) else { return };
-        // The list is needed only where nothing was called from yet.
-        let all = if space.calls_from.is_some() { Vec::new() } else { mappings::read(tid) };
+        // It makes the call from the refuge, if it can come back from there.
+        let all = if self.shadows.has(tid) { mappings::read(tid) } else { Vec::new() };
         self.set_action(&mut space, Whose { pid, tid, all: &all }, taken.action);
         self.spaces.insert(id, space);
     }

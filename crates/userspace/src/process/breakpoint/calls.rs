@@ -43,8 +43,8 @@ const MAX_FILE: u64 = 64 << 20;
 const MAX_STOPS: u32 = 4096;
 /// Calls of a task whose ends are waited for at gates: more than one only while handlers run.
 const MAX_AWAITED: usize = 64;
-/// A breakpoint in the place of a call. Who is let go on behind it by our death makes no call, and does nothing else: most of these are in loops around the end of a
-/// task.
+/// A breakpoint in the place of a call. Who handles SIGTRAP by himself and comes by it when we are gone makes no call, and does nothing else: most of these are in loops around the
+/// end of a task.
 const HERE: [u8; CALL_BYTES as usize] = [BREAKPOINT, NOP];
 /// Bytes of a `syscall` instruction.
 const CALL_BYTES: u64 = 2;

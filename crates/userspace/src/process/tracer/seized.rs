@@ -10,7 +10,7 @@ use skep_engine::{Error, ErrorKind};
 use skep_sys::board::{Board, Posted, SLOTS};
 use skep_sys::ptrace::{self, Stop, SyscallInfo, Tracees, Wait};
 use skep_sys::signal::Nudge;
-use skep_sys::undo::{Guard, Undo};
+use skep_sys::undo::{ThreadGuard, Undo};
 use skep_sys::{Errno, seccomp};
 
 use super::{AFFINITY, CHANGING, PATIENCE, SIGTRAP, Shared, lock, setup};
@@ -83,7 +83,7 @@ pub(super) struct Seized {
     changing: Vec<u32>,
     pub(super) shared: Arc<Shared>,
     /// Those that need another tracer after us, and who it will be; nobody once they are let go.
-    list: Option<(Tracees, Guard)>,
+    list: Option<(Tracees, ThreadGuard)>,
     beside: Beside,
     /// Numbers of the calls that show whether a task is confined.
     affinity: [u32; 2],
@@ -107,7 +107,7 @@ impl Seized {
         if filtered {
             tracees.add(pid);
         }
-        let guard = Guard::spawn(&[Undo::Trace(&tracees)]);
+        let guard = ThreadGuard::spawn(&[Undo::Trace(&tracees)]);
         let guard = guard.map_err(|errno| setup("start the process that takes over after us", errno))?;
         let nudge = Nudge::here().map_err(|cause| Error::new("cannot catch SIGURG").with_source(cause))?;
         let mut seized = Seized {
@@ -348,7 +348,6 @@ impl Seized {
         // A signal that somebody sent may find the task behind the instruction.
         (ptrace::signal_info(tid).ok()?.2 == SI_KERNEL).then_some(())?;
         if let Some(go_on) = told.go_on {
-            // At once: if we were killed before it, the task would go on behind the breakpoint, in the middle of the instruction.
             let mut there = registers.clone();
             there.put(Reg::Rip, go_on);
             // A task that was killed meanwhile needs no registers.
@@ -478,6 +477,7 @@ impl Seized {
     fn stopped(&mut self, tid: u32, stop: Stop, sink: &mut dyn FnMut(Event<'_>)) {
         if !self.tracees.contains_key(&tid) {
             // It was made by a tracee, which tells of it in its next stop.
+            ptrace::take_stop(tid);
             self.early.insert(tid, stop);
             self.adopt();
             return;
@@ -782,6 +782,7 @@ impl Seized {
                     }
                     if !self.tracees.contains_key(&tid) {
                         // Its maker tells of it, and so whose breakpoints it has.
+                        ptrace::take_stop(tid);
                         self.early.insert(tid, stop);
                         continue;
                     }

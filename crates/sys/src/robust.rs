@@ -1,0 +1,103 @@
+//! A word that tells another process in the moment in which a thread dies: a robust futex.
+//!
+//! A pipe tells of a death as well, but late: its end closes with the last thread of a process, behind the memory of all of them, and tasks that one
+//! of them traced have no tracer long before that. The kernel goes through the list of a thread's locks first of all (`exit_mm_release` in
+//! kernel/fork.c, Linux 6.18), marks each, and wakes whoever waits for it. Here the only one of them is no lock.
+//!
+//! Sources: set_robust_list(2), futex(2), `Documentation/locking/robust-futex-ABI.rst`.
+//!
+//! # Safety
+//! The kernel reads the list when the thread dies, so it stays where it is until another one is set, which is before its memory is given back; only the thread
+//! itself can do that, so the type is bound to it.
+#![expect(unsafe_code, reason = "set_robust_list(2) and futex(2)")]
+
+use std::ffi::c_long;
+use std::marker::PhantomData;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::Errno;
+use crate::mmap::SharedMap;
+
+/// `struct robust_list_head` of `include/uapi/linux/futex.h`, of a thread that has no lock, and is about to get one.
+#[repr(C)]
+#[derive(Debug)]
+struct List {
+    next: *const List,
+    futex_offset: c_long,
+    pending: *const AtomicU32,
+}
+
+/// The word of the thread that made it.
+#[derive(Debug)]
+pub(crate) struct RobustWord {
+    map: SharedMap,
+    _list: Box<List>,
+    before: *const List,
+    of_thread: PhantomData<*const ()>,
+}
+
+/// The part that a process has which was forked from the thread's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting<'a>(&'a AtomicU32);
+
+fn set_list(list: *const List) -> Result<(), Errno> {
+    // SAFETY: the kernel keeps the address; see the module.
+    let done = unsafe { libc::syscall(libc::SYS_set_robust_list, list, size_of::<List>()) };
+    if done < 0 { Err(Errno::last()) } else { Ok(()) }
+}
+
+impl RobustWord {
+    /// Makes that of the calling thread, which may have no robust locks of another kind meanwhile (pthread_mutexattr_setrobust(3)).
+    ///
+    /// # Errors
+    ///
+    /// `ENOSYS` for a kernel without futexes.
+    pub(crate) fn new() -> Result<RobustWord, Errno> {
+        let memory = rustix::fs::memfd_create("skep-thread", rustix::fs::MemfdFlags::CLOEXEC)?;
+        rustix::fs::ftruncate(&memory, crate::page_size() as u64)?;
+        let map = SharedMap::new(memory.as_fd(), 0, crate::page_size(), true)?;
+        let mut before = std::ptr::null();
+        let mut len = 0usize;
+        // SAFETY: the call writes a pointer and a length.
+        let known = unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &raw mut before, &raw mut len) };
+        if known < 0 {
+            return Err(Errno::last());
+        }
+        let mut list = Box::new(List { next: std::ptr::null(), futex_offset: 0, pending: map.u32_at(0) });
+        // Empty: it leads to itself.
+        list.next = &raw const *list;
+        let tid = rustix::thread::gettid().as_raw_pid() as u32;
+        map.u32_at(0).store(tid | libc::FUTEX_WAITERS, Ordering::SeqCst);
+        set_list(list.next)?;
+        Ok(RobustWord { map, _list: list, before, of_thread: PhantomData })
+    }
+
+    pub(crate) fn waiting(&self) -> Waiting<'_> {
+        Waiting(self.map.u32_at(0))
+    }
+}
+
+impl Drop for RobustWord {
+    fn drop(&mut self) {
+        let _ = set_list(self.before);
+        self.map.u32_at(0).store(0, Ordering::SeqCst);
+        // SAFETY: a word that is mapped, and numbers.
+        unsafe { libc::syscall(libc::SYS_futex, self.map.u32_at(0).as_ptr(), libc::FUTEX_WAKE, 1) };
+    }
+}
+
+impl Waiting<'_> {
+    /// Returns when the thread dies or has dropped its word. Allocates nothing.
+    pub(crate) fn wait(self) {
+        loop {
+            let word = self.0.load(Ordering::SeqCst);
+            if word & libc::FUTEX_TID_MASK == 0 {
+                return;
+            }
+            let forever = std::ptr::null::<libc::timespec>();
+            // SAFETY: a word that is mapped, and numbers.
+            unsafe { libc::syscall(libc::SYS_futex, self.0.as_ptr(), libc::FUTEX_WAIT, word, forever) };
+        }
+    }
+}

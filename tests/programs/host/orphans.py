@@ -1,0 +1,46 @@
+# orphans.py SKEP SCRIPT COMMAND STEP_MS ROUNDS [PASSED_OVER]: kills who traces a command after more and more time, and tells which tasks did not end by themselves.
+#
+# A command prints `begins` and `ends`, and nothing in between but what is passed over.
+import ctypes, os, signal, subprocess, sys, time
+
+PR_SET_CHILD_SUBREAPER = 36
+FAULTS = [signal.SIGILL, signal.SIGTRAP, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS]
+
+skep, script, command = sys.argv[1:4]
+step_ms, rounds = float(sys.argv[4]), int(sys.argv[5])
+passed_over = sys.argv[6:]
+ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def children(pid):
+    try:
+        return [int(child) for child in open(f"/proc/{pid}/task/{pid}/children").read().split()]
+    except OSError:
+        return []
+
+
+whole = cut = 0
+for number in range(rounds):
+    after_ms = number * step_ms
+    front = subprocess.Popen(
+        [skep, "trace", "-q", "--engine", "user", script, "-c", command],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )
+    time.sleep(after_ms / 1000)
+    worker = next(iter(children(front.pid)), front.pid)
+    os.kill(worker, signal.SIGKILL)
+    lines = [line for line in front.stdout.read().splitlines() if line not in ["", *passed_over] and not line.startswith("@")]
+    while True:
+        try:
+            _, status = os.wait()
+        except ChildProcessError:
+            break
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) in FAULTS:
+            print(f"after {after_ms} ms: a task ended by signal {os.WTERMSIG(status)}")
+    if lines == ["begins", "ends"]:
+        whole += 1
+    elif not lines:
+        cut += 1
+    else:
+        print(f"after {after_ms} ms: {lines}")
+print("some ran, some never began" if whole and cut else f"{whole} ran, {cut} never began")
