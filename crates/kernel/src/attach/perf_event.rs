@@ -77,7 +77,9 @@ fn refusal(request: &Request<'_>, kind: u32, what: &str, errno: Errno) -> Error 
         Errno::EINVAL if kind == PERF_TYPE_BREAKPOINT => request
             .error(format_args!("{what}: the processor cannot watch this"))
             .with_source(errno)
-            .with_hint("the address must be a multiple of the length, and x86 has no watchpoint for reading alone"),
+            .with_hint(
+                "the address must be a multiple of the length; x86 has no watchpoint for reading alone, and for executing (`x`) the length is 8",
+            ),
         Errno::ESRCH => request.error(format_args!("there is no process {}", request.options.pid.unwrap_or(0))),
         Errno::EINVAL => request
             .error(format_args!("{what}: the kernel does not take this"))

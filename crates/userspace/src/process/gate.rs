@@ -143,6 +143,21 @@ impl Asm {
         self.labels.push((label, self.code.len()));
     }
 
+    /// Looks at the state of the slot (`r8`) so many times, until it is another one; `again` is here.
+    fn wait(&mut self, times: u32, again: Label) {
+        self.put(&[0xba]); // mov edx, times
+        self.put(&times.to_le_bytes());
+        self.label(again);
+        self.word(&[0x41, 0x8b, 0x80], STATE_OFF as u32); // mov eax, [r8 + STATE]
+        self.put(&[0x83, 0xf8, DONE as u8]); // cmp eax, DONE
+        self.jump(&[0x0f, 0x84], Label::Done); // je
+        self.put(&[0x83, 0xf8, REFUSED as u8]); // cmp eax, REFUSED
+        self.put(&[0xb9, 1, 0, 0, 0]); // mov ecx, 1
+        self.jump(&[0x0f, 0x84], Label::GiveBack); // je
+        self.put(&[0xf3, 0x90, 0xff, 0xca]); // pause; dec edx
+        self.jump(&[0x0f, 0x85], again); // jnz
+    }
+
     fn finish(mut self) -> Vec<u8> {
         for (end, to) in self.jumps {
             let target = self.labels.iter().find(|(label, _)| *label == to).map_or(end, |(_, at)| *at);
@@ -211,17 +226,7 @@ pub(super) fn meet(board: u64) -> Vec<u8> {
     asm.word(&[0x41, 0x89, 0x80], TID_OFF as u32); // mov [r8 + TID], eax
     asm.word(&[0x41, 0xc7, 0x80], STATE_OFF as u32); // mov dword [r8 + STATE], POSTED
     asm.put(&POSTED.to_le_bytes());
-    asm.put(&[0xba]); // mov edx, PATIENCE
-    asm.put(&PATIENCE.to_le_bytes());
-    asm.label(Label::Wait);
-    asm.word(&[0x41, 0x8b, 0x80], STATE_OFF as u32); // mov eax, [r8 + STATE]
-    asm.put(&[0x83, 0xf8, DONE as u8]); // cmp eax, DONE
-    asm.jump(&[0x0f, 0x84], Label::Done); // je
-    asm.put(&[0x83, 0xf8, REFUSED as u8]); // cmp eax, REFUSED
-    asm.put(&[0xb9, 1, 0, 0, 0]); // mov ecx, 1
-    asm.jump(&[0x0f, 0x84], Label::GiveBack); // je
-    asm.put(&[0xf3, 0x90, 0xff, 0xca]); // pause; dec edx
-    asm.jump(&[0x0f, 0x85], Label::Wait); // jnz
+    asm.wait(PATIENCE, Label::Wait);
     // Nobody came: it withdraws, unless somebody comes right now.
     asm.put(&[0xb8]); // mov eax, POSTED
     asm.put(&POSTED.to_le_bytes());
@@ -229,16 +234,7 @@ pub(super) fn meet(board: u64) -> Vec<u8> {
     const { assert!(IDLE == 0) };
     asm.word(&[0xf0, 0x41, 0x0f, 0xb1, 0x90], STATE_OFF as u32); // lock cmpxchg [r8 + STATE], edx
     asm.jump(&[0x0f, 0x84], Label::GiveBack); // je
-    asm.put(&[0xba]); // mov edx, LONG_PATIENCE
-    asm.put(&LONG_PATIENCE.to_le_bytes());
-    asm.label(Label::Again);
-    asm.word(&[0x41, 0x8b, 0x80], STATE_OFF as u32); // mov eax, [r8 + STATE]
-    asm.put(&[0x83, 0xf8, DONE as u8]); // cmp eax, DONE
-    asm.jump(&[0x0f, 0x84], Label::Done); // je
-    asm.put(&[0x83, 0xf8, REFUSED as u8]); // cmp eax, REFUSED
-    asm.jump(&[0x0f, 0x84], Label::GiveBack); // je
-    asm.put(&[0xf3, 0x90, 0xff, 0xca]); // pause; dec edx
-    asm.jump(&[0x0f, 0x85], Label::Again); // jnz
+    asm.wait(LONG_PATIENCE, Label::Again);
     // The tracer is dead: the slot is lost, the task goes on.
     asm.put(&[0x31, 0xc9]); // xor ecx, ecx
     asm.jump(&[0xe9], Label::Leave);
