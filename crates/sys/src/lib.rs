@@ -12,7 +12,7 @@
 //! | events, network devices, sockets | [`perf_event`], [`netlink`], [`netns`], [`tap`], [`socket`] |
 //! | kernel file systems without mounting them | [`mount`], [`tracefs`], [`bpffs`] |
 //! | facts about the machine and this process | [`cpu`], [`version`], [`caps`], [`memlock`], [`kallsyms`], [`kconfig`], [`syscalls`], [`tracepoints`] |
-//! | what other processes do, and what was changed in them | [`ptrace`], [`seccomp`], [`patches`], [`board`] |
+//! | what other processes do, and what was changed in them | [`ptrace`], [`tracees`], [`seccomp`], [`patches`], [`board`] |
 //! | files of people, and those of other processes | [`file`](mod@file), [`inside`], [`stdout`] |
 //! | waiting, and undoing after death | [`epoll`], [`wake`], [`signal`], [`child`], [`front`], [`rcu`], [`undo`] |
 
@@ -50,6 +50,7 @@ pub mod stdout;
 pub mod syscalls;
 pub mod tap;
 mod trace_instance;
+pub mod tracees;
 pub mod tracefs;
 pub mod tracepoints;
 pub mod undo;

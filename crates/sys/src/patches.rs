@@ -4,15 +4,23 @@
 //! forked process sees too, with what was there before; it is shorter by what has been taken back.
 
 use std::collections::HashMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use crate::Errno;
 use crate::mmap::SharedMap;
 
 /// Most changes that a list has room for.
 const MAX_PATCHES: usize = 1 << 17;
-/// Bytes of a place: the process (0: free), what it is, and the address.
+/// Bytes of a place: the process (0: free), the byte that was there, what it is, and the address.
 const PLACE_BYTES: usize = 16;
+/// Behind them: how many places were ever used.
+const USED: usize = MAX_PATCHES * PLACE_BYTES;
+const LIST_BYTES: usize = USED + 8;
+/// What a place is.
+const CODE: u8 = 0;
+const COUNTER: u8 = 1;
+const LOOK: u8 = 2;
+const CALL: u8 = 3;
 
 /// One change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,10 +31,16 @@ pub enum Patch {
     Counter,
     /// A word says that somebody looks at it ([`crate::board::LOOK_OFF`]).
     Look,
+    /// A system call is a breakpoint and an instruction that does nothing ([`BREAKPOINT_OF_CALL`]).
+    Call,
 }
 
 /// The instruction of a breakpoint on x86-64 (`int3`).
 pub const BREAKPOINT: u8 = 0xcc;
+
+/// What takes the place of `syscall` on x86-64.
+pub const BREAKPOINT_OF_CALL: [u8; 2] = [BREAKPOINT, 0x90];
+const SYSCALL: [u8; 2] = [0x0f, 0x05];
 
 /// A list of changes.
 #[derive(Debug)]
@@ -46,8 +60,8 @@ impl Patches {
     /// When there is no memory for it.
     pub fn new() -> Result<Patches, Errno> {
         let memory = rustix::fs::memfd_create("skep-patches", rustix::fs::MemfdFlags::CLOEXEC)?;
-        rustix::fs::ftruncate(&memory, (MAX_PATCHES * PLACE_BYTES) as u64)?;
-        let map = SharedMap::new(memory.as_fd(), 0, MAX_PATCHES * PLACE_BYTES, true)?;
+        rustix::fs::ftruncate(&memory, LIST_BYTES as u64)?;
+        let map = SharedMap::new(memory.as_fd(), 0, LIST_BYTES, true)?;
         Ok(Patches { map, places: HashMap::new(), next: 0, free: Vec::new() })
     }
 
@@ -59,15 +73,17 @@ impl Patches {
             return false;
         }
         self.next = self.next.max(place + 1);
-        let what: u32 = match patch {
-            Patch::Code(byte) => byte.into(),
-            Patch::Counter => 0x100,
-            Patch::Look => 0x200,
+        let _ = self.map.write(USED, &(self.next as u64).to_ne_bytes());
+        let (kind, what) = match patch {
+            Patch::Code(byte) => (CODE, byte),
+            Patch::Counter => (COUNTER, 0),
+            Patch::Look => (LOOK, 0),
+            Patch::Call => (CALL, 0),
         };
         // The process is last: a place without one is free.
         let at = place * PLACE_BYTES;
         let _ = self.map.write(at + 8, &addr.to_ne_bytes());
-        let _ = self.map.write(at + 4, &what.to_ne_bytes());
+        let _ = self.map.write(at + 4, &[what, kind, 0, 0]);
         let _ = self.map.write(at, &pid.to_ne_bytes());
         self.places.entry(pid).or_default().insert(addr, place);
         true
@@ -97,46 +113,62 @@ impl Patches {
     ///
     /// For a process that was forked before the list was filled: it allocates nothing and only makes system calls.
     pub(crate) fn take_back(&self) {
-        let mut open = None;
-        let mut place = [0; PLACE_BYTES];
-        for index in 0..MAX_PATCHES {
-            if self.map.read(index * PLACE_BYTES, &mut place).is_err() {
-                return;
-            }
-            let [a, b, c, d, what, kind, _, _, rest @ ..] = place;
-            let pid = u32::from_ne_bytes([a, b, c, d]);
-            let addr = u64::from_ne_bytes(rest);
-            if pid == 0 {
-                continue;
-            }
-            if open.as_ref().is_none_or(|(of, _)| *of != pid) {
-                open = memory(pid).map(|file| (pid, file));
-            }
-            let Some((_, file)) = &open else { continue };
-            let mut pair = [0; 2];
-            match kind {
-                1 if matches!(rustix::io::pread(file, &mut pair, addr), Ok(2)) => {
-                    let less = u16::from_ne_bytes(pair).saturating_sub(1);
-                    let _ = rustix::io::pwrite(file, &less.to_ne_bytes(), addr);
+        let mut used = [0; 8];
+        let used = self.map.read(USED, &mut used).map_or(0, |()| u64::from_ne_bytes(used) as usize);
+        // Calls first: threads end by them, with all signals held back, so that a breakpoint there is the end of their process.
+        for calls_only in [true, false] {
+            let mut open = None;
+            for index in 0..used.min(MAX_PATCHES) {
+                let mut place = [0; PLACE_BYTES];
+                if self.map.read(index * PLACE_BYTES, &mut place).is_err() {
+                    return;
                 }
-                2 => {
-                    let _ = rustix::io::pwrite(file, &[0; 4], addr);
+                let [a, b, c, d, what, kind, _, _, rest @ ..] = place;
+                let pid = u32::from_ne_bytes([a, b, c, d]);
+                if pid == 0 || (kind == CALL) != calls_only {
+                    continue;
                 }
-                _ => {}
-            }
-            if kind != 0 {
-                continue;
-            }
-            let mut byte = [0];
-            if matches!(rustix::io::pread(file, &mut byte, addr), Ok(1)) && byte[0] == BREAKPOINT {
-                let _ = rustix::io::pwrite(file, &[what], addr);
+                if open.as_ref().is_none_or(|(of, _)| *of != pid) {
+                    open = memory(pid).map(|file| (pid, file));
+                }
+                if let Some((_, file)) = &open {
+                    // Where nothing is mapped any more, nothing is to be taken back.
+                    let _ = take_back(file, u64::from_ne_bytes(rest), kind, what);
+                }
             }
         }
     }
 }
 
+/// Takes one change back, if it is still there.
+fn take_back(file: &OwnedFd, addr: u64, kind: u8, what: u8) -> rustix::io::Result<()> {
+    let mut pair = [0; 2];
+    match kind {
+        CODE => {
+            let byte = &mut pair[..1];
+            if rustix::io::pread(file, &mut *byte, addr)? == 1 && *byte == [BREAKPOINT] {
+                rustix::io::pwrite(file, &[what], addr)?;
+            }
+        }
+        COUNTER if rustix::io::pread(file, &mut pair, addr)? == 2 => {
+            let less = u16::from_ne_bytes(pair).saturating_sub(1);
+            rustix::io::pwrite(file, &less.to_ne_bytes(), addr)?;
+        }
+        LOOK => {
+            rustix::io::pwrite(file, &[0; 4], addr)?;
+        }
+        // The second byte first: the other way round it would be another instruction in between.
+        CALL if rustix::io::pread(file, &mut pair, addr)? == 2 && pair == BREAKPOINT_OF_CALL => {
+            rustix::io::pwrite(file, &SYSCALL[1..], addr + 1)?;
+            rustix::io::pwrite(file, &SYSCALL[..1], addr)?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
 /// The memory of a process, to be read and written wherever something is mapped.
-fn memory(pid: u32) -> Option<rustix::fd::OwnedFd> {
+fn memory(pid: u32) -> Option<OwnedFd> {
     let pid = rustix::path::DecInt::new(pid);
     crate::proc::open(&[b"/proc/", pid.as_bytes(), b"/mem"], rustix::fs::OFlags::RDWR)
 }
@@ -162,6 +194,15 @@ mod tests {
         patches.take_back();
         assert_eq!(std::hint::black_box(&*memory), &[0x55, 7, BREAKPOINT, 0, 2, 0]);
         assert!(patches.add(pid, at(2), Patch::Code(1)) && patches.next == 3);
+        let call = Box::new(BREAKPOINT_OF_CALL);
+        let at_call = std::ptr::from_ref(&call[0]) as u64;
+        assert!(patches.add(pid, at_call, Patch::Call));
+        patches.take_back();
+        assert_eq!(std::hint::black_box(&*call), &SYSCALL);
+        patches.take_back();
+        assert_eq!(std::hint::black_box(&*call), &SYSCALL);
+        patches.forget(pid);
+        assert!(patches.add(pid, at(2), Patch::Code(1)));
         // A place is used again, and a change that is listed twice has one.
         for _ in 0..10 {
             assert!(patches.add(pid, at(3), Patch::Code(1)) && patches.add(pid, at(3), Patch::Code(1)));

@@ -47,6 +47,11 @@ fn set_list(list: *const List) -> Result<(), Errno> {
     if done < 0 { Err(Errno::last()) } else { Ok(()) }
 }
 
+fn wake(word: &AtomicU32) {
+    // SAFETY: a word that is mapped, and numbers.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
+}
+
 impl RobustWord {
     /// Makes that of the calling thread, which may have no robust locks of another kind meanwhile (pthread_mutexattr_setrobust(3)).
     ///
@@ -82,8 +87,7 @@ impl Drop for RobustWord {
     fn drop(&mut self) {
         let _ = set_list(self.before);
         self.map.u32_at(0).store(0, Ordering::SeqCst);
-        // SAFETY: a word that is mapped, and numbers.
-        unsafe { libc::syscall(libc::SYS_futex, self.map.u32_at(0).as_ptr(), libc::FUTEX_WAKE, 1) };
+        wake(self.map.u32_at(0));
     }
 }
 
@@ -93,6 +97,8 @@ impl Waiting<'_> {
         loop {
             let word = self.0.load(Ordering::SeqCst);
             if word & libc::FUTEX_TID_MASK == 0 {
+                // The kernel wakes one.
+                wake(self.0);
                 return;
             }
             let forever = std::ptr::null::<libc::timespec>();

@@ -19,8 +19,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use crate::errno::Errno;
 use crate::patches::Patches;
-use crate::ptrace::Tracees;
 use crate::robust::{RobustWord, Waiting};
+use crate::tracees::Tracees;
 
 /// One system call that takes something back.
 #[derive(Debug)]
@@ -107,21 +107,26 @@ impl Guard {
     }
 }
 
-/// A child that runs the undo list when the thread that made this drops it or dies, in the very moment of that.
+/// Children that run undo lists when the thread that made this drops it or dies, in the very moment of that.
 #[derive(Debug)]
 pub struct ThreadGuard {
-    _word: RobustWord,
+    word: RobustWord,
 }
 
 impl ThreadGuard {
-    /// Starts the child, as [`Guard::spawn`] does.
+    /// Starts a child, as [`Guard::spawn`] does.
     pub fn spawn(undo: &[Undo<'_>]) -> Result<ThreadGuard, Errno> {
-        let word = RobustWord::new()?;
+        let guard = ThreadGuard { word: RobustWord::new()? };
+        guard.also(undo)?;
+        Ok(guard)
+    }
+
+    /// Starts another child, which does not wait for the others.
+    pub fn also(&self, undo: &[Undo<'_>]) -> Result<(), Errno> {
         let mut keep: Vec<RawFd> = undo.iter().flat_map(Undo::descriptors).collect();
         keep.sort_unstable();
         keep.dedup();
-        fork(undo, &keep, Until::Over(word.waiting()))?;
-        Ok(ThreadGuard { _word: word })
+        fork(undo, &keep, Until::Over(self.word.waiting()))
     }
 }
 
@@ -318,11 +323,14 @@ mod tests {
         }
     }
 
-    /// What arrives when a thread ends that has a guard, while its process lives on.
+    /// What arrives when a thread ends that has two children, while its process lives on.
     fn outcome_of_thread(end: impl FnOnce(ThreadGuard) + Send + 'static) -> Vec<u8> {
         let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).unwrap();
         let thread = std::thread::spawn(move || {
-            end(ThreadGuard::spawn(&[Undo::Write(writer.as_fd(), b"undone".to_vec())]).unwrap());
+            let undo = [Undo::Write(writer.as_fd(), b"undone".to_vec())];
+            let guard = ThreadGuard::spawn(&undo).unwrap();
+            guard.also(&undo).unwrap();
+            end(guard);
         });
         thread.join().unwrap();
         let mut bytes = Vec::new();
@@ -332,9 +340,9 @@ mod tests {
 
     #[test]
     fn the_undo_happens_when_a_thread_ends() {
-        assert_eq!(outcome_of_thread(drop), b"undone");
+        assert_eq!(outcome_of_thread(drop), b"undoneundone");
         // As if it was killed: nothing of its own happens any more.
-        assert_eq!(outcome_of_thread(std::mem::forget), b"undone");
+        assert_eq!(outcome_of_thread(std::mem::forget), b"undoneundone");
     }
 
     #[test]

@@ -342,6 +342,8 @@ int main(int argc, char **argv)
 		interrupted();
 	else if (!strcmp(way, "threads"))
 		threads(count);
+	else if (!strcmp(way, "later"))
+		usleep(400000), threads(count);
 	else if (!strcmp(way, "children"))
 		children(count);
 	else if (!strcmp(way, "shared"))

@@ -146,7 +146,6 @@ fn a_command_lives_on_whenever_its_tracer_is_killed() {
         return;
     }
     let open = Open::new("calls-orphans");
-    let harness = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/programs/host/orphans.py");
     let few = "ls / >/dev/null || echo failed; x=$(echo y) || echo failed; ls /proc >/dev/null || echo failed";
     // So many that it gets the filter: then calls may fail until somebody else traces it.
     let many = "for i in 1 2 3 4 5 6 7 8; do /bin/true || echo failed; x=$(echo y) || echo failed; done";
@@ -157,10 +156,29 @@ fn a_command_lives_on_whenever_its_tracer_is_killed() {
         ("profile:hz:999 { @ = count(); }", few, &[]),
         ("tracepoint:syscalls:sys_enter_execve { @ = count(); }", many, &["failed"]),
     ] {
-        let mut python = Command::new("python3");
-        python.arg(&harness).arg(open.file("skep"));
-        python.args([script, &format!("sh -c 'echo begins; {work}; echo ends'"), "1", "60"]).args(passed_over);
-        let outcome = finish(&mut python);
-        assert_eq!((&*outcome.stdout, &*outcome.stderr), ("some ran, some never began\n", ""), "{script}");
+        orphan(&open, script, work, 60, passed_over);
     }
+}
+
+/// The C library ends threads with all signals held back, in which a breakpoint is the end of the process.
+#[test]
+fn nothing_is_left_in_the_code_when_the_tracer_is_killed() {
+    if !needs(&[Program("python3"), Program("cc")]) {
+        return;
+    }
+    let open = Open::new("calls-left");
+    let threads = format!("{} later 100 >/dev/null || echo failed", called(&open).display());
+    for script in ["profile:hz:99 { @ = count(); }", "tracepoint:syscalls:sys_exit_getppid { @ = count(); }"] {
+        orphan(&open, script, &threads, 30, &[]);
+    }
+}
+
+/// Kills who traces `work` in one millisecond after the other.
+fn orphan(open: &Open, script: &str, work: &str, rounds: u32, passed_over: &[&str]) {
+    let harness = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/programs/host/orphans.py");
+    let mut python = Command::new("python3");
+    python.arg(harness).arg(open.file("skep"));
+    python.args([script, &format!("sh -c 'echo begins; {work}; echo ends'"), "1", &rounds.to_string()]);
+    let outcome = finish(python.args(passed_over));
+    assert_eq!((&*outcome.stdout, &*outcome.stderr), ("some ran, some never began\n", ""), "{script}");
 }

@@ -20,8 +20,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_getcpu, sched_setaffinity};
-use skep_sys::ptrace::Tracees;
 use skep_sys::signal::Nudge;
+use skep_sys::tracees::Tracees;
 
 /// Stops in a row that are judged at once.
 const ROW: u32 = 64;

@@ -59,7 +59,7 @@ use skep_engine::Error;
 use skep_sys::patches::{BREAKPOINT, Patch, Patches};
 use skep_sys::ptrace::{self, Wait};
 use skep_sys::seccomp::Filter;
-use skep_sys::undo::{Guard, Undo};
+use skep_sys::undo::{Guard, ThreadGuard, Undo};
 use skep_sys::{Errno, page_size};
 
 pub(super) use self::calls::CallTold;
@@ -76,7 +76,7 @@ use super::mappings::{self, Mapping, memory_of};
 use super::refuge::Refuge;
 use super::registers::{Reg, Registers};
 use super::shadow::ShadowStacks;
-use super::sigtrap::Sigtraps;
+use super::sigtrap::{Action, SI_KERNEL, Sigtraps};
 use super::sites::{Moments, Site, Sites};
 use super::span::Span;
 use super::unwatched::{Misses, Why};
@@ -87,8 +87,6 @@ use super::{Event, TracedTask, What};
 const NEAR: u64 = 1 << 30;
 /// `MAP_ANONYMOUS` (`include/uapi/asm-generic/mman-common.h`).
 const MAP_ANONYMOUS: u64 = 0x20;
-/// `si_code` of a breakpoint.
-const SI_KERNEL: i32 = 0x80;
 
 /// A breakpoint.
 #[derive(Clone, Debug)]
@@ -223,6 +221,16 @@ impl Breakpoints {
             lifted: false,
             filtered,
         })
+    }
+
+    /// From now on they are taken out when the thread dies, not only when its process does.
+    pub(super) fn entrust(&mut self, to: &ThreadGuard) {
+        // Without memory for one more child, the first one stays.
+        if to.also(&[Undo::Restore(&self.patches)]).is_ok()
+            && let Some(guard) = self.guard.take()
+        {
+            guard.dismiss();
+        }
     }
 
     /// Whether a process has been looked at.
@@ -680,6 +688,10 @@ impl Breakpoints {
         }
         // A task that was killed meanwhile needs no registers.
         let _ = registers.set(tid);
+        if self.sigtraps.action(pid) != Some(Action::Refuge) {
+            // A handler of its own shall not hear of it, even if we die now.
+            ptrace::take_stop(tid);
+        }
         self.warm(pid, tid, at);
         Some(true)
     }

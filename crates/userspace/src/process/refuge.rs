@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use skep_sys::patches::BREAKPOINT;
 
 use super::inject::SYSCALL;
+use super::sigtrap::SI_KERNEL;
 use super::way_back::{self, FRAME_BYTES, WayBack};
 
 /// Bytes before the list.
@@ -29,8 +30,6 @@ const OWN_OFF: u64 = 0x150;
 /// Where the code is that makes calls for us, and the handler's return, which is its second part.
 const CODE_OFF: u64 = RESTORER_OFF - SYSCALL.len() as u64;
 const RESTORER_OFF: u64 = 0xe0;
-/// `si_code` of a breakpoint.
-const SI_KERNEL: i32 = 0x80;
 
 /// The handler: `rdx` points at the context of the signal, in which `rip` is 168 bytes in (`struct ucontext`, x86-64).
 fn handler(pool_bytes: u32) -> Vec<u8> {

@@ -23,8 +23,6 @@ pub(super) enum Reg {
 /// Where the arguments of a system call are.
 pub(super) const CALL_ARGS: [Reg; 6] = [Reg::Rdi, Reg::Rsi, Reg::Rdx, Reg::R10, Reg::R8, Reg::R9];
 
-/// ERESTART_RESTARTBLOCK of include/linux/errno.h: by restart_syscall(2). ERESTARTSYS, ERESTARTNOINTR and ERESTARTNOHAND are the other values that make a call start again.
-const RESTARTS: i64 = -516;
 /// Places of the registers in the order of their numbers in instructions.
 const BY_NUMBER: [usize; 16] = [10, 11, 12, 5, 19, 4, 13, 14, 9, 8, 7, 6, 3, 2, 1, 0];
 
@@ -73,20 +71,19 @@ impl Registers {
         }
     }
 
-    /// Whether the task is in a call that was interrupted and starts again when it goes on.
+    /// Whether the task is in a call that was interrupted and starts again when it goes on: ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND or ERESTART_RESTARTBLOCK of
+    /// include/linux/errno.h.
     pub(super) fn start_a_call_again(&self) -> bool {
-        let starts_again = matches!(self.get(Reg::Rax) as i64, RESTARTS | -514..=-512);
-        starts_again && self.get(Reg::OrigRax) as i64 >= 0
+        matches!(self.get(Reg::Rax) as i64, -514..=-512 | -516) && self.get(Reg::OrigRax) as i64 >= 0
     }
 
-    /// As the task itself would have them, if the kernel did nothing more for its call: it makes that again, if that is to be.
+    /// As the task itself would have them, if the kernel did nothing more for its call: it makes that again, if that is to be. A wait by nanosleep(2) or poll(2) is
+    /// then as long as the whole one: rt_sigreturn(2) makes restart_syscall(2) fail, which would wait for the rest.
     pub(super) fn as_if_call_was_over(&self) -> Registers {
-        const RESTART_SYSCALL: u64 = 219;
         const CALL_BYTES: u64 = 2;
         let mut own = self.clone();
         if self.start_a_call_again() {
-            let nr = if self.get(Reg::Rax) as i64 == RESTARTS { RESTART_SYSCALL } else { self.get(Reg::OrigRax) };
-            own.put(Reg::Rax, nr);
+            own.put(Reg::Rax, self.get(Reg::OrigRax));
             own.put(Reg::Rip, self.get(Reg::Rip).wrapping_sub(CALL_BYTES));
         }
         own
@@ -113,7 +110,7 @@ mod tests {
             (registers.start_a_call_again(), own.get(Reg::Rax) as i64, own.get(Reg::Rip))
         };
         assert_eq!(at(-512, 7), (true, 7, 0x1000));
-        assert_eq!(at(-516, 35), (true, 219, 0x1000));
+        assert_eq!(at(-516, 35), (true, 35, 0x1000));
         assert_eq!(at(-512, -1), (false, -512, 0x1002));
         assert_eq!(at(-4, 7), (false, -4, 0x1002));
     }

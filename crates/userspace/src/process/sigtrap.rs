@@ -17,6 +17,8 @@ use super::registers::{Reg, Registers};
 
 /// The signal.
 pub(super) const SIGTRAP: u64 = 5;
+/// `si_code` of a breakpoint.
+pub(super) const SI_KERNEL: i32 = 0x80;
 /// Its bit in a mask.
 const BIT: u64 = 1 << (SIGTRAP - 1);
 /// Bytes of `struct sigaction` (`include/uapi/asm-generic/signal.h`), and of its mask.

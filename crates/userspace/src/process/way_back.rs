@@ -12,6 +12,7 @@
 //! `fpu/regset.c`, Linux 6.18; Intel's manual, volume 1, chapter 13, for the layout of the extended state.
 
 use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 
 use skep_sys::ptrace;
 
@@ -29,8 +30,10 @@ const FRAME_ALIGN: u64 = 64;
 const STATE_OFF: usize = 320;
 /// Bytes below a stack pointer that are in use (System V ABI, x86-64), and what we write there at other times.
 const BELOW_STACK: u64 = 1024;
-/// Components of the extended state that a task has to ask for: tiles (AMX). Its state is longer only then.
+/// Components of the extended state that a task has to ask for: tiles (AMX). Its state is longer only then. They are lost with us.
 const ON_DEMAND: u64 = 3 << 17;
+/// The components that the kernel uses, which are always the same, and the bytes of their state: in a virtual machine the processor takes long to tell.
+static LEN: OnceLock<(u64, usize)> = OnceLock::new();
 
 /// Where a task makes calls for us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,20 +66,26 @@ impl WayBack {
         Some(WayBack::new(padded.end - CODE.len() as u64, frame))
     }
 
-    /// Does something while the code is in the place of zeros.
+    /// Does something while the code is in the place of zeros, and the frame in that of a stack, where something may be that somebody still uses.
     pub(super) fn lent<T>(&self, pid: u32, make: impl FnOnce() -> Result<T, Failed>) -> Result<T, Failed> {
         let memory = mappings::memory_of(pid)?;
+        let mut kept = [0; FRAME_BYTES as usize];
+        memory.read_exact_at(&mut kept, self.frame)?;
         memory.write_all_at(&CODE, self.code)?;
         let made = make();
         // A process that has ended has no code.
         let _ = memory.write_all_at(&[0; CODE.len()], self.code);
+        let _ = memory.write_all_at(&kept, self.frame);
         made
     }
 
     /// What has to be written at the frame, so that a task is as it is now; `None` when its state is too long.
     pub(super) fn frame_of(&self, tid: u32, registers: &Registers, mask: u64) -> Option<Vec<u8>> {
-        let state = extended_state(ptrace::extended_registers(tid))?;
-        let frame = frame(registers, mask, self.frame, &state);
+        let extended = extended_state(ptrace::extended_registers(tid));
+        let is_extended = extended.is_some();
+        // A processor without XSAVE has the older state only.
+        let state = extended.or_else(|| Some(ptrace::float_registers(tid)).filter(|state| !state.is_empty()))?;
+        let frame = frame(registers, mask, self.frame, &state, is_extended);
         (frame.len() as u64 <= FRAME_BYTES).then_some(frame)
     }
 }
@@ -90,7 +99,9 @@ fn extended_state(mut state: Vec<u8>) -> Option<Vec<u8>> {
     const MAGIC2: u32 = 0x4650_5845;
     let components = u64::from_ne_bytes(*state.get(MARKS_OFF..)?.first_chunk()?) & !ON_DEMAND;
     let present = u64::from_ne_bytes(*state.get(PRESENT_OFF..)?.first_chunk()?) & !ON_DEMAND;
-    let len = len_of(components);
+    let known = LEN.get().filter(|(of, _)| *of == components).map(|(_, len)| *len);
+    let len = known.unwrap_or_else(|| len_of(components));
+    let _ = LEN.set((components, len));
     (len <= state.len()).then(|| state.truncate(len))?;
     state[PRESENT_OFF..PRESENT_OFF + 8].copy_from_slice(&present.to_ne_bytes());
     let whole = (len + size_of_val(&MAGIC2)) as u32;
@@ -103,35 +114,37 @@ fn extended_state(mut state: Vec<u8>) -> Option<Vec<u8>> {
 
 /// Bytes of a state with these components.
 fn len_of(components: u64) -> usize {
-    const STATE_LEAF: u32 = 0xd;
     // The first two and the header.
     const LEGACY: usize = 512 + 64;
-    let end = |component: u32| {
-        #[cfg(target_arch = "x86_64")]
-        {
-            let found = std::arch::x86_64::__cpuid_count(STATE_LEAF, component);
-            (found.eax + found.ebx) as usize
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        {
-            (STATE_LEAF.min(component)) as usize
-        }
-    };
-    (2..63).filter(|component| components >> component & 1 == 1).map(end).fold(LEGACY, usize::max)
+    (2..63).filter(|component| components >> component & 1 == 1).map(end_of).fold(LEGACY, usize::max)
+}
+
+/// Where a component ends in the standard form, as the processor tells (CPUID leaf 13).
+#[cfg(target_arch = "x86_64")]
+fn end_of(component: u32) -> usize {
+    let found = std::arch::x86_64::__cpuid_count(13, component);
+    (found.eax + found.ebx) as usize
+}
+
+/// There are none.
+#[cfg(not(target_arch = "x86_64"))]
+fn end_of(_: u32) -> usize {
+    usize::MAX
 }
 
 /// `struct ucontext` of a task, and its state.
-fn frame(registers: &Registers, mask: u64, at: u64, state: &[u8]) -> Vec<u8> {
+fn frame(registers: &Registers, mask: u64, at: u64, state: &[u8], is_extended: bool) -> Vec<u8> {
     /// Places in `struct user_regs_struct` of what `struct sigcontext` begins with.
     const IN_ORDER: [usize; 18] = [9, 8, 7, 6, 3, 2, 1, 0, 14, 13, 4, 5, 12, 10, 11, 19, 16, 18];
-    /// `UC_FP_XSTATE`, `UC_SIGCONTEXT_SS` and `UC_STRICT_RESTORE_SS`.
-    const FLAGS: u64 = 7;
+    /// `UC_FP_XSTATE`, and `UC_SIGCONTEXT_SS` with `UC_STRICT_RESTORE_SS`.
+    const EXTENDED: u64 = 1;
+    const FLAGS: u64 = 6;
     /// No mode that a stack for handlers can have: the kernel leaves the one that the task has.
     const NO_MODE: u64 = 0x77;
     const USER_CS: u64 = 0x33;
     const USER_DS: u64 = 0x2b;
     let registers = registers.as_if_call_was_over();
-    let mut words = vec![FLAGS, 0, 0, NO_MODE, 0];
+    let mut words = vec![FLAGS | if is_extended { EXTENDED } else { 0 }, 0, 0, NO_MODE, 0];
     words.extend(IN_ORDER.map(|place| registers.word(place)));
     words.push(USER_CS | USER_DS << 48);
     words.extend([0; 4]);

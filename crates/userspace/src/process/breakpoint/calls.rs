@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use skep_binary::calls::{CallSite, Calls as CallSites, call_sites};
 use skep_sys::page_size;
-use skep_sys::patches::{BREAKPOINT, Patch};
+use skep_sys::patches::{BREAKPOINT, BREAKPOINT_OF_CALL, Patch};
 use skep_sys::ptrace;
 use skep_sys::seccomp::Filter;
 
@@ -43,9 +43,6 @@ const MAX_FILE: u64 = 64 << 20;
 const MAX_STOPS: u32 = 4096;
 /// Calls of a task whose ends are waited for at gates: more than one only while handlers run.
 const MAX_AWAITED: usize = 64;
-/// A breakpoint in the place of a call. Who handles SIGTRAP by himself and comes by it when we are gone makes no call, and does nothing else: most of these are in loops around the
-/// end of a task.
-const HERE: [u8; CALL_BYTES as usize] = [BREAKPOINT, NOP];
 /// Bytes of a `syscall` instruction.
 const CALL_BYTES: u64 = 2;
 /// Gates of a process that are known to who saves it when we are gone.
@@ -80,10 +77,9 @@ impl Told {
         Told { call, go_on: Some(elsewhere), leave: Arc::from([(call, inject::SYSCALL.to_vec())]), ..Told::default() }
     }
 
-    /// How its breakpoint is taken back when we are gone. One in the place of a call is not: a task that is about to go on may be behind it, in the middle of
-    /// the instruction.
-    fn patch(&self) -> Option<Patch> {
-        self.go_on.is_none().then_some(Patch::Code(NOP))
+    /// How its breakpoint is taken back when we are gone.
+    fn patch(&self) -> Patch {
+        if self.go_on.is_none() { Patch::Code(NOP) } else { Patch::Call }
     }
 }
 
@@ -125,7 +121,7 @@ impl CallGates {
     /// Breakpoints that are in use, with how they are taken back.
     pub(super) fn stops(&self) -> impl Iterator<Item = (u64, Patch)> {
         let in_use = self.told.iter().filter(|(_, told)| !self.closed && !told.is_silent);
-        in_use.filter_map(|(stop, told)| Some((*stop, told.patch()?)))
+        in_use.map(|(stop, told)| (*stop, told.patch()))
     }
 
     /// Makes detours of all gates.
@@ -314,7 +310,13 @@ impl Making {
     fn call_elsewhere(&mut self, call: u64) -> Option<()> {
         let code = elsewhere(self.here(), call)?;
         let told = Told::here(call, self.here());
-        self.made.push(Made { stop: call, told, from: call, way_in: HERE.to_vec(), hidden: inject::SYSCALL.to_vec() });
+        self.made.push(Made {
+            stop: call,
+            told,
+            from: call,
+            way_in: BREAKPOINT_OF_CALL.to_vec(),
+            hidden: inject::SYSCALL.to_vec(),
+        });
         self.put(&code);
         Some(())
     }
@@ -404,9 +406,7 @@ impl Breakpoints {
             if let Some((to, entry)) = space.refuge.as_mut().and_then(|refuge| refuge.entry(stop, go_on)) {
                 memory.write_all_at(&entry, to).ok()?;
             }
-            if let Some(patch) = told.patch() {
-                self.patches.add(owner, stop, patch).then_some(())?;
-            }
+            self.patches.add(owner, stop, told.patch()).then_some(())?;
             space.calls.told.insert(stop, told);
             // Nobody is there yet: the code was mapped a moment ago.
             if memory.write_all_at(&way_in, from).is_err() {
@@ -468,7 +468,8 @@ impl Breakpoints {
             let told = Told::here(told.call, here);
             let (entry_at, entry) = space.refuge.as_mut()?.entry(told.call, here)?;
             memory.write_all_at(&entry, entry_at).ok()?;
-            memory.write_all_at(&HERE, told.call).ok()?;
+            self.patches.add(*space.users.first()?, told.call, told.patch()).then_some(())?;
+            memory.write_all_at(&BREAKPOINT_OF_CALL, told.call).ok()?;
             space.calls.told.insert(told.call, told);
         }
         Some(original)

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use skep_engine::{Error, ErrorKind};
 use skep_sys::board::{Board, Posted, SLOTS};
-use skep_sys::ptrace::{self, Stop, SyscallInfo, Tracees, Wait};
+use skep_sys::ptrace::{self, Stop, SyscallInfo, Wait};
 use skep_sys::signal::Nudge;
+use skep_sys::tracees::Tracees;
 use skep_sys::undo::{ThreadGuard, Undo};
 use skep_sys::{Errno, seccomp};
 
@@ -17,7 +18,7 @@ use super::{AFFINITY, CHANGING, PATIENCE, SIGTRAP, Shared, lock, setup};
 use crate::process::beside::Beside;
 use crate::process::breakpoint::{Breakpoints, CallTold, RIP, bytes_of};
 use crate::process::registers::{CALL_ARGS, Reg, Registers};
-use crate::process::sigtrap::Numbers;
+use crate::process::sigtrap::{Numbers, SI_KERNEL};
 use crate::process::{Event, TracedTask, What, inject, procfs, shadow};
 
 /// Signals that tell a task what it did: SIGILL, SIGBUS, SIGFPE, SIGSEGV.
@@ -28,8 +29,6 @@ const HIGHEST_ADDRESS: u64 = u64::MAX - 4096;
 const MAX_PATH: usize = 4096;
 /// What a command stops with before it runs.
 const SIGURG: i32 = 23;
-/// `si_code` of a breakpoint.
-const SI_KERNEL: i32 = 0x80;
 /// `PR_SET_SECCOMP` and `PR_SET_SYSCALL_USER_DISPATCH` (`include/uapi/linux/prctl.h`).
 const PR_RULES: [u64; 2] = [22, 59];
 /// When so many children of a task executed programs, it gets the filter, and so will those that come: looking through the code of a program
@@ -319,6 +318,9 @@ impl Seized {
         }
         if self.shared.wanted.get().is_some() {
             self.breakpoints = lock(&self.shared.breakpoints).take();
+            if let (Some(breakpoints), Some((_, guard))) = (&mut self.breakpoints, &self.list) {
+                breakpoints.entrust(guard);
+            }
         }
     }
 
