@@ -36,7 +36,7 @@
 //! - Its code has other bytes, an area has been mapped, and SIGTRAP has a handler there if it had none ([`super::refuge`]). Area and handler stay when we
 //!   leave, since a task may be in them; the handler does what SIGTRAP does without one.
 //! - A breakpoint is hit where SIGTRAP is held back or ignored: the kernel lets the signal through then and forgets what it did ([`super::sigtrap`]). Both are
-//!   put right before the task goes on, but if the tracer is killed, the next task that comes by a breakpoint while it holds the signal back ends its process.
+//!   put right before the task goes on, but if the tracer is killed, a task that is at a breakpoint while it holds the signal back, or comes by one before they are taken back, ends its process.
 //! - What has rules of its own for system calls (seccomp(2)) maps no area for us: only instructions that need none are watched there.
 //! - Code with a gate that is moved elsewhere leads nowhere: a jump is right at its own place only. What is copied away and back to it is right.
 //! - Return addresses are those of trampolines while a function with a uretprobe runs: what walks the stack (exceptions of C++, profilers) stops
