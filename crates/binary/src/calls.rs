@@ -39,7 +39,7 @@ use object::{Endianness, FileKind};
 use skep_engine::Error;
 
 use crate::decode::MAX_LEN;
-use crate::flow::{Flow, Step, keeps_rax, sets_rax, step};
+use crate::flow::{Flow, Put, RAX, Step, keeps, puts, step};
 use crate::unwind::Tables;
 
 /// What is known about a file.
@@ -56,7 +56,7 @@ pub struct Calls {
 pub struct CallSite {
     /// Where it is in the file, in bytes.
     pub off_bytes: u64,
-    /// The number of the system call, when the straight line before it says so and nothing comes into that line.
+    /// The number of the system call, when all ways to it say the same.
     pub nr: Option<u32>,
     /// Where a jump can be that sees the call begin: it ends right at the `syscall`. Conditional branches may be in it, which lead out of it
     /// or to its start: they have to lead there from elsewhere too, and whoever takes one makes no call here.
@@ -86,11 +86,14 @@ const MAX_SEGMENTS: usize = 16;
 /// Most sections with code; with more nobody asks what is in them.
 const MAX_SECTIONS: usize = 256;
 /// How many instructions before a `syscall` its number is looked for.
-const MAX_NUMBER_INSNS: usize = 32;
+const MAX_NUMBER_INSNS: usize = 64;
 /// How much code is searched at once.
 const PIECE: usize = 256;
 /// Short jumps lead less far than that.
 const NEAR: usize = 128 + 2;
+/// What `syscall` changes besides its result, as instructions count registers.
+const RCX: u8 = 1;
+const R11: u8 = 11;
 /// The longest padding between functions that is looked at.
 const MAX_PADDING: usize = 64;
 
@@ -149,10 +152,21 @@ struct Segment<'a> {
     code: &'a [u8],
     /// Something is known to come here.
     entries: Bits,
+    /// Those that not only jumps and branches of the function around them come to.
+    foreign: Bits,
     /// An instruction of a function that is asked about starts here.
     starts: Bits,
     /// A function that is asked about is here.
     asked: Bits,
+}
+
+impl Segment<'_> {
+    fn enter(&mut self, at: usize, is_foreign: bool) {
+        self.entries.set(at);
+        if is_foreign {
+            self.foreign.set(at);
+        }
+    }
 }
 
 /// A bit for each byte of a segment.
@@ -313,6 +327,7 @@ impl<'a> Image<'a> {
                 off_bytes,
                 code,
                 entries: Bits::default(),
+                foreign: Bits::default(),
                 starts: Bits::default(),
                 asked: Bits::default(),
             });
@@ -341,17 +356,20 @@ impl<'a> Image<'a> {
         self.place(address).is_some_and(|(segment, at)| self.segments[segment].code[at..].starts_with(bytes))
     }
 
-    fn mark(&mut self, address: u64) {
+    /// Something comes to an address, by a jump or a branch of a function when that is named.
+    fn mark(&mut self, address: u64, by: Option<&Function>) {
         if let Some((segment, at)) = self.place(address) {
-            self.segments[segment].entries.set(at);
+            let is_own = by.is_some_and(|it| it.segment == segment && (it.start..it.end).contains(&at));
+            self.segments[segment].enter(at, !is_own);
         }
     }
 
     /// All functions in their order, none of which overlaps another one any more; those that did are not sound.
     fn find_functions(&mut self, data: &[u8]) -> Result<(), Error> {
         for it in &mut self.segments {
-            (it.entries, it.starts, it.asked) =
-                (Bits::new(it.code.len()), Bits::new(it.code.len()), Bits::new(it.code.len()));
+            for bits in [&mut it.entries, &mut it.foreign, &mut it.starts, &mut it.asked] {
+                *bits = Bits::new(it.code.len());
+            }
         }
         for it in Tables::read(data).map(|tables| tables.ranges()).unwrap_or_default() {
             // Return addresses are looked up one byte early, so the C library lets the table of this function begin before the function.
@@ -373,7 +391,7 @@ impl<'a> Image<'a> {
                     continue;
                 };
                 // Most are where a function starts, which is an entry by now.
-                if self.segments[segment].entries.has(at) {
+                if self.segments[segment].foreign.has(at) {
                     continue;
                 }
                 symbols.push((segment, at));
@@ -383,7 +401,7 @@ impl<'a> Image<'a> {
             }
         }
         for (segment, at) in symbols {
-            self.segments[segment].entries.set(at);
+            self.segments[segment].enter(at, true);
         }
         for (address, len) in others {
             self.add(address, len, false);
@@ -398,7 +416,7 @@ impl<'a> Image<'a> {
         let len_here = usize::try_from(len).unwrap_or(usize::MAX).min(room);
         if len_here > 0 {
             let (end, is_sound) = (start + len_here, len_here as u64 == len);
-            self.segments[segment].entries.set(start);
+            self.segments[segment].enter(start, true);
             self.functions.push(Function {
                 segment,
                 start,
@@ -498,7 +516,7 @@ impl<'a> Image<'a> {
     fn is_news(&self, address: u64) -> bool {
         self.place(address).is_some_and(|(segment, at)| {
             let it = &self.segments[segment];
-            it.asked.has(at) && !it.entries.has(at)
+            it.asked.has(at) && !it.foreign.has(at)
         })
     }
 
@@ -512,7 +530,7 @@ impl<'a> Image<'a> {
             let at = (function.start + next).wrapping_add_signed(by as isize);
             // Behind the end nothing is asked about.
             if segment.asked.has(at.min(segment.code.len())) {
-                return !segment.entries.has(at);
+                return !segment.foreign.has(at);
             }
             has_more
                 && at >= segment.code.len()
@@ -569,7 +587,8 @@ impl<'a> Image<'a> {
 
     /// Marks what the instructions between two places of a function come to. How far they are known, and the last of them.
     fn decode(&mut self, function: usize, start: usize, end: usize) -> (usize, Option<Step>) {
-        let Function { segment, is_asked, .. } = self.functions[function];
+        let own = self.functions[function];
+        let Function { segment, is_asked, .. } = own;
         let (code, address) = (self.segments[segment].code, self.segments[segment].address);
         let mut at = start;
         let mut last = None;
@@ -577,7 +596,8 @@ impl<'a> Image<'a> {
             let next = at + usize::from(step.len);
             let there = |by: i32| (address + next as u64).wrapping_add_signed(by.into());
             match step.flow {
-                Flow::Jump(by) | Flow::Branch(by) | Flow::Call(by) | Flow::Other(Some(by)) => self.mark(there(by)),
+                Flow::Jump(by) | Flow::Branch(by) => self.mark(there(by), Some(&own)),
+                Flow::Call(by) | Flow::Other(Some(by)) => self.mark(there(by), None),
                 Flow::JumpOperand { fixed: false } => {
                     let function = &mut self.functions[function];
                     (function.has_labels, function.has_tables) = (true, true);
@@ -586,10 +606,10 @@ impl<'a> Image<'a> {
                 _ => {}
             }
             if let Some(by) = step.names {
-                self.mark(there(by));
+                self.mark(there(by), None);
             }
             if step.is_landing {
-                self.segments[segment].entries.set(at);
+                self.segments[segment].enter(at, true);
             }
             if is_asked {
                 self.segments[segment].starts.set(at);
@@ -700,22 +720,59 @@ impl Body<'_> {
         self.is_sound && self.segment.starts.has(start) && !inside.into_iter().any(comes)
     }
 
+    /// The number of a call, if it is the same on all ways to it. All of them are gone back, each until something says what is in the register that the number
+    /// comes from; a way that only leads to itself says nothing.
     fn number(&self, call: &Insn) -> Option<u32> {
-        let mut from = call.at;
-        for _ in 0..MAX_NUMBER_INSNS {
+        let mut number = None;
+        let mut seen = Vec::new();
+        let mut open = vec![(call.at, RAX)];
+        while let Some((at, register)) = open.pop() {
+            if seen.contains(&(at, register)) {
+                continue;
+            }
             // Who comes from elsewhere may have another number.
-            if self.is_entry(from) {
+            if seen.len() == MAX_NUMBER_INSNS || self.segment.foreign.has(at) {
                 return None;
             }
-            let insn = self.last_before(from)?;
-            let goes_on = matches!(insn.step.flow, Flow::Next | Flow::Branch(_));
-            match sets_rax(self.bytes(&insn)) {
-                Some(number) => return Some(number),
-                None if goes_on && !self.function.has_labels && keeps_rax(self.bytes(&insn)) => from = insn.at,
-                None => return None,
+            seen.push((at, register));
+            if self.is_entry(at) {
+                if self.function.has_labels {
+                    return None;
+                }
+                open.extend(self.comers(at).map(|comer| (comer, register)));
+            }
+            let insn = self.last_before(at)?;
+            let bytes = self.bytes(&insn);
+            match insn.step.flow {
+                Flow::Next | Flow::Branch(_) => match puts(bytes, register) {
+                    Some(Put::Number(it)) if number.is_none_or(|number| number == it) => number = Some(it),
+                    Some(Put::Of(other)) if !self.function.has_labels => open.push((insn.at, other)),
+                    None if keeps(bytes, register) && !self.function.has_labels => open.push((insn.at, register)),
+                    _ => return None,
+                },
+                // It changes these.
+                Flow::Kernel if ![RAX, RCX, R11].contains(&register) => open.push((insn.at, register)),
+                Flow::Jump(_) | Flow::JumpOperand { .. } | Flow::Return | Flow::Nowhere => {}
+                _ => return None,
             }
         }
-        None
+        number
+    }
+
+    /// The jumps and branches of the function that lead to a place.
+    fn comers(&self, place: usize) -> impl Iterator<Item = usize> {
+        let mut at = self.function.start;
+        std::iter::from_fn(move || {
+            while let Some(insn) = self.insn(at) {
+                at = insn.end();
+                if let Flow::Jump(by) | Flow::Branch(by) = insn.step.flow
+                    && insn.end().wrapping_add_signed(by as isize) == place
+                {
+                    return Some(insn.at);
+                }
+            }
+            None
+        })
     }
 
     fn before(&self, call: &Insn) -> Option<Span> {
@@ -734,7 +791,7 @@ impl Body<'_> {
             let is_alone = from == end;
             from = insn.at;
             if end - from >= JUMP_BYTES {
-                let sets_number = is_alone && sets_rax(self.bytes(&insn)).is_some();
+                let sets_number = is_alone && matches!(puts(self.bytes(&insn), RAX), Some(Put::Number(_)));
                 return self.span(from, end).filter(|_| !self.function.has_labels || sets_number);
             }
         }
@@ -755,7 +812,7 @@ impl Body<'_> {
                     is_over = true;
                     false
                 }
-                Flow::Kernel | Flow::Other(_) => return None,
+                Flow::Kernel | Flow::Nowhere | Flow::Other(_) => return None,
             };
             at = insn.end();
             if at - start >= JUMP_BYTES {

@@ -1,4 +1,4 @@
-//! Where an x86-64 instruction goes next, and what it does to the register that system calls have their number in.
+//! Where an x86-64 instruction goes next, and what it does to registers that may have the number of a system call in them.
 //!
 //! Only as much as [`crate::calls`] must know to put a jump in the place of instructions: whether the next one is always the one that is
 //! executed next, and if not, which others may be. What is not understood is [`Flow::Other`], or no step at all.
@@ -27,6 +27,8 @@ pub enum Flow {
     Return,
     /// To the kernel, and from there to the next one (`syscall`).
     Kernel,
+    /// Nowhere: it is there to end the program (`hlt`, `ud2`).
+    Nowhere,
     /// It never goes on, has to be where it is, or goes where this module does not look; there, if it says so.
     Other(Option<i32>),
 }
@@ -77,7 +79,7 @@ pub fn step(all: &[u8]) -> Result<Step, Unknown> {
         Err(_) => match of_opcode(bytes, false)? {
             // A call by way of the stack pointer comes back.
             Flow::CallOperand => Flow::CallOperand,
-            flow @ Flow::Other(_) => flow,
+            flow @ (Flow::Other(_) | Flow::Nowhere) => flow,
             _ => Flow::Other(None),
         },
     };
@@ -99,8 +101,9 @@ fn of_opcode(bytes: &[u8], relative: bool) -> Result<Flow, Unknown> {
     let reg = rest.get(1).map_or(0, |modrm| modrm >> 3 & 7);
     Ok(match *rest {
         [0xc2 | 0xc3, ..] => Flow::Return,
-        // Far returns, breakpoints, interrupts, `hlt`, and the direct far forms that 64-bit mode does not have.
-        [0xca | 0xcb | 0xcc | 0xcd | 0xcf | 0xf1 | 0xf4, ..] => Flow::Other(None),
+        // Far returns, breakpoints, interrupts, and the direct far forms that 64-bit mode does not have.
+        [0xca | 0xcb | 0xcc | 0xcd | 0xcf | 0xf1, ..] => Flow::Other(None),
+        [0xf4, ..] | [0x0f, 0x0b | 0xb9 | 0xff, ..] => Flow::Nowhere,
         // The end of a transaction by hand, and its start, which names where it is when it failed.
         [0xc6, 0xf8, ..] => Flow::Other(None),
         [0xc7, 0xf8, a, b, c, d] => Flow::Other(Some(i32::from_le_bytes([a, b, c, d]))),
@@ -112,45 +115,83 @@ fn of_opcode(bytes: &[u8], relative: bool) -> Result<Flow, Unknown> {
             _ => Flow::Next,
         },
         [0x0f, 0x05, ..] => Flow::Kernel,
-        // The kernel's own, `sysenter`, and those that are there to be undefined.
-        [0x0f, 0x07..=0x09 | 0x0b | 0x30 | 0x32..=0x35 | 0xaa | 0xb9 | 0xff, ..] => Flow::Other(None),
+        // The kernel's own, and `sysenter`.
+        [0x0f, 0x07..=0x09 | 0x30 | 0x32..=0x35 | 0xaa, ..] => Flow::Other(None),
         _ => Flow::Next,
     })
 }
 
-/// The number that an instruction puts into `rax`, of which system calls see 32 bits: `mov` and the two ways to say zero.
-pub fn sets_rax(bytes: &[u8]) -> Option<u32> {
-    match *bytes {
-        [0xb8, a, b, c, d] | [0xc7, 0xc0, a, b, c, d] | [0x48, 0xc7, 0xc0, a, b, c, d] => {
-            Some(u32::from_le_bytes([a, b, c, d]))
-        }
-        [0x48, 0xb8, a, b, c, d, _, _, _, _] => Some(u32::from_le_bytes([a, b, c, d])),
-        [0x31 | 0x33 | 0x29 | 0x2b, 0xc0] | [0x48, 0x31 | 0x33 | 0x29 | 0x2b, 0xc0] => Some(0),
-        _ => None,
+/// `rax`, as instructions count registers. System calls have their number in its lower half.
+pub const RAX: u8 = 0;
+
+/// What an instruction puts into the lower half of a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// This number.
+    Number(u32),
+    /// What is in that of another one.
+    Of(u8),
+}
+
+/// The prefix for registers above 7, or zero, and what is behind it.
+fn rex(bytes: &[u8]) -> (u8, &[u8]) {
+    match bytes {
+        [rex, rest @ ..] if rex & 0xf0 == 0x40 => (*rex, rest),
+        _ => (0, bytes),
     }
 }
 
-/// Whether `rax` is after an instruction what it was before: `true` only for the forms that compilers put between a number and its system
-/// call.
-pub fn keeps_rax(bytes: &[u8]) -> bool {
+/// The two registers of an instruction without an operand in memory: that of the `reg` field and the other.
+fn registers(rex: u8, modrm: u8) -> Option<(u8, u8)> {
+    (modrm >> 6 == 3).then_some((modrm >> 3 & 7 | (rex & 4) << 1, modrm & 7 | (rex & 1) << 3))
+}
+
+/// What an instruction puts into a register: `mov` of a number or another register, and the two ways to say zero.
+pub fn puts(bytes: &[u8], register: u8) -> Option<Put> {
+    let (rex, rest) = rex(bytes);
+    let (to, put) = match *rest {
+        [op @ 0xb8..=0xbf, a, b, c, d, ..] if rest.len() == 5 || rest.len() == 9 => {
+            (op & 7 | (rex & 1) << 3, Put::Number(u32::from_le_bytes([a, b, c, d])))
+        }
+        [0xc7, modrm, a, b, c, d] => match registers(rex, modrm)? {
+            (_, to) if modrm >> 3 & 7 == 0 => (to, Put::Number(u32::from_le_bytes([a, b, c, d]))),
+            _ => return None,
+        },
+        [0x31 | 0x33 | 0x29 | 0x2b, modrm] => match registers(rex, modrm)? {
+            (to, other) if to == other => (to, Put::Number(0)),
+            _ => return None,
+        },
+        [0x89, modrm] => registers(rex, modrm).map(|(from, to)| (to, Put::Of(from)))?,
+        [0x8b, modrm] => registers(rex, modrm).map(|(to, from)| (to, Put::Of(from)))?,
+        _ => return None,
+    };
+    (to == register).then_some(put)
+}
+
+/// Whether a register is after an instruction what it was before: `true` only for the forms that compilers put between a number and its
+/// system call.
+pub fn keeps(bytes: &[u8], register: u8) -> bool {
     let Some(rest) = opcode(bytes) else { return false };
     let rex = match bytes.len() - rest.len() {
         0 => 0,
-        at => Some(bytes[at - 1]).filter(|byte| byte & 0xf0 == 0x40).unwrap_or(0),
+        at => rex(&bytes[at - 1..]).0,
     };
+    let named = |low: u8| low | (rex & 1) << 3;
     let Some(&modrm) = rest.get(1) else {
         // `push`, `pop` of another register, `nop`, `cld`.
         return match rest[0] {
-            0x50..=0x57 | 0x90 if rex & 1 == 0 || rest[0] != 0x90 => true,
-            0x58..=0x5f => rest[0] & 7 != 0 || rex & 1 != 0,
-            0xfc => true,
+            0x50..=0x57 | 0xfc => true,
+            0x90 => rex & 1 == 0,
+            0x58..=0x5f => named(rest[0] & 7) != register,
             _ => false,
         };
     };
-    // Bytes have two names for parts of `rax`: without a prefix, 4 is its second byte.
-    let is_rax = |low: u8, high: u8, byte: bool| high == 0 && (low == 0 || byte && low == 4);
-    let reg = |byte| is_rax(modrm >> 3 & 7, rex >> 2 & 1, byte);
-    let operand = |byte| modrm >> 6 == 3 && is_rax(modrm & 7, rex & 1, byte);
+    // Bytes have two names for parts of the first four: without a prefix, from 4 on they are their second bytes.
+    let is_it = |low: u8, high: u8, byte: bool| {
+        low | high << 3 == register || byte && high == 0 && low.checked_sub(4) == Some(register)
+    };
+    let reg = |byte| is_it(modrm >> 3 & 7, rex >> 2 & 1, byte);
+    let operand = |byte| modrm >> 6 == 3 && is_it(modrm & 7, rex & 1, byte);
     match rest[0] {
         // Arithmetics of two operands: the first, or the second, or none is written.
         op @ 0x00..=0x37 if op & 7 < 4 => {
@@ -165,19 +206,24 @@ pub fn keeps_rax(bytes: &[u8]) -> bool {
         0x8a => !reg(true),
         0x80 | 0x88 | 0xc0 | 0xc6 | 0xd0 | 0xd2 => modrm != 0xf8 && !operand(true),
         0x81 | 0x83 | 0x89 | 0xc1 | 0xc7 | 0xd1 | 0xd3 => modrm != 0xf8 && !operand(false),
-        0xb0..=0xb7 => rest[0] & 3 != 0 || rex & 1 != 0,
-        0xb9..=0xbf => true,
-        0xb8 => rex & 1 != 0,
+        op @ 0xb0..=0xb7 => !is_it(op & 7, rex & 1, true),
+        op @ 0xb8..=0xbf => named(op & 7) != register,
         0x70..=0x7f => true,
+        // `test`, `not`, `neg`; the others are multiplications and divisions.
+        op @ (0xf6 | 0xf7) => match modrm >> 3 & 7 {
+            0 => true,
+            2 | 3 => !operand(op == 0xf6),
+            _ => false,
+        },
         0x0f => {
             // The second byte of the opcode is where ModRM is taken from above.
             let Some(&modrm) = rest.get(2) else { return false };
-            let reg = is_rax(modrm >> 3 & 7, rex >> 2 & 1, false);
+            let reg = is_it(modrm >> 3 & 7, rex >> 2 & 1, false);
             match rest[1] {
                 0x10..=0x17 | 0x1f | 0x28 | 0x29 | 0x57 | 0x6f | 0x7f | 0x80..=0x8f | 0xef => true,
                 0x1e => bytes == [0xf3, 0x0f, 0x1e, 0xfa],
                 0x40..=0x4f | 0xb6 | 0xb7 | 0xbe | 0xbf => !reg,
-                0x90..=0x9f => modrm >> 6 != 3 || !is_rax(modrm & 7, rex & 1, true),
+                0x90..=0x9f => modrm >> 6 != 3 || !is_it(modrm & 7, rex & 1, true),
                 _ => false,
             }
         }
@@ -192,7 +238,7 @@ mod tests {
     #[test]
     fn where_instructions_go() {
         let flow = |bytes: &[u8]| step(bytes).map(|step| (usize::from(step.len), step.flow));
-        let known: [(&[u8], Flow); 22] = [
+        let known: [(&[u8], Flow); 24] = [
             (&[0x48, 0x89, 0xdf], Flow::Next),
             (&[0x55], Flow::Next),
             (&[0x0f, 0x31], Flow::Next),
@@ -214,7 +260,9 @@ mod tests {
             (&[0xc7, 0xf8, 8, 0, 0, 0], Flow::Other(Some(8))),
             (&[0xcc], Flow::Other(None)),
             (&[0xff, 0x28], Flow::Other(None)),
-            (&[0x0f, 0xb9, 0xc0], Flow::Other(None)),
+            (&[0x0f, 0xb9, 0xc0], Flow::Nowhere),
+            (&[0x0f, 0x0b], Flow::Nowhere),
+            (&[0xf4], Flow::Nowhere),
         ];
         for (bytes, expected) in known {
             assert_eq!(flow(bytes), Ok((bytes.len(), expected)), "{bytes:02x?}");
@@ -231,7 +279,7 @@ mod tests {
 
     #[test]
     fn what_is_done_to_the_number() {
-        let keep: [&[u8]; 14] = [
+        let keep: [&[u8]; 16] = [
             &[0x89, 0xc7],                   // mov %eax, %edi
             &[0x41, 0x89, 0xc0],             // mov %eax, %r8d
             &[0x49, 0x89, 0xc8],             // mov %rcx, %r8
@@ -246,8 +294,10 @@ mod tests {
             &[0x0f, 0xb6, 0xf8],             // movzbl %al, %edi
             &[0x48, 0x89, 0x04, 0x24],       // mov %rax, (%rsp)
             &[0x0f, 0x29, 0x44, 0x24, 0x10], // movaps %xmm0, 0x10(%rsp)
+            &[0xf7, 0xd9],                   // neg %ecx
+            &[0xf6, 0xc1, 1],                // test $1, %cl
         ];
-        let lose: [&[u8]; 19] = [
+        let lose: [&[u8]; 21] = [
             &[0x89, 0xf8],             // mov %edi, %eax
             &[0x41, 0x8b, 0x00],       // mov (%r8), %eax
             &[0x4c, 0x89, 0xc0],       // mov %r8, %rax
@@ -266,17 +316,53 @@ mod tests {
             &[0x0f, 0x94, 0xc0],       // sete %al
             &[0x48, 0x98],             // cltq
             &[0xf7, 0xe1],             // mul %ecx
+            &[0xf7, 0xd8],             // neg %eax
+            &[0xf6, 0xd4],             // not %ah
             &[0xf0, 0x0f, 0xb1, 0x0f], // lock cmpxchg %ecx, (%rdi)
         ];
         for bytes in keep {
-            assert!(keeps_rax(bytes), "{bytes:02x?}");
+            assert!(keeps(bytes, RAX), "{bytes:02x?}");
         }
         for bytes in lose {
-            assert!(!keeps_rax(bytes), "{bytes:02x?}");
+            assert!(!keeps(bytes, RAX), "{bytes:02x?}");
         }
-        assert_eq!(sets_rax(&[0xb8, 231, 0, 0, 0]), Some(231));
-        assert_eq!(sets_rax(&[0x41, 0xb8, 231, 0, 0, 0]), None);
-        assert_eq!(sets_rax(&[0x33, 0xc0]), Some(0));
-        assert_eq!(sets_rax(&[0x31, 0xc9]), None);
+        assert_eq!(puts(&[0xb8, 231, 0, 0, 0], RAX), Some(Put::Number(231)));
+        assert_eq!(puts(&[0x41, 0xb8, 231, 0, 0, 0], RAX), None);
+        assert_eq!(puts(&[0x33, 0xc0], RAX), Some(Put::Number(0)));
+        assert_eq!(puts(&[0x31, 0xc9], RAX), None);
+    }
+
+    #[test]
+    fn every_register_may_have_a_number() {
+        const EDX: u8 = 2;
+        const R10: u8 = 10;
+        let puts_all: [(&[u8], u8, Put); 8] = [
+            (&[0xba, 60, 0, 0, 0], EDX, Put::Number(60)),       // mov $60, %edx
+            (&[0x41, 0xba, 60, 0, 0, 0], R10, Put::Number(60)), // mov $60, %r10d
+            (&[0x49, 0xba, 60, 0, 0, 0, 0, 0, 0, 0], R10, Put::Number(60)), // movabs $60, %r10
+            (&[0x49, 0xc7, 0xc2, 60, 0, 0, 0], R10, Put::Number(60)), // mov $60, %r10
+            (&[0x45, 0x31, 0xd2], R10, Put::Number(0)),         // xor %r10d, %r10d
+            (&[0x89, 0xd0], RAX, Put::Of(EDX)),                 // mov %edx, %eax
+            (&[0x44, 0x8b, 0xd2], R10, Put::Of(EDX)),           // mov %edx, %r10d
+            (&[0x44, 0x89, 0xd0], RAX, Put::Of(R10)),           // mov %r10d, %eax
+        ];
+        for (bytes, register, put) in puts_all {
+            assert_eq!(puts(bytes, register), Some(put), "{bytes:02x?}");
+            assert!(!keeps(bytes, register), "{bytes:02x?}");
+            for other in (0..16).filter(|other| *other != register) {
+                assert_eq!(puts(bytes, other), None, "{bytes:02x?} {other}");
+                assert!(keeps(bytes, other), "{bytes:02x?} {other}");
+            }
+        }
+        // Half of it, `mov (%rdx), %eax`, `or $60, %edx`, `xor %r10d, %edx`: something else than a number.
+        let none: [&[u8]; 5] =
+            [&[0x66, 0xba, 60, 0], &[0x66, 0x89, 0xc2], &[0x8b, 0x10], &[0x83, 0xca, 60], &[0x44, 0x31, 0xd2]];
+        for bytes in none {
+            assert_eq!((puts(bytes, EDX), keeps(bytes, EDX)), (None, false), "{bytes:02x?}");
+        }
+        // `mov $1, %dh`, `mov $1, %sil`, `pop %r10`, `sete %dh`.
+        assert!(!keeps(&[0xb6, 1], EDX) && keeps(&[0xb6, 1], R10) && keeps(&[0x40, 0xb6, 1], R10));
+        assert!(!keeps(&[0x40, 0xb6, 1], 6) && !keeps(&[0x41, 0x5a], R10) && keeps(&[0x41, 0x5a], EDX));
+        assert!(!keeps(&[0x0f, 0x94, 0xc6], EDX) && keeps(&[0x0f, 0x94, 0xc6], R10));
     }
 }

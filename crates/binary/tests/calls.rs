@@ -70,6 +70,53 @@ fn the_number_is_that_of_the_straight_line() {
 }
 
 #[test]
+fn a_number_is_known_where_all_ways_to_the_call_have_it() {
+    // `mov $60, %edx; again: xor %edi, %edi; mov %edx, %eax; syscall; jmp again`, as the C library ends a thread.
+    let code: [&[u8]; 4] = [&[0xba, 60, 0, 0, 0], &[0x31, 0xff, 0x89, 0xd0], &CALL, &[0xeb, 0xf8]];
+    let calls = |code: &[&[u8]]| function(code).sites.iter().map(|site| site.nr).collect::<Vec<_>>();
+    assert_eq!(calls(&code), [Some(60)]);
+    // Without what sets it, and in registers that the kernel changes: `mov $60, %ecx`, `mov $60, %r11d`.
+    assert_eq!(calls(&code[1..]), [None]);
+    assert_eq!(calls(&[&[0xb9, 60, 0, 0, 0], &[0x31, 0xff, 0x89, 0xc8], &CALL, &[0xeb, 0xf8]]), [None]);
+    assert_eq!(calls(&[&[0x41, 0xbb, 60, 0, 0, 0], &[0x44, 0x89, 0xd8], &CALL, &[0xeb, 0xf9]]), [None]);
+    assert_eq!(calls(&[&[0xb8, 60, 0, 0, 0], &CALL, &[0xeb, 0xfc]]), [None]);
+    // `_exit`: `mov $231, %esi; mov $60, %edx; jmp first; second: mov %edx, %eax; syscall; hlt; first: mov %esi, %eax; syscall; jbe second; ret`.
+    let exit = |rest: u8| -> Vec<Vec<u8>> {
+        vec![
+            vec![0xbe, 231, 0, 0, 0, 0xba, 60, 0, 0, 0, 0xeb, 5],
+            [&[0x89, 0xd0][..], &CALL, &[rest]].concat(),
+            [&[0x89, 0xf0][..], &CALL, &[0x76, 0xf5], &[RET]].concat(),
+        ]
+    };
+    let both = |rest| calls(&exit(rest).iter().map(Vec::as_slice).collect::<Vec<_>>());
+    assert_eq!(both(0xf4), [Some(60), Some(231)]);
+    // With `nop` for `hlt` there is another way, but the registers are the same on it; with `int3`, nobody knows.
+    assert_eq!(both(0x90), [Some(60), Some(231)]);
+    assert_eq!(both(0xcc), [None, None]);
+    // Two ways with one number, and with two: `jne; mov $1, %eax; jmp; mov $1, %eax; syscall`.
+    let two = |number| number_of_two(&[0x75, 7], number);
+    assert_eq!([two(1), two(2)], [Some(1), None]);
+    // A jump by a register may be another way: `jmp *%rcx`.
+    assert_eq!(number_of_two(&[0x75, 9, 0xff, 0xe1], 1), None);
+    // Another function comes to the loop, by a jump and by a call; and to the start of it, which is no way into it.
+    for way in [0xe9, 0xe8] {
+        let code = code.concat();
+        let to = |place: i32| {
+            let by = (place - code.len() as i32 - 5).to_le_bytes();
+            let all = [&code[..], &[way], &by, &[RET]].concat();
+            let symbols = vec![(0, code.len() as u64), (code.len() as u64, 6)];
+            only(&Program { code: all, symbols, ..Program::default() }.calls()).0
+        };
+        assert_eq!([0, 5, 7, 9].map(to), [Some(60), None, None, None], "{way:02x}");
+    }
+}
+
+/// `mov $1, %eax; jmp` and `mov`, `syscall; ret` behind some code.
+fn number_of_two(start: &[u8], number: u8) -> Option<u32> {
+    self::number(&[start, &[0xb8, 1, 0, 0, 0, 0xeb, 5, 0xb8, number, 0, 0, 0], &CALL, &[RET]])
+}
+
+#[test]
 fn before_a_call_are_as_few_whole_instructions_as_a_jump_needs() {
     // `xor %edi, %edi; mov %ebx, %eax; mov %ecx, %edx`
     assert_eq!(before(&[&[0x90, 0x31, 0xff, 0x89, 0xd8, 0x89, 0xca], &CALL]), Some((1, 6)));
