@@ -17,6 +17,7 @@
 //! | waiting, and undoing after death | [`epoll`], [`wake`], [`signal`], [`child`], [`front`], [`rcu`], [`undo`] |
 
 mod errno;
+mod last_stop;
 mod proc;
 mod robust;
 

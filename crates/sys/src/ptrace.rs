@@ -135,6 +135,15 @@ pub fn seize(tid: u32, filtered: bool) -> Result<(), Errno> {
     request(libc::PTRACE_SEIZE as c_int, tid, 0, options as usize)
 }
 
+/// Makes a task a tracee of the calling thread that stops for nothing but signals and its end ([`Stop::Ending`]).
+///
+/// # Errors
+///
+/// As those of [`seize`].
+pub(crate) fn follow(tid: u32) -> Result<(), Errno> {
+    request(libc::PTRACE_SEIZE as c_int, tid, 0, libc::PTRACE_O_TRACEEXIT as usize)
+}
+
 /// Asks a running tracee to stop; it will, as [`Stop::Trap`] if nothing else stops it earlier.
 pub fn interrupt(tid: u32) -> Result<(), Errno> {
     request(libc::PTRACE_INTERRUPT as c_int, tid, 0, 0)

@@ -19,6 +19,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::Errno;
 use crate::mmap::SharedMap;
 
+/// Behind the word: whether somebody follows the thread ([`crate::last_stop`]), once that is known.
+const ANSWER: usize = 4;
+const NOT_FOLLOWED: u32 = 1;
+const FOLLOWED: u32 = 2;
+/// How long an answer is waited for; who has to answer does hardly anything before.
+static TO_ANSWER: libc::timespec = libc::timespec { tv_sec: 1, tv_nsec: 0 };
+
 /// `struct robust_list_head` of `include/uapi/linux/futex.h`, of a thread that has no lock, and is about to get one.
 #[repr(C)]
 #[derive(Debug)]
@@ -39,12 +46,20 @@ pub(crate) struct RobustWord {
 
 /// The part that a process has which was forked from the thread's.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Waiting<'a>(&'a AtomicU32);
+pub(crate) struct Waiting<'a> {
+    word: &'a AtomicU32,
+    answer: &'a AtomicU32,
+}
 
 fn set_list(list: *const List) -> Result<(), Errno> {
     // SAFETY: the kernel keeps the address; see the module.
     let done = unsafe { libc::syscall(libc::SYS_set_robust_list, list, size_of::<List>()) };
     if done < 0 { Err(Errno::last()) } else { Ok(()) }
+}
+
+fn wait_while(word: &AtomicU32, is: u32, time: *const libc::timespec) {
+    // SAFETY: a word that is mapped, numbers, and a time or a null pointer, which is forever.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, is, time) };
 }
 
 fn wake(word: &AtomicU32) {
@@ -79,7 +94,15 @@ impl RobustWord {
     }
 
     pub(crate) fn waiting(&self) -> Waiting<'_> {
-        Waiting(self.map.u32_at(0))
+        Waiting { word: self.map.u32_at(0), answer: self.map.u32_at(ANSWER) }
+    }
+
+    /// Returns when somebody has said whether he follows the thread, or nobody does for a second.
+    pub(crate) fn wait_for_answer(&self) {
+        let answer = self.map.u32_at(ANSWER);
+        if answer.load(Ordering::SeqCst) == 0 {
+            wait_while(answer, 0, &raw const TO_ANSWER);
+        }
     }
 }
 
@@ -88,22 +111,36 @@ impl Drop for RobustWord {
         let _ = set_list(self.before);
         self.map.u32_at(0).store(0, Ordering::SeqCst);
         wake(self.map.u32_at(0));
+        if self.map.u32_at(ANSWER).load(Ordering::SeqCst) == FOLLOWED {
+            // Who follows the thread waits for its stops.
+            crate::signal::Nudge::send_here();
+        }
     }
 }
 
 impl Waiting<'_> {
+    /// The thread's id; the calling thread is forked from it.
+    pub(crate) fn owner(self) -> u32 {
+        self.word.load(Ordering::SeqCst) & libc::FUTEX_TID_MASK
+    }
+
+    /// Whether the thread has died or dropped its word.
+    pub(crate) fn is_over(self) -> bool {
+        self.owner() == 0
+    }
+
+    /// Says whether the thread is followed.
+    pub(crate) fn answer(self, is_followed: bool) {
+        self.answer.store(if is_followed { FOLLOWED } else { NOT_FOLLOWED }, Ordering::SeqCst);
+        wake(self.answer);
+    }
+
     /// Returns when the thread dies or has dropped its word. Allocates nothing.
     pub(crate) fn wait(self) {
-        loop {
-            let word = self.0.load(Ordering::SeqCst);
-            if word & libc::FUTEX_TID_MASK == 0 {
-                // The kernel wakes one.
-                wake(self.0);
-                return;
-            }
-            let forever = std::ptr::null::<libc::timespec>();
-            // SAFETY: a word that is mapped, and numbers.
-            unsafe { libc::syscall(libc::SYS_futex, self.0.as_ptr(), libc::FUTEX_WAIT, word, forever) };
+        while !self.is_over() {
+            wait_while(self.word, self.word.load(Ordering::SeqCst), std::ptr::null());
         }
+        // The kernel wakes one.
+        wake(self.word);
     }
 }

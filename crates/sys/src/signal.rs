@@ -173,6 +173,11 @@ impl Nudge {
         }
     }
 
+    /// Interrupts the calling thread, which only who traces it notices.
+    pub(crate) fn send_here() {
+        Nudge { tid: rustix::thread::gettid().as_raw_nonzero().get() }.send();
+    }
+
     /// Interrupts what the thread waits for.
     pub fn send(self) {
         let pid = std::process::id();

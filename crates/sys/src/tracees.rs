@@ -5,8 +5,8 @@
 //! still belong to the other, for then they are without one for an instant only; whoever they make in that instant is looked for behind them.
 //!
 //! # Safety
-//! tgkill(2) sends no signal here, and waitid(2) is given nothing to write to.
-#![expect(unsafe_code, reason = "tgkill(2), waitid(2)")]
+//! kill(2) and its like take numbers, and waitid(2) is given nothing to write to.
+#![expect(unsafe_code, reason = "kill(2), tkill(2), tgkill(2), waitid(2)")]
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;
@@ -15,15 +15,20 @@ use std::time::{Duration, Instant};
 use rustix::thread::CpuSet;
 
 use crate::Errno;
+use crate::last_stop::LastStop;
 use crate::mmap::SharedMap;
 use crate::ptrace::{Wait, pass, seize, wait};
 
 /// Most tasks that a list has room for.
 const MAX_TRACEES: usize = 1 << 16;
+/// It is stopped as a job is; no id of a task is as high.
+const STOPPED: u32 = 1 << 31;
 /// Behind them: the task that is confined, and its processors, as sched_setaffinity(2) takes them.
 const CONFINED: usize = MAX_TRACEES * 4;
 const CPUS_BYTES: usize = CpuSet::MAX_CPU / 8;
-const TRACEES_BYTES: usize = CONFINED + 8 + CPUS_BYTES;
+/// Behind them: how many places were ever used.
+const USED: usize = CONFINED + 8 + CPUS_BYTES;
+const TRACEES_BYTES: usize = USED + 4;
 
 /// A list of tasks in memory that a forked process sees too: whom somebody else has to trace when the tracer dies, see
 /// [`Undo::Trace`](crate::undo::Undo::Trace).
@@ -54,10 +59,15 @@ impl Tracees {
             return true;
         }
         let place = self.free.pop().unwrap_or(self.places.len());
-        if self.map.write(place * 4, &tid.to_ne_bytes()).is_err() {
+        if place >= MAX_TRACEES {
             return false;
         }
+        // All of it is inside.
+        let _ = self.map.write(place * 4, &tid.to_ne_bytes());
         self.places.insert(tid, place);
+        if place >= self.used() {
+            let _ = self.map.write(USED, &(place as u32 + 1).to_ne_bytes());
+        }
         true
     }
 
@@ -67,6 +77,15 @@ impl Tracees {
             // It was written before, so it is inside.
             let _ = self.map.write(place * 4, &[0; 4]);
             self.free.push(place);
+        }
+    }
+
+    /// Notes whether a task of the list is stopped as a job is, and so has to be still when it has another tracer.
+    pub fn stops(&mut self, tid: u32, is_job: bool) {
+        if let Some(place) = self.places.get(&tid) {
+            let word = tid | if is_job { STOPPED } else { 0 };
+            // It was written before, so it is inside.
+            let _ = self.map.write(place * 4, &word.to_ne_bytes());
         }
     }
 
@@ -103,19 +122,35 @@ impl Tracees {
     /// Traces every task of the list from now on without looking at anything, and all that they make, until the last one has ended.
     ///
     /// For a process that was forked while the list was filled: it allocates nothing and only makes system calls. Tasks that still
-    /// have their old tracer are asked for again, for two seconds at most.
-    pub(crate) fn inherit(&self) {
+    /// have their old tracer are asked for again, for two seconds at most. While that stands still before its end, those with a filter are stopped as a job is, so that they do nothing when it
+    /// sets them free, and go on when they have us.
+    pub(crate) fn inherit(&self, last_stop: Option<LastStop>) {
         self.set_free();
-        let mut tid = [0; 4];
+        let is_held = last_stop.is_some();
+        if is_held {
+            self.each(|tid, _| {
+                each_with_new(tid, &mut |tid| {
+                    if has_filter(tid) {
+                        stop(tid);
+                    }
+                });
+            });
+        }
+        drop(last_stop);
         let end = Instant::now() + TO_INHERIT;
-        for place in 0..MAX_TRACEES {
-            if self.map.read(place * 4, &mut tid).is_err() {
-                break;
-            }
-            let tid = u32::from_ne_bytes(tid);
-            if tid != 0 {
-                inherit(tid, MAX_GENERATIONS, end);
-            }
+        self.each(|tid, _| inherit(tid, MAX_GENERATIONS, end));
+        if is_held {
+            self.each(|tid, was_stopped| {
+                each_with_new(tid, &mut |new| {
+                    if is_first(new)
+                        && has_filter(new)
+                        && !(new == tid && was_stopped)
+                        && (new == tid || !self.has(new))
+                    {
+                        go_on(new);
+                    }
+                });
+            });
         }
         loop {
             match wait(true) {
@@ -125,9 +160,36 @@ impl Tracees {
             }
         }
     }
+
+    /// Each task of the list, and whether it was stopped as a job is.
+    fn each(&self, mut visit: impl FnMut(u32, bool)) {
+        for place in 0..self.used() {
+            let word = self.word_at(place * 4);
+            if word != 0 {
+                visit(word & !STOPPED, word & STOPPED != 0);
+            }
+        }
+    }
+
+    fn used(&self) -> usize {
+        (self.word_at(USED) as usize).min(MAX_TRACEES)
+    }
+
+    fn word_at(&self, offset: usize) -> u32 {
+        let mut word = [0; 4];
+        // All of it is inside.
+        let _ = self.map.read(offset, &mut word);
+        u32::from_ne_bytes(word)
+    }
+
+    fn has(&self, tid: u32) -> bool {
+        let mut has = false;
+        self.each(|it, _| has |= it == tid);
+        has
+    }
 }
 
-/// How long tasks are asked for that still have their old tracer, or may not be traced.
+/// How long tasks are asked for that still have their old tracer.
 const TO_INHERIT: Duration = Duration::from_secs(2);
 /// Generations that are born in the moment in which tasks have no tracer.
 const MAX_GENERATIONS: u32 = 8;
@@ -142,8 +204,17 @@ const BETWEEN_LOOKS: u32 = 128;
 fn inherit(tid: u32, generations: u32, end: Instant) {
     let mut tries = 0;
     while seize(tid, true) == Err(Errno::EPERM) {
-        if tries % BETWEEN_LOOKS == 0 && (is_tracee(tid) || is_over(tid) || Instant::now() > end) {
-            return;
+        if tries % BETWEEN_LOOKS == 0 {
+            let is_in_vain = match look(tid) {
+                // Its threads may be there still.
+                Look::Ended => break,
+                Look::Traced => is_tracee(tid) || Instant::now() > end,
+                // Nobody is in the way, so it may not be traced, unless that was over between the two questions.
+                Look::Free => seize(tid, true) == Err(Errno::EPERM),
+            };
+            if is_in_vain {
+                return;
+            }
         }
         tries += 1;
         if tries > PRESSING {
@@ -151,10 +222,19 @@ fn inherit(tid: u32, generations: u32, end: Instant) {
         }
     }
     let Some(rest) = generations.checked_sub(1) else { return };
-    if is_first(tid) {
-        inherit_threads(tid, rest, end);
-    }
-    inherit_children(tid, rest, end);
+    each_new(tid, &mut |tid| inherit(tid, rest, end));
+}
+
+/// Stops a task, and with it all of its process; one that has a tracer, when that is gone.
+fn stop(tid: u32) {
+    // SAFETY: tkill(2) with numbers only.
+    unsafe { libc::syscall(libc::SYS_tkill, tid, libc::SIGSTOP) };
+}
+
+/// Lets a process go on.
+fn go_on(pid: u32) {
+    // SAFETY: kill(2) with numbers only.
+    unsafe { libc::kill(pid as libc::pid_t, libc::SIGCONT) };
 }
 
 /// Whether a task is the first of its process.
@@ -163,7 +243,21 @@ fn is_first(tid: u32) -> bool {
     unsafe { libc::syscall(libc::SYS_tgkill, tid, tid, 0) == 0 }
 }
 
-fn inherit_threads(pid: u32, generations: u32, end: Instant) {
+/// A task, and the threads and children that it has.
+fn each_with_new(tid: u32, visit: &mut dyn FnMut(u32)) {
+    visit(tid);
+    each_new(tid, visit);
+}
+
+/// The threads of a process, if a task is its first, and the children of the task.
+fn each_new(tid: u32, visit: &mut dyn FnMut(u32)) {
+    if is_first(tid) {
+        each_thread(tid, visit);
+    }
+    each_child(tid, visit);
+}
+
+fn each_thread(pid: u32, visit: &mut dyn FnMut(u32)) {
     let digits = rustix::path::DecInt::new(pid);
     let Some(dir) = crate::proc::open(&[b"/proc/", digits.as_bytes(), b"/task"], rustix::fs::OFlags::RDONLY) else {
         return;
@@ -171,18 +265,13 @@ fn inherit_threads(pid: u32, generations: u32, end: Instant) {
     let mut room = [std::mem::MaybeUninit::uninit(); 1024];
     let mut entries = rustix::fs::RawDir::new(dir, &mut room);
     while let Some(Ok(entry)) = entries.next() {
-        let name = entry.file_name().to_bytes();
-        let tid = name.iter().try_fold(0u32, |tid, byte| {
-            let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
-            tid.checked_mul(10)?.checked_add(digit.into())
-        });
-        if let Some(tid) = tid.filter(|tid| *tid != pid) {
-            inherit(tid, generations, end);
+        if let Some(tid) = number(entry.file_name().to_bytes()).filter(|tid| *tid != pid) {
+            visit(tid);
         }
     }
 }
 
-fn inherit_children(tid: u32, generations: u32, end: Instant) {
+fn each_child(tid: u32, visit: &mut dyn FnMut(u32)) {
     // Without CONFIG_PROC_CHILDREN there is no such file.
     let digits = rustix::path::DecInt::new(tid);
     let parts = [b"/proc/", digits.as_bytes(), b"/task/", digits.as_bytes(), b"/children"];
@@ -193,23 +282,57 @@ fn inherit_children(tid: u32, generations: u32, end: Instant) {
         for byte in &text[..len] {
             match byte {
                 b'0'..=b'9' => child = child.wrapping_mul(10).wrapping_add(u32::from(byte - b'0')),
-                _ => inherit(std::mem::take(&mut child), generations, end),
+                _ => visit(std::mem::take(&mut child)),
             }
         }
     }
 }
 
-/// Whether a task has ended, and is still there because nobody has asked how. Allocates nothing.
-fn is_over(tid: u32) -> bool {
+fn number(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0u32, |number, byte| {
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        number.checked_mul(10)?.checked_add(digit.into())
+    })
+}
+
+/// How a task stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// It has ended, though it may still be there because nobody has asked how, or because other threads are.
+    Ended,
+    Traced,
+    Free,
+}
+
+fn look(tid: u32) -> Look {
+    with_status(tid, |status| match value_of(status, b"\nState:\t") {
+        None | Some([b'Z' | b'X', ..]) => Look::Ended,
+        Some(_) => match value_of(status, b"\nTracerPid:\t") {
+            Some(b"0") => Look::Free,
+            _ => Look::Traced,
+        },
+    })
+}
+
+/// Whether there are rules for the calls of a task.
+fn has_filter(tid: u32) -> bool {
+    with_status(tid, |status| value_of(status, b"\nSeccomp:\t") == Some(b"2"))
+}
+
+/// Looks at what the kernel tells of a task; nothing of one that is not there. Allocates nothing.
+fn with_status<T>(tid: u32, look: impl FnOnce(&[u8]) -> T) -> T {
     let digits = rustix::path::DecInt::new(tid);
-    let Some(file) = crate::proc::open(&[b"/proc/", digits.as_bytes(), b"/stat"], rustix::fs::OFlags::RDONLY) else {
-        return true;
-    };
-    // The name may have anything in it but is short.
-    let mut text = [0; 128];
-    let text = rustix::io::read(&file, &mut text).map_or(&[][..], |len| &text[..len]);
-    let state = text.windows(3).rev().find(|three| three.starts_with(b") "));
-    state.is_none_or(|three| b"ZX".contains(&three[2]))
+    let file = crate::proc::open(&[b"/proc/", digits.as_bytes(), b"/status"], rustix::fs::OFlags::RDONLY);
+    // With many groups it is longer, but the lines that are wanted are before those of large machines.
+    let mut text = [0; 4096];
+    let len = file.and_then(|file| rustix::io::read(&file, &mut text).ok()).unwrap_or(0);
+    look(&text[..len])
+}
+
+fn value_of<'a>(status: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let at = status.windows(name.len()).position(|line| line == name)?;
+    let value = &status[at + name.len()..];
+    value.split(|byte| *byte == b'\n').next()
 }
 
 /// Whether the calling thread traces a task, or waits for it as for its child.

@@ -18,6 +18,7 @@ use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use crate::errno::Errno;
+use crate::last_stop;
 use crate::patches::Patches;
 use crate::robust::{RobustWord, Waiting};
 use crate::tracees::Tracees;
@@ -60,6 +61,10 @@ pub enum Undo<'a> {
 }
 
 impl Undo<'_> {
+    fn traces(&self) -> bool {
+        matches!(self, Undo::Trace(_))
+    }
+
     fn descriptors(&self) -> Vec<RawFd> {
         match self {
             Undo::Write(fd, _) | Undo::RemoveDir(fd, _) => vec![fd.as_raw_fd()],
@@ -117,7 +122,11 @@ impl ThreadGuard {
     /// Starts a child, as [`Guard::spawn`] does.
     pub fn spawn(undo: &[Undo<'_>]) -> Result<ThreadGuard, Errno> {
         let guard = ThreadGuard { word: RobustWord::new()? };
-        guard.also(undo)?;
+        if undo.iter().any(Undo::traces) {
+            last_stop::invite(&guard.word, || guard.also(undo))?;
+        } else {
+            guard.also(undo)?;
+        }
         Ok(guard)
     }
 
@@ -169,13 +178,16 @@ fn child(undo: &[Undo<'_>], keep: &[RawFd], until: Until<'_>) -> ! {
     }
     // SAFETY: no arguments. A new session has no terminal and no process group in common with the owner.
     unsafe { libc::setsid() };
+    // Who kills all that is called `skep` shall not leave behind what is to be undone then.
     // SAFETY: the name is a static C string.
-    unsafe { libc::prctl(libc::PR_SET_NAME, c"skep-undo".as_ptr()) };
+    unsafe { libc::prctl(libc::PR_SET_NAME, c"undo-guard".as_ptr()) };
     // Somebody may want to unmount the folder that the owner stood in.
     // SAFETY: the path is a static C string.
     unsafe { libc::chdir(c"/".as_ptr()) };
     close_all_but(keep);
+    let mut last_stop = None;
     match until {
+        Until::Over(word) if undo.iter().any(Undo::traces) => last_stop = last_stop::wait_for_end(word),
         Until::Over(word) => word.wait(),
         Until::Closed(pipe) => loop {
             let mut byte = 0u8;
@@ -218,7 +230,7 @@ fn child(undo: &[Undo<'_>], keep: &[RawFd], until: Until<'_>) -> ! {
                     0
                 }
                 Undo::Trace(tracees) => {
-                    tracees.inherit();
+                    tracees.inherit(last_stop.take());
                     0
                 }
             };

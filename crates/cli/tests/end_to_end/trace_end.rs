@@ -51,7 +51,7 @@ fn the_prompt_is_back_before_the_kernel_has_let_go_of_hundreds_of_tracepoints() 
 fn still_closing() -> bool {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
     let mut guards = processes
-        .filter(|entry| std::fs::read_to_string(entry.path().join("comm")).is_ok_and(|name| name == "skep-undo\n"));
+        .filter(|entry| std::fs::read_to_string(entry.path().join("comm")).is_ok_and(|name| name == "undo-guard\n"));
     // One that waits for its owner has a few descriptors; a process that is exiting shows none at all.
     guards.any(|entry| {
         let open = std::fs::read_dir(entry.path().join("fd")).into_iter().flatten().count();

@@ -484,6 +484,7 @@ impl Seized {
             self.adopt();
             return;
         }
+        self.beside(|_, list| list.stops(tid, stop == Stop::Job));
         // Who comes by gates has to be beside us, not in our place.
         if !self.breakpoints.as_ref().is_some_and(Breakpoints::are_looked_at) {
             self.beside(|beside, list| beside.stopped(tid, list));
