@@ -12,8 +12,11 @@ const NUMBERS: u32 = 1024;
 const PROT_EXEC: u32 = 4;
 /// Calls whose end a child comes out of as well, or nobody.
 const FORKING: [&str; 5] = ["clone", "clone3", "fork", "vfork", "rt_sigreturn"];
-/// Calls before which, or behind which, a thread may have no stack any more, which a gate needs.
-const STACKLESS: [&str; 2] = ["munmap", "exit"];
+/// Calls by which a task ends: it stops for its end in any case, which tells of the call as well. A thread of the C library's may not stop at the call itself, where it holds all signals
+/// back, those of breakpoints too.
+const ENDING: [&str; 2] = ["exit", "exit_group"];
+/// A call behind which a thread may have no stack any more, which a gate needs.
+const STACKLESS: &str = "munmap";
 /// Calls by which children are waited for.
 const WAITING: [&str; 2] = ["wait4", "waitid"];
 /// Calls that may be the beginning of rules of the process's own for its calls, or of code that nobody maps as such.
@@ -28,6 +31,8 @@ pub(super) struct CallPlan {
     exit: Calls,
     /// Calls that are stops, and so are their ends.
     stops: Calls,
+    /// Calls that are seen by the end of the task.
+    ending: [u32; 2],
     /// Calls that are stops as they begin: then whoever has many children gets the filter. Not where it makes them, since that is where the C library holds all signals back.
     waiting: Calls,
     protecting: [u32; 3],
@@ -44,13 +49,14 @@ impl CallPlan {
             return None;
         }
         let forking = FORKING.into_iter().map(number).filter(|nr| exit.has(*nr));
-        let stackless = STACKLESS.into_iter().map(number).filter(|nr| enter.has(*nr) || exit.has(*nr));
+        let stackless = Some(number(STACKLESS)).filter(|nr| enter.has(*nr) || exit.has(*nr));
         let stops = changing.iter().chain(&RULING).chain(&["arch_prctl"]).map(|name| number(name));
         let stops = stops.chain(forking).chain(stackless);
         Some(CallPlan {
             enter: enter.clone(),
             exit: exit.clone(),
             stops: stops.collect(),
+            ending: ENDING.map(number),
             waiting: WAITING.into_iter().map(number).collect(),
             protecting: PROTECTING.map(number),
             protection: protection | PROT_EXEC,
@@ -59,7 +65,12 @@ impl CallPlan {
     }
 
     fn tells(&self, nr: u32) -> bool {
-        self.enter.has(nr) || self.exit.has(nr)
+        !self.ending.contains(&nr) && (self.enter.has(nr) || self.exit.has(nr))
+    }
+
+    /// Whether a call is wanted that the end of a task tells of.
+    pub(super) fn is_told_by_end(&self, nr: u32) -> bool {
+        self.ending.contains(&nr) && self.enter.has(nr)
     }
 
     /// Whether a call with these arguments is one that has to be a stop.
@@ -78,7 +89,9 @@ impl CallPlan {
         };
         let tells = self.tells(nr);
         let ends = self.exit.has(nr) && site.behind.is_some() && !self.stops.has(nr);
-        let way = if self.stops.has(nr) || self.waiting.has(nr) || self.exit.has(nr) && !ends {
+        let way = if self.ending.contains(&nr) {
+            return None;
+        } else if self.stops.has(nr) || self.waiting.has(nr) || self.exit.has(nr) && !ends {
             Way::Stop
         } else if self.protecting.contains(&nr) {
             Way::StopIf(Condition::Third(self.protection), tells)
@@ -132,9 +145,14 @@ mod tests {
         assert_eq!(at("read", true, false), Some((Way::Stop, false)));
         assert_eq!(at("clone", true, true), Some((Way::Stop, false)));
         assert_eq!(at("prctl", true, true), Some((Way::Stop, false)));
-        let ending = super::tests::plan(&["exit"], &["munmap"]);
-        for call in ["exit", "munmap"] {
-            assert_eq!(ending.at(&site(Some(call), true, true), 0), Some((Way::Stop, false)), "{call}");
+        let ending = super::tests::plan(&["exit", "read"], &["munmap", "exit_group"]);
+        assert_eq!(ending.at(&site(Some("munmap"), true, true), 0), Some((Way::Stop, false)));
+        for (call, is_told) in [("exit", true), ("exit_group", false), ("read", false)] {
+            assert_eq!(ending.is_told_by_end(number(call)), is_told, "{call}");
+        }
+        for call in ["exit", "exit_group"] {
+            assert_eq!(ending.at(&site(Some(call), true, true), 0), None, "{call}");
+            assert_eq!(ending.table()[number(call) as usize], 0, "{call}");
         }
         assert_eq!(at("openat", false, true), Some((Way::Here, false)));
         assert_eq!(at("mmap", true, true), Some((Way::StopIf(Condition::Third(PROT_EXEC), false), false)));

@@ -575,6 +575,12 @@ impl Breakpoints {
         self.calls.is_planned()
     }
 
+    /// Whether the end of a task of a process tells of this call, and nothing else does.
+    pub(in crate::process) fn is_told_by_end(&self, pid: u32, nr: u32) -> bool {
+        let Some((plan, _)) = &self.calls.plan else { return false };
+        !self.lifted && !self.calls.has_filter(pid) && plan.is_told_by_end(nr)
+    }
+
     /// Whether a call with these arguments has to be a stop.
     pub(in crate::process) fn call_stops_at(&self, nr: u32, args: &[u64; 6]) -> bool {
         self.calls.plan.as_ref().is_some_and(|(plan, _)| plan.stops_at(nr, args))

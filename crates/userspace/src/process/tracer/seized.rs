@@ -560,6 +560,7 @@ impl Seized {
                 self.executed(tid, old_tid, sink);
             }
             Stop::Ending => {
+                self.ends_by_call(tid, sink);
                 let status = ptrace::event_message(tid)? as i32;
                 let Some(tracee) = self.tracees.get(&tid) else { return Ok(()) };
                 let pid = tracee.task.pid();
@@ -695,6 +696,17 @@ impl Seized {
                 }
             }
             SyscallInfo::None { .. } => {}
+        }
+    }
+
+    /// Tells of the call that a task ends by, if somebody wants to know it and nothing else tells.
+    fn ends_by_call(&self, tid: u32, sink: &mut dyn FnMut(Event<'_>)) {
+        let (Some(tracee), Some(breakpoints)) = (self.tracees.get(&tid), &self.breakpoints) else { return };
+        let Ok(registers) = Registers::of(tid) else { return };
+        let nr = registers.get(Reg::OrigRax) as u32;
+        if !tracee.is_ours && breakpoints.is_told_by_end(tracee.task.pid(), nr) {
+            let at = (registers.get(Reg::Rip), registers.get(Reg::Rsp));
+            sink(Event { task: &tracee.task, what: What::Enter { nr, args: registers.call_args(), at } });
         }
     }
 
