@@ -53,12 +53,12 @@ fn no_signals_of_tracees() {
         // SAFETY: a whole `sigaction`.
         unsafe { libc::sigaction(libc::SIGCHLD, &raw const action, std::ptr::null_mut()) };
     }
-    // SAFETY: all-zero bytes are a valid set, which sigaddset(3) and pthread_sigmask(3) are given whole.
-    unsafe {
-        let mut set: libc::sigset_t = std::mem::zeroed();
-        libc::sigaddset(&raw mut set, libc::SIGCHLD);
-        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
-    }
+    // SAFETY: all-zero bytes are a valid set.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: a whole set.
+    unsafe { libc::sigaddset(&raw mut set, libc::SIGCHLD) };
+    // SAFETY: as above.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
 }
 
 /// Waits until the thread of a word is about to die, or has, or has dropped its word. The thread stands still in the first case, which is the only one if it may be
@@ -67,18 +67,25 @@ pub(crate) fn wait_for_end(word: Waiting<'_>) -> Option<LastStop> {
     let tid = word.owner();
     let is_followed = follow(tid).is_ok();
     word.answer(is_followed);
-    while is_followed {
+    let last_stop = if is_followed { follow_to_end(word) } else { None };
+    if last_stop.is_none() {
+        word.wait();
+    }
+    last_stop
+}
+
+fn follow_to_end(word: Waiting<'_>) -> Option<LastStop> {
+    loop {
         match wait(true) {
             Ok(Wait::Stopped { tid, .. }) if word.is_over() => {
+                // It is one that we were sent for this.
                 let _ = detach(tid, 0);
                 return None;
             }
             Ok(Wait::Stopped { tid, stop: Stop::Ending }) => return Some(LastStop { tid }),
             Ok(Wait::Stopped { tid, stop }) => drop(pass(tid, stop)),
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(_) => break,
+            Err(_) => return None,
         }
     }
-    word.wait();
-    None
 }

@@ -11,16 +11,19 @@ use crate::mmap::SharedMap;
 
 /// Most changes that a list has room for.
 const MAX_PATCHES: usize = 1 << 17;
-/// Bytes of a place: the process (0: free), the byte that was there, what it is, and the address.
+/// Bytes of a place: the process (0: free), the byte that was there, what it is, a count, and the address.
 const PLACE_BYTES: usize = 16;
 /// Behind them: how many places were ever used.
 const USED: usize = MAX_PATCHES * PLACE_BYTES;
 const LIST_BYTES: usize = USED + 8;
+/// How much is looked at in one piece.
+const PIECE: usize = 4096;
 /// What a place is.
 const CODE: u8 = 0;
 const COUNTER: u8 = 1;
 const LOOK: u8 = 2;
 const CALL: u8 = 3;
+const EVERY: u8 = 4;
 
 /// One change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,15 +34,24 @@ pub enum Patch {
     Counter,
     /// A word says that somebody looks at it ([`crate::board::LOOK_OFF`]).
     Look,
+    /// So many breakpoints with this distance, in bytes, are instructions that do nothing otherwise.
+    Every {
+        /// From one to the next.
+        distance: u8,
+        /// How many there are.
+        count: u16,
+    },
     /// A system call is a breakpoint and an instruction that does nothing ([`BREAKPOINT_OF_CALL`]).
     Call,
 }
 
 /// The instruction of a breakpoint on x86-64 (`int3`).
 pub const BREAKPOINT: u8 = 0xcc;
+/// An instruction of one byte that does nothing, on x86-64.
+pub const NOP: u8 = 0x90;
 
 /// What takes the place of `syscall` on x86-64.
-pub const BREAKPOINT_OF_CALL: [u8; 2] = [BREAKPOINT, 0x90];
+pub const BREAKPOINT_OF_CALL: [u8; 2] = [BREAKPOINT, NOP];
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
 
 /// A list of changes.
@@ -74,16 +86,18 @@ impl Patches {
         }
         self.next = self.next.max(place + 1);
         let _ = self.map.write(USED, &(self.next as u64).to_ne_bytes());
-        let (kind, what) = match patch {
-            Patch::Code(byte) => (CODE, byte),
-            Patch::Counter => (COUNTER, 0),
-            Patch::Look => (LOOK, 0),
-            Patch::Call => (CALL, 0),
+        let (kind, what, count) = match patch {
+            Patch::Code(byte) => (CODE, byte, 0),
+            Patch::Counter => (COUNTER, 0, 0),
+            Patch::Look => (LOOK, 0, 0),
+            Patch::Every { distance, count } => (EVERY, distance, count),
+            Patch::Call => (CALL, 0, 0),
         };
+        let [low, high] = count.to_ne_bytes();
         // The process is last: a place without one is free.
         let at = place * PLACE_BYTES;
         let _ = self.map.write(at + 8, &addr.to_ne_bytes());
-        let _ = self.map.write(at + 4, &[what, kind, 0, 0]);
+        let _ = self.map.write(at + 4, &[what, kind, low, high]);
         let _ = self.map.write(at, &pid.to_ne_bytes());
         self.places.entry(pid).or_default().insert(addr, place);
         true
@@ -109,68 +123,140 @@ impl Patches {
         self.free.push(place);
     }
 
-    /// Takes back what is on the list.
+    /// Takes back what is on the list, and what children have of it that their tracer had not heard of.
     ///
     /// For a process that was forked before the list was filled: it allocates nothing and only makes system calls.
     pub(crate) fn take_back(&self) {
-        let mut used = [0; 8];
-        let used = self.map.read(USED, &mut used).map_or(0, |()| u64::from_ne_bytes(used) as usize);
         // Calls first: threads end by them, with all signals held back, so that a breakpoint there is the end of their process.
         for calls_only in [true, false] {
             let mut open = None;
-            for index in 0..used.min(MAX_PATCHES) {
-                let mut place = [0; PLACE_BYTES];
-                if self.map.read(index * PLACE_BYTES, &mut place).is_err() {
+            self.each(|it| {
+                if (it.kind == CALL) != calls_only {
                     return;
                 }
-                let [a, b, c, d, what, kind, _, _, rest @ ..] = place;
-                let pid = u32::from_ne_bytes([a, b, c, d]);
-                if pid == 0 || (kind == CALL) != calls_only {
-                    continue;
-                }
-                if open.as_ref().is_none_or(|(of, _)| *of != pid) {
-                    open = memory(pid).map(|file| (pid, file));
+                if open.as_ref().is_none_or(|(of, _)| *of != it.pid) {
+                    open = memory(it.pid).map(|file| (it.pid, file));
                 }
                 if let Some((_, file)) = &open {
                     // Where nothing is mapped any more, nothing is to be taken back.
-                    let _ = take_back(file, u64::from_ne_bytes(rest), kind, what);
+                    let _ = it.take_back(file);
+                }
+            });
+        }
+        let mut last = 0;
+        self.each(|Place { pid, .. }| {
+            if last != pid {
+                last = pid;
+                crate::proc::each_child(pid, &mut |child| self.take_back_in_child(pid, child));
+            }
+        });
+    }
+
+    /// A child of a process has the same breakpoints until it executes a program.
+    fn take_back_in_child(&self, maker: u32, child: u32) {
+        let mut is_listed = false;
+        self.each(|it| is_listed |= it.pid == child);
+        let Some(file) = memory(child).filter(|_| !is_listed) else { return };
+        self.each(|it| {
+            if it.pid == maker && it.is_code() {
+                let _ = it.take_back(&file);
+            }
+        });
+    }
+
+    /// Each change of the list.
+    fn each(&self, mut visit: impl FnMut(Place)) {
+        let mut used = [0; 8];
+        let used = self.map.read(USED, &mut used).map_or(0, |()| u64::from_ne_bytes(used) as usize);
+        for index in 0..used.min(MAX_PATCHES) {
+            let mut place = [0; PLACE_BYTES];
+            if self.map.read(index * PLACE_BYTES, &mut place).is_err() {
+                return;
+            }
+            let [a, b, c, d, what, kind, low, high, rest @ ..] = place;
+            let pid = u32::from_ne_bytes([a, b, c, d]);
+            if pid != 0 {
+                visit(Place {
+                    pid,
+                    kind,
+                    what,
+                    count: u16::from_ne_bytes([low, high]),
+                    addr: u64::from_ne_bytes(rest),
+                });
+            }
+        }
+    }
+}
+
+/// A change as the list has it.
+struct Place {
+    pid: u32,
+    kind: u8,
+    what: u8,
+    count: u16,
+    addr: u64,
+}
+
+impl Place {
+    /// Whether what is there tells if there is anything to take back.
+    fn is_code(&self) -> bool {
+        matches!(self.kind, CODE | CALL | EVERY)
+    }
+
+    /// Takes it back, if it is still there.
+    fn take_back(&self, file: &OwnedFd) -> rustix::io::Result<()> {
+        let addr = self.addr;
+        let mut pair = [0; 2];
+        match self.kind {
+            CODE => {
+                let byte = &mut pair[..1];
+                if rustix::io::pread(file, &mut *byte, addr)? == 1 && *byte == [BREAKPOINT] {
+                    rustix::io::pwrite(file, &[self.what], addr)?;
                 }
             }
-        }
-    }
-}
-
-/// Takes one change back, if it is still there.
-fn take_back(file: &OwnedFd, addr: u64, kind: u8, what: u8) -> rustix::io::Result<()> {
-    let mut pair = [0; 2];
-    match kind {
-        CODE => {
-            let byte = &mut pair[..1];
-            if rustix::io::pread(file, &mut *byte, addr)? == 1 && *byte == [BREAKPOINT] {
-                rustix::io::pwrite(file, &[what], addr)?;
+            EVERY => {
+                let mut piece = [0; PIECE];
+                let end = addr + u64::from(self.what) * u64::from(self.count);
+                let first = |at: usize| at.is_multiple_of(self.what.into());
+                for at in (addr..end).step_by(PIECE) {
+                    let piece = &mut piece[..(end - at).min(PIECE as u64) as usize];
+                    if rustix::io::pread(file, &mut *piece, at)? != piece.len() {
+                        break;
+                    }
+                    for (off, byte) in piece.iter_mut().enumerate() {
+                        if first((at - addr) as usize + off) && *byte == BREAKPOINT {
+                            *byte = NOP;
+                        }
+                    }
+                    rustix::io::pwrite(file, piece, at)?;
+                }
             }
+            COUNTER if rustix::io::pread(file, &mut pair, addr)? == 2 => {
+                let less = u16::from_ne_bytes(pair).saturating_sub(1);
+                rustix::io::pwrite(file, &less.to_ne_bytes(), addr)?;
+            }
+            LOOK => {
+                rustix::io::pwrite(file, &[0; 4], addr)?;
+            }
+            // The second byte first: the other way round it would be another instruction in between.
+            CALL if rustix::io::pread(file, &mut pair, addr)? == 2 && pair == BREAKPOINT_OF_CALL => {
+                rustix::io::pwrite(file, &SYSCALL[1..], addr + 1)?;
+                rustix::io::pwrite(file, &SYSCALL[..1], addr)?;
+            }
+            _ => {}
         }
-        COUNTER if rustix::io::pread(file, &mut pair, addr)? == 2 => {
-            let less = u16::from_ne_bytes(pair).saturating_sub(1);
-            rustix::io::pwrite(file, &less.to_ne_bytes(), addr)?;
-        }
-        LOOK => {
-            rustix::io::pwrite(file, &[0; 4], addr)?;
-        }
-        // The second byte first: the other way round it would be another instruction in between.
-        CALL if rustix::io::pread(file, &mut pair, addr)? == 2 && pair == BREAKPOINT_OF_CALL => {
-            rustix::io::pwrite(file, &SYSCALL[1..], addr + 1)?;
-            rustix::io::pwrite(file, &SYSCALL[..1], addr)?;
-        }
-        _ => {}
+        Ok(())
     }
-    Ok(())
 }
 
-/// The memory of a process, to be read and written wherever something is mapped.
+/// The memory of a process, to be read and written wherever something is mapped. A first thread that has ended has none.
 fn memory(pid: u32) -> Option<OwnedFd> {
-    let pid = rustix::path::DecInt::new(pid);
-    crate::proc::open(&[b"/proc/", pid.as_bytes(), b"/mem"], rustix::fs::OFlags::RDWR)
+    let mut tid = pid;
+    if crate::proc::look(pid) == crate::proc::Look::Ended {
+        crate::proc::each_thread(pid, &mut |other| tid = other);
+    }
+    let tid = rustix::path::DecInt::new(tid);
+    crate::proc::open(&[b"/proc/", tid.as_bytes(), b"/mem"], rustix::fs::OFlags::RDWR)
 }
 
 #[cfg(test)]
@@ -201,6 +287,17 @@ mod tests {
         assert_eq!(std::hint::black_box(&*call), &SYSCALL);
         patches.take_back();
         assert_eq!(std::hint::black_box(&*call), &SYSCALL);
+        patches.forget(pid);
+        // Two of three, in two pieces.
+        let mut many = vec![0; PIECE + 24];
+        for at in [0, 8, PIECE, PIECE + 16] {
+            many[at] = BREAKPOINT;
+        }
+        many[1] = BREAKPOINT;
+        assert!(patches.add(pid, many.as_ptr() as u64, Patch::Every { distance: 8, count: (PIECE / 8 + 2) as u16 }));
+        patches.take_back();
+        let many = std::hint::black_box(many);
+        assert_eq!([0, 1, 8, PIECE, PIECE + 16].map(|at| many[at]), [NOP, BREAKPOINT, NOP, NOP, BREAKPOINT]);
         patches.forget(pid);
         assert!(patches.add(pid, at(2), Patch::Code(1)));
         // A place is used again, and a change that is listed twice has one.

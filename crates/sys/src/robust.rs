@@ -25,6 +25,8 @@ const NOT_FOLLOWED: u32 = 1;
 const FOLLOWED: u32 = 2;
 /// How long an answer is waited for; who has to answer does hardly anything before.
 static TO_ANSWER: libc::timespec = libc::timespec { tv_sec: 1, tv_nsec: 0 };
+/// How long a word is waited for between two looks at whether its thread is still there.
+static TO_LOOK: libc::timespec = libc::timespec { tv_sec: 10, tv_nsec: 0 };
 
 /// `struct robust_list_head` of `include/uapi/linux/futex.h`, of a thread that has no lock, and is about to get one.
 #[repr(C)]
@@ -57,9 +59,9 @@ fn set_list(list: *const List) -> Result<(), Errno> {
     if done < 0 { Err(Errno::last()) } else { Ok(()) }
 }
 
-fn wait_while(word: &AtomicU32, is: u32, time: *const libc::timespec) {
-    // SAFETY: a word that is mapped, numbers, and a time or a null pointer, which is forever.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, is, time) };
+fn wait_while(word: &AtomicU32, is: u32, time: &libc::timespec) {
+    // SAFETY: a word that is mapped, numbers, and a time.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, is, std::ptr::from_ref(time)) };
 }
 
 fn wake(word: &AtomicU32) {
@@ -72,7 +74,7 @@ impl RobustWord {
     ///
     /// # Errors
     ///
-    /// `ENOSYS` for a kernel without futexes.
+    /// `ENOSYS` for a kernel without futexes, and what memfd_create(2) and mmap(2) say.
     pub(crate) fn new() -> Result<RobustWord, Errno> {
         let memory = rustix::fs::memfd_create("skep-thread", rustix::fs::MemfdFlags::CLOEXEC)?;
         rustix::fs::ftruncate(&memory, crate::page_size() as u64)?;
@@ -101,7 +103,7 @@ impl RobustWord {
     pub(crate) fn wait_for_answer(&self) {
         let answer = self.map.u32_at(ANSWER);
         if answer.load(Ordering::SeqCst) == 0 {
-            wait_while(answer, 0, &raw const TO_ANSWER);
+            wait_while(answer, 0, &TO_ANSWER);
         }
     }
 }
@@ -137,8 +139,15 @@ impl Waiting<'_> {
 
     /// Returns when the thread dies or has dropped its word. Allocates nothing.
     pub(crate) fn wait(self) {
-        while !self.is_over() {
-            wait_while(self.word, self.word.load(Ordering::SeqCst), std::ptr::null());
+        loop {
+            let word = self.word.load(Ordering::SeqCst);
+            let tid = word & libc::FUTEX_TID_MASK;
+            // The kernel cannot mark a word if the memory of the list was taken from a process that had too much (the OOM reaper).
+            // SAFETY: tkill(2) with numbers only, and without a signal.
+            if tid == 0 || unsafe { libc::syscall(libc::SYS_tkill, tid, 0) } != 0 {
+                break;
+            }
+            wait_while(self.word, word, &TO_LOOK);
         }
         // The kernel wakes one.
         wake(self.word);

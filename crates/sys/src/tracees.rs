@@ -17,6 +17,7 @@ use rustix::thread::CpuSet;
 use crate::Errno;
 use crate::last_stop::LastStop;
 use crate::mmap::SharedMap;
+use crate::proc::{Look, each_child, each_thread, look, value_of, with_status};
 use crate::ptrace::{Wait, pass, seize, wait};
 
 /// Most tasks that a list has room for.
@@ -257,82 +258,9 @@ fn each_new(tid: u32, visit: &mut dyn FnMut(u32)) {
     each_child(tid, visit);
 }
 
-fn each_thread(pid: u32, visit: &mut dyn FnMut(u32)) {
-    let digits = rustix::path::DecInt::new(pid);
-    let Some(dir) = crate::proc::open(&[b"/proc/", digits.as_bytes(), b"/task"], rustix::fs::OFlags::RDONLY) else {
-        return;
-    };
-    let mut room = [std::mem::MaybeUninit::uninit(); 1024];
-    let mut entries = rustix::fs::RawDir::new(dir, &mut room);
-    while let Some(Ok(entry)) = entries.next() {
-        if let Some(tid) = number(entry.file_name().to_bytes()).filter(|tid| *tid != pid) {
-            visit(tid);
-        }
-    }
-}
-
-fn each_child(tid: u32, visit: &mut dyn FnMut(u32)) {
-    // Without CONFIG_PROC_CHILDREN there is no such file.
-    let digits = rustix::path::DecInt::new(tid);
-    let parts = [b"/proc/", digits.as_bytes(), b"/task/", digits.as_bytes(), b"/children"];
-    let Some(file) = crate::proc::open(&parts, rustix::fs::OFlags::RDONLY) else { return };
-    let mut text = [0; 1024];
-    let mut child = 0u32;
-    while let Ok(len @ 1..) = rustix::io::read(&file, &mut text) {
-        for byte in &text[..len] {
-            match byte {
-                b'0'..=b'9' => child = child.wrapping_mul(10).wrapping_add(u32::from(byte - b'0')),
-                _ => visit(std::mem::take(&mut child)),
-            }
-        }
-    }
-}
-
-fn number(digits: &[u8]) -> Option<u32> {
-    digits.iter().try_fold(0u32, |number, byte| {
-        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
-        number.checked_mul(10)?.checked_add(digit.into())
-    })
-}
-
-/// How a task stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Look {
-    /// It has ended, though it may still be there because nobody has asked how, or because other threads are.
-    Ended,
-    Traced,
-    Free,
-}
-
-fn look(tid: u32) -> Look {
-    with_status(tid, |status| match value_of(status, b"\nState:\t") {
-        None | Some([b'Z' | b'X', ..]) => Look::Ended,
-        Some(_) => match value_of(status, b"\nTracerPid:\t") {
-            Some(b"0") => Look::Free,
-            _ => Look::Traced,
-        },
-    })
-}
-
 /// Whether there are rules for the calls of a task.
 fn has_filter(tid: u32) -> bool {
     with_status(tid, |status| value_of(status, b"\nSeccomp:\t") == Some(b"2"))
-}
-
-/// Looks at what the kernel tells of a task; nothing of one that is not there. Allocates nothing.
-fn with_status<T>(tid: u32, look: impl FnOnce(&[u8]) -> T) -> T {
-    let digits = rustix::path::DecInt::new(tid);
-    let file = crate::proc::open(&[b"/proc/", digits.as_bytes(), b"/status"], rustix::fs::OFlags::RDONLY);
-    // With many groups it is longer, but the lines that are wanted are before those of large machines.
-    let mut text = [0; 4096];
-    let len = file.and_then(|file| rustix::io::read(&file, &mut text).ok()).unwrap_or(0);
-    look(&text[..len])
-}
-
-fn value_of<'a>(status: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let at = status.windows(name.len()).position(|line| line == name)?;
-    let value = &status[at + name.len()..];
-    value.split(|byte| *byte == b'\n').next()
 }
 
 /// Whether the calling thread traces a task, or waits for it as for its child.

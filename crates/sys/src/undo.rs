@@ -99,9 +99,7 @@ impl Guard {
     fn fork(undo: &[Undo<'_>], mut keep: Vec<RawFd>) -> Result<Guard, Errno> {
         let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         keep.push(reader.as_raw_fd());
-        keep.sort_unstable();
-        keep.dedup();
-        fork(undo, &keep, Until::Closed(reader.as_raw_fd()))?;
+        fork(undo, keep, Until::Closed(reader.as_raw_fd()))?;
         Ok(Guard { pipe: writer })
     }
 
@@ -132,10 +130,7 @@ impl ThreadGuard {
 
     /// Starts another child, which does not wait for the others.
     pub fn also(&self, undo: &[Undo<'_>]) -> Result<(), Errno> {
-        let mut keep: Vec<RawFd> = undo.iter().flat_map(Undo::descriptors).collect();
-        keep.sort_unstable();
-        keep.dedup();
-        fork(undo, &keep, Until::Over(self.word.waiting()))
+        fork(undo, undo.iter().flat_map(Undo::descriptors).collect(), Until::Over(self.word.waiting()))
     }
 }
 
@@ -148,12 +143,14 @@ enum Until<'a> {
     Over(Waiting<'a>),
 }
 
-fn fork(undo: &[Undo<'_>], keep: &[RawFd], until: Until<'_>) -> Result<(), Errno> {
+fn fork(undo: &[Undo<'_>], mut keep: Vec<RawFd>, until: Until<'_>) -> Result<(), Errno> {
+    keep.sort_unstable();
+    keep.dedup();
     // SAFETY: the child only runs `child`, which makes system calls and does not return (see the module).
     let pid = unsafe { libc::fork() };
     match pid {
         -1 => return Err(Errno::last()),
-        0 => child(undo, keep, until),
+        0 => child(undo, &keep, until),
         _ => {}
     }
     // The child forks once more and exits, so that the guard is nobody's zombie.

@@ -76,7 +76,7 @@ use super::mappings::{self, Mapping, memory_of};
 use super::refuge::Refuge;
 use super::registers::{Reg, Registers};
 use super::shadow::ShadowStacks;
-use super::sigtrap::{Action, SI_KERNEL, Sigtraps};
+use super::sigtrap::{SI_KERNEL, Sigtraps};
 use super::sites::{Moments, Site, Sites};
 use super::span::Span;
 use super::unwatched::{Misses, Why};
@@ -688,10 +688,6 @@ impl Breakpoints {
         }
         // A task that was killed meanwhile needs no registers.
         let _ = registers.set(tid);
-        if self.sigtraps.action(pid) != Some(Action::Refuge) {
-            // A handler of its own shall not hear of it, even if we die now.
-            ptrace::take_stop(tid);
-        }
         self.warm(pid, tid, at);
         Some(true)
     }
@@ -821,6 +817,9 @@ fn list(patches: &mut Patches, space: &Space) {
     }
     for (stop, patch) in space.calls.stops() {
         patches.add(*owner, stop, patch);
+    }
+    if let Some((base, patch)) = space.pool.as_ref().and_then(Pool::patch) {
+        patches.add(*owner, base, patch);
     }
     if let Some(look) = space.gates.look_at() {
         patches.add(*owner, look, Patch::Look);

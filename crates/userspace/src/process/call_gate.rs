@@ -13,7 +13,7 @@
 //!
 //! A call that changes what the tracer knows (exec, new code, other users) is always a stop: [`Way::Stop`].
 
-use skep_sys::patches::BREAKPOINT;
+use skep_sys::patches::{BREAKPOINT, NOP};
 
 use super::displace::{Copy, displaced, moved};
 use super::gate::relative;
@@ -210,7 +210,7 @@ pub(super) fn before(at: u64, from: u64, span: &Span, call: u64, way: Way, meet:
     let out = asm.here();
     asm.to(&[0xe9], call)?;
     // The copy stays: only what comes behind it is left out.
-    let mut leave = vec![(stop, vec![super::gate::NOP])];
+    let mut leave = vec![(stop, vec![NOP])];
     if told_at != stop {
         leave.insert(0, (told_at, vec![0xeb, u8::try_from(out - told_at - 2).ok().filter(|by| *by < 128)?]));
     }
@@ -238,11 +238,5 @@ pub(super) fn behind(at: u64, from: u64, span: &Span, is_marked: bool, meet: u64
     asm.put(&copy.code);
     let by = u8::try_from(copy_at - at - 2).ok().filter(|by| *by < 128)?;
     debug_assert!(asm.code.len() as u64 <= CALL_GATE_BYTES, "the room is large enough");
-    Some(CallGate {
-        code: asm.code,
-        stop,
-        leave: vec![(at, vec![0xeb, by]), (stop, vec![super::gate::NOP])],
-        copy,
-        copy_at,
-    })
+    Some(CallGate { code: asm.code, stop, leave: vec![(at, vec![0xeb, by]), (stop, vec![NOP])], copy, copy_at })
 }

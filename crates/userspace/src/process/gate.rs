@@ -23,7 +23,7 @@
 //! ```
 
 use skep_sys::board::{DONE, FREE_OFF, IDLE, LOOK_OFF, POSTED, REFUSED, SLOT_SHIFT, SLOTS_OFF, STATE_OFF, TID_OFF};
-use skep_sys::patches::BREAKPOINT;
+use skep_sys::patches::{BREAKPOINT, NOP};
 
 use super::displace::{COPY_BYTES, Copy, displaced};
 use super::span::Span;
@@ -39,8 +39,6 @@ const STOP_OFF: u64 = 32;
 const COPY_OFF: u64 = 44;
 /// What takes the place of [`meet`] where nobody ever looks: `mov ecx, 1; ret`.
 pub(super) const ALONE: [u8; 6] = [0xb9, 1, 0, 0, 0, 0xc3];
-/// What its breakpoint becomes when nobody looks any more.
-pub(super) const NOP: u8 = 0x90;
 /// How often a task looks for an answer before it withdraws: some microseconds.
 const PATIENCE: u32 = 100;
 /// And how often when the tracer is about to answer: about a second.

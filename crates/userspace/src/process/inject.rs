@@ -150,7 +150,7 @@ fn made(tid: u32, kept: &mut Vec<i32>) -> Result<i64, Failed> {
 
 /// Puts registers and signals back. A call that was interrupted starts again only behind a stop like the one that it was interrupted by.
 fn put_back(tid: u32, before: &Registers, mask: u64, kept: &mut Vec<i32>) -> Result<(), Failed> {
-    if before.start_a_call_again() {
+    if before.starts_a_call_again() {
         ptrace::interrupt(tid)?;
         loop {
             ptrace::resume(tid, 0)?;
@@ -218,6 +218,12 @@ mod tests {
         true
     }
 
+    /// The signals that the first thread of a process holds back.
+    fn held_back_by(pid: u32) -> String {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it is there");
+        status.lines().find(|line| line.starts_with("SigBlk:")).expect("there is one").to_owned()
+    }
+
     fn output(mut child: Child) -> (Option<i32>, String) {
         let mut text = String::new();
         child.stdout.take().expect("it is piped").read_to_string(&mut text).unwrap();
@@ -247,8 +253,13 @@ mod tests {
             std::thread::sleep(Duration::from_millis(20));
             for child in [&reader, &sleeper] {
                 let mut way = None;
+                let held_back = held_back_by(child.id());
                 for _ in 0..5 {
                     assert!(leave(child.id(), &mut way, moment));
+                }
+                let end = std::time::Instant::now() + Duration::from_secs(60);
+                while held_back_by(child.id()) != held_back {
+                    assert!(std::time::Instant::now() < end, "{moment:?}: signals stay held back");
                 }
             }
             reader.stdin.take().expect("it is piped").write_all(b"on").unwrap();

@@ -73,7 +73,7 @@ impl Registers {
 
     /// Whether the task is in a call that was interrupted and starts again when it goes on: ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND or ERESTART_RESTARTBLOCK of
     /// include/linux/errno.h.
-    pub(super) fn start_a_call_again(&self) -> bool {
+    pub(super) fn starts_a_call_again(&self) -> bool {
         matches!(self.get(Reg::Rax) as i64, -514..=-512 | -516) && self.get(Reg::OrigRax) as i64 >= 0
     }
 
@@ -82,7 +82,7 @@ impl Registers {
     pub(super) fn as_if_call_was_over(&self) -> Registers {
         const CALL_BYTES: u64 = 2;
         let mut own = self.clone();
-        if self.start_a_call_again() {
+        if self.starts_a_call_again() {
             own.put(Reg::Rax, self.get(Reg::OrigRax));
             own.put(Reg::Rip, self.get(Reg::Rip).wrapping_sub(CALL_BYTES));
         }
@@ -107,7 +107,7 @@ mod tests {
             registers.put(Reg::OrigRax, orig_rax as u64);
             registers.put(Reg::Rip, 0x1002);
             let own = registers.as_if_call_was_over();
-            (registers.start_a_call_again(), own.get(Reg::Rax) as i64, own.get(Reg::Rip))
+            (registers.starts_a_call_again(), own.get(Reg::Rax) as i64, own.get(Reg::Rip))
         };
         assert_eq!(at(-512, 7), (true, 7, 0x1000));
         assert_eq!(at(-516, 35), (true, 35, 0x1000));

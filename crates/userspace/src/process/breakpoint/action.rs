@@ -75,6 +75,8 @@ impl Breakpoints {
 
     /// Gives a task back what the kernel took from it for a breakpoint.
     pub(in crate::process) fn restore_sigtrap(&mut self, pid: u32, tid: u32) {
+        // It is set to go on, so its signal shall not arrive any more, even if we die now.
+        ptrace::take_stop(tid);
         let is_told = !self.calls.is_planned() || self.calls.has_filter(pid);
         let Some(taken) = self.sigtraps.hit(pid, tid, is_told) else { return };
         if taken.held {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use skep_binary::calls::{CallSite, Calls as CallSites, call_sites};
 use skep_sys::page_size;
-use skep_sys::patches::{BREAKPOINT, BREAKPOINT_OF_CALL, Patch};
+use skep_sys::patches::{BREAKPOINT, BREAKPOINT_OF_CALL, NOP, Patch};
 use skep_sys::ptrace;
 use skep_sys::seccomp::Filter;
 
@@ -22,7 +22,7 @@ use super::{Breakpoints, Space, Whose, memory_of};
 use crate::probe::FileId;
 use crate::process::call_gate::{self, CallGate, TABLE_BYTES, Way};
 use crate::process::call_plan::CallPlan;
-use crate::process::gate::{self, ALONE, MEET_BYTES, NOP};
+use crate::process::gate::{self, ALONE, MEET_BYTES};
 use crate::process::mappings::{self, Mapping};
 use crate::process::refuge::Refuge;
 use crate::process::registers::{Reg, Registers};
@@ -104,6 +104,8 @@ pub(super) struct CallGates {
     stops: u32,
     /// Its gates are detours.
     closed: bool,
+    /// Breakpoints that are left all the same: of calls whose ends are still to come.
+    kept: Vec<u64>,
 }
 
 impl CallGates {
@@ -120,7 +122,8 @@ impl CallGates {
 
     /// Breakpoints that are in use, with how they are taken back.
     pub(super) fn stops(&self) -> impl Iterator<Item = (u64, Patch)> {
-        let in_use = self.told.iter().filter(|(_, told)| !self.closed && !told.is_silent);
+        let in_use = |stop| !self.closed || self.kept.contains(stop);
+        let in_use = self.told.iter().filter(move |(stop, told)| in_use(stop) && !told.is_silent);
         in_use.map(|(stop, told)| (*stop, told.patch()))
     }
 
@@ -640,11 +643,16 @@ impl Breakpoints {
         if space.calls.closed || self.lifted || !space.users.iter().all(|pid| self.calls.has_filter(*pid)) {
             return;
         }
-        space.calls.stops().for_each(|(stop, _)| self.patches.remove(owner, stop));
-        space.calls.closed = true;
+        // What stays is on the list, and what is taken back until it is taken back.
+        let is_awaited =
+            |call: &u64| self.calls.awaited.values().flatten().any(|awaited| awaited.behind == *call + CALL_BYTES);
+        let (kept, over): (Vec<u64>, Vec<u64>) = space
+            .calls
+            .stops()
+            .map(|(stop, _)| stop)
+            .partition(|stop| space.calls.told.get(stop).is_some_and(|told| told.is_end && is_awaited(&told.call)));
+        (space.calls.closed, space.calls.kept) = (true, kept);
         if let Ok(memory) = memory_of(owner) {
-            let is_awaited =
-                |call: &u64| self.calls.awaited.values().flatten().any(|awaited| awaited.behind == *call + CALL_BYTES);
             space.calls.leave_but(&memory, is_awaited);
             // Nobody makes the call by which tasks say who they are any more.
             for (area, _) in &space.calls.areas {
@@ -652,6 +660,7 @@ impl Breakpoints {
             }
             space.gates.close(&memory);
         }
+        over.into_iter().for_each(|stop| self.patches.remove(owner, stop));
     }
 
     /// Lets a task put the filter on all threads of its process.

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use rustix::thread::sched_getaffinity;
 use skep_sys::board::{ALLOW_SEALING, BOARD_BYTES, Board, LOOK_OFF, Posted};
-use skep_sys::patches::{BREAKPOINT, Patch};
+use skep_sys::patches::{BREAKPOINT, NOP, Patch};
 
 use super::{Armed, Breakpoints, Space, Whose, memory_of};
 use crate::probe::FileId;
-use crate::process::gate::{self, GATE_BYTES, JUMP_BYTES, MEET_BYTES, NOP};
+use crate::process::gate::{self, GATE_BYTES, JUMP_BYTES, MEET_BYTES};
 use crate::process::mappings::{self, Mapping};
 use crate::process::sites::Site;
 use crate::process::span::{self, Span};
@@ -300,16 +300,15 @@ impl Breakpoints {
             return Some(());
         }
         let memory = memory_of(pid).ok()?;
-        let is_listed = |owner| self.patches.add(owner, func, Patch::Code(armed.original));
-        (self.lifted || space.users.first().copied().is_some_and(is_listed)).then_some(())?;
-        // The breakpoint is there before the rest of the jump is not.
+        // The breakpoint is there before the rest of the jump is not, and it is taken back alone only when all of that is gone.
         memory.write_all_at(&[BREAKPOINT], func).ok()?;
         memory.write_all_at(&span.bytes[1..JUMP_BYTES as usize], func + 1).ok()?;
         if self.lifted {
             memory.write_all_at(&[armed.original], func).ok()?;
         }
         space.gates.jumps.remove(&func);
-        Some(())
+        let is_listed = |owner| self.patches.add(owner, func, Patch::Code(armed.original));
+        (self.lifted || space.users.first().copied().is_some_and(is_listed)).then_some(())
     }
 
     /// A free place for a gate near some code, and where what all gates call is.

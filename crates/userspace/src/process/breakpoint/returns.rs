@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use skep_sys::Errno;
-use skep_sys::patches::BREAKPOINT;
+use skep_sys::patches::{BREAKPOINT, NOP, Patch};
 use skep_sys::ptrace;
 
 use super::{Breakpoints, memory_of};
@@ -22,9 +22,6 @@ const MAX_RETURNS: usize = 2 * TRAMPOLINES as usize;
 const TRAMPOLINE_BYTES: u64 = 8;
 /// Bytes of all trampolines, and of all return addresses behind them.
 pub(super) const POOL_BYTES: u64 = 2 * TRAMPOLINES as u64 * TRAMPOLINE_BYTES;
-/// The instruction that a trampoline has when nobody looks any more.
-const NOP: u8 = 0x90;
-
 /// The code of a trampoline: a breakpoint, then `jmp *` to what stands at the same place of the list behind the trampolines.
 fn trampoline(first: u8) -> [u8; 8] {
     // From the end of the jump, 7 bytes in, to the list.
@@ -50,6 +47,12 @@ impl Pool {
     /// The code of those that have been written, for when nobody looks any more.
     pub(super) fn code_to_leave(&self) -> Vec<u8> {
         trampoline(NOP).repeat(self.written as usize)
+    }
+
+    /// How its trampolines are taken back, and where, once there are some.
+    pub(super) fn patch(&self) -> Option<(u64, Patch)> {
+        let count = u16::try_from(self.written).ok().filter(|count| *count > 0)?;
+        Some((self.base, Patch::Every { distance: TRAMPOLINE_BYTES as u8, count }))
     }
 
     fn at(&self, index: u32) -> u64 {
@@ -100,15 +103,16 @@ impl Return {
     }
 }
 
-/// Writes the code of trampolines up to one.
-fn write_trampolines(pid: u32, pool: &mut Pool, index: u32) -> Result<(), Errno> {
+/// Writes the code of trampolines up to one. False when they were there already.
+fn write_trampolines(pid: u32, pool: &mut Pool, index: u32) -> Result<bool, Errno> {
     const AT_ONCE: u32 = 512;
+    let before = pool.written;
     while pool.written <= index {
         let code = trampoline(BREAKPOINT).repeat(AT_ONCE as usize);
         memory_of(pid).and_then(|memory| memory.write_all_at(&code, pool.at(pool.written)))?;
         pool.written += AT_ONCE;
     }
-    Ok(())
+    Ok(pool.written != before)
 }
 
 impl Breakpoints {
@@ -124,8 +128,9 @@ impl Breakpoints {
         if self.shadows.has(tid) {
             return Err(Why::ShadowStack);
         }
-        let space = self.of.get(&pid).and_then(|id| self.spaces.get_mut(id));
-        let pool = space.and_then(|space| space.pool.as_mut()).ok_or(Why::NoMemory)?;
+        let space = self.of.get(&pid).and_then(|id| self.spaces.get_mut(id)).ok_or(Why::NoMemory)?;
+        let owner = space.users.first().copied().unwrap_or(pid);
+        let pool = space.pool.as_mut().ok_or(Why::NoMemory)?;
         let stack = registers.get(Reg::Rsp);
         let mut word = [0; 8];
         (ptrace::read_memory(tid, stack, &mut word) == Ok(8)).then_some(()).ok_or(Why::OtherStack)?;
@@ -146,7 +151,11 @@ impl Breakpoints {
             return Ok(());
         }
         let index = pool.free.pop_front().ok_or(Why::TooManyReturns)?;
-        let done = write_trampolines(pid, pool, index).and_then(|()| {
+        let done = write_trampolines(pid, pool, index).and_then(|is_new| {
+            if let Some((base, patch)) = pool.patch().filter(|_| is_new) {
+                // With a full list the handler is left, which saves who comes back by one.
+                self.patches.add(owner, base, patch);
+            }
             ptrace::poke(tid, pool.kept_at(index), address)?;
             match ptrace::write_memory(tid, stack, &pool.at(index).to_ne_bytes()) {
                 Ok(8) => Ok(()),
