@@ -3,7 +3,7 @@
 //! A tracer of tasks that have a filter ([`seccomp`](crate::seccomp)) must not go away before they do, and yet the prompt should come back
 //! at once, and somebody may kill what he sees. So the process that the shell started does nothing but wait, and its child does the
 //! work. When the work is over the worker says with what status, and may live on; when the front dies first, the worker gets
-//! SIGTERM, as if it had been asked to end.
+//! SIGTERM, as if it had been asked to end; its commands go on then ([`is_abandoned`]).
 //!
 //! The worker is called `skep-worker`: who kills by name (killall(1)) means the front, and the worker has the time to leave as if it was asked to.
 //!
@@ -38,6 +38,9 @@ static WORKER: AtomicI32 = AtomicI32::new(0);
 
 /// Whether the front was continued since its last stop.
 static CONTINUED: AtomicBool = AtomicBool::new(false);
+
+/// The front, in the worker; 0 elsewhere.
+static FRONT: AtomicI32 = AtomicI32::new(0);
 
 /// The front's process group, in the worker; 0 elsewhere.
 static JOB: AtomicI32 = AtomicI32::new(0);
@@ -75,6 +78,7 @@ impl Worker {
                 if rustix::process::getppid() != Some(front) {
                     leave(1);
                 }
+                FRONT.store(front.as_raw_pid(), Ordering::SeqCst);
                 let job = rustix::process::getpgrp();
                 // Without a group of its own it hears some signals twice, which is all.
                 if rustix::process::setpgid(None, None).is_ok() {
@@ -93,6 +97,7 @@ impl Worker {
     /// Lets the front end with `status`, and lets go of its terminal: standard input and outputs are those of nobody from now on.
     pub fn finish(self, status: u8) {
         let _ = rustix::process::set_parent_process_death_signal(None);
+        FRONT.store(0, Ordering::SeqCst);
         if let Ok(nothing) = std::fs::File::options().read(true).write(true).open("/dev/null") {
             let _ = rustix::stdio::dup2_stdin(&nothing);
             let _ = rustix::stdio::dup2_stdout(&nothing);
@@ -109,6 +114,12 @@ impl Worker {
 /// Whether this process is a worker whose front waits for it.
 pub fn is_worker() -> bool {
     JOB.load(Ordering::SeqCst) != 0
+}
+
+/// Whether this process is a worker whose front was killed: it was asked to end by that, and nobody asked its commands to.
+pub fn is_abandoned() -> bool {
+    let front = FRONT.load(Ordering::SeqCst);
+    front != 0 && rustix::process::getppid().is_none_or(|parent| parent.as_raw_pid() != front)
 }
 
 /// In a worker: what the front is called.

@@ -1,13 +1,13 @@
-# orphans.py SKEP SCRIPT COMMAND STEP_MS ROUNDS: kills who traces a command after more and more time, and tells which tasks did not end by themselves.
+# orphans.py SKEP SCRIPT COMMAND STEP_MS ROUNDS WHO: kills who traces a command after more and more time, and tells which tasks did not end by themselves.
 #
-# A command prints `begins` and `ends`, and nothing in between.
+# WHO is `worker`, `front` or `both`. A command prints `begins` and `ends`, and nothing in between.
 import ctypes, os, signal, subprocess, sys, time
 
 PR_SET_CHILD_SUBREAPER = 36
 FAULTS = [signal.SIGILL, signal.SIGTRAP, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS]
 
 skep, script, command = sys.argv[1:4]
-step_ms, rounds = float(sys.argv[4]), int(sys.argv[5])
+step_ms, rounds, who = float(sys.argv[4]), int(sys.argv[5]), sys.argv[6]
 ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
@@ -30,7 +30,8 @@ while number < rounds or number < 10 * rounds and not (whole and cut):
     )
     time.sleep(after_ms / 1000)
     worker = next(iter(children(front.pid)), front.pid)
-    os.kill(worker, signal.SIGKILL)
+    for pid in {"worker": [worker], "front": [front.pid], "both": {front.pid, worker}}[who]:
+        os.kill(pid, signal.SIGKILL)
     lines = [line for line in front.stdout.read().splitlines() if line and not line.startswith("@")]
     while True:
         try:

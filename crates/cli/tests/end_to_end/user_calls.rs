@@ -157,7 +157,11 @@ fn a_command_lives_on_whenever_its_tracer_is_killed() {
         ("tracepoint:syscalls:sys_enter_execve { @ = count(); }", many),
         ("tracepoint:raw_syscalls:sys_exit { @ = count(); }", few),
     ] {
-        orphan(&open, script, work, 60);
+        orphan(&open, script, work, 60, "worker");
+    }
+    // What people see and kill, and all that has the name.
+    for who in ["front", "both"] {
+        orphan(&open, "tracepoint:syscalls:sys_exit_openat { @ = count(); }", few, 60, who);
     }
 }
 
@@ -175,16 +179,16 @@ fn nothing_is_left_in_the_code_when_the_tracer_is_killed() {
         "tracepoint:syscalls:sys_enter_exit { @ = count(); }",
         "tracepoint:raw_syscalls:sys_enter { @ = count(); }",
     ] {
-        orphan(&open, script, &threads, 30);
+        orphan(&open, script, &threads, 30, "worker");
     }
 }
 
 /// Kills who traces `work` in one millisecond after the other.
-fn orphan(open: &Open, script: &str, work: &str, rounds: u32) {
+fn orphan(open: &Open, script: &str, work: &str, rounds: u32, who: &str) {
     let harness = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/programs/host/orphans.py");
     let mut python = Command::new("python3");
     python.arg(harness).arg(open.file("skep"));
-    python.args([script, &format!("sh -c 'echo begins; {work}; echo ends'"), "1", &rounds.to_string()]);
+    python.args([script, &format!("sh -c 'echo begins; {work}; echo ends'"), "1", &rounds.to_string(), who]);
     let outcome = finish(&mut python);
-    assert_eq!((&*outcome.stdout, &*outcome.stderr), ("some ran, some never began\n", ""), "{script}");
+    assert_eq!((&*outcome.stdout, &*outcome.stderr), ("some ran, some never began\n", ""), "{script} {who}");
 }

@@ -234,7 +234,7 @@ fn own_signals(plan: &Plan) -> Result<Vec<(i32, ProgId)>, Error> {
         .collect()
 }
 
-/// A command that was started for the trace ends with it.
+/// A command that was started for the trace ends with it, unless that was killed.
 struct Ending {
     command: Box<dyn RunningCommand>,
     /// `None` before kernel 5.3.
@@ -257,6 +257,9 @@ impl Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
+        if skep_sys::front::is_abandoned() {
+            return;
+        }
         // Its number may be another process's by now: a tracer buries the command in a thread of its own.
         let _ = match (&self.fd, Pid::from_raw(self.command.pid() as i32)) {
             (Some(fd), _) => pidfd_send_signal(fd, Signal::TERM),
