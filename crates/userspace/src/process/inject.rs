@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::LazyLock;
 
 use skep_sys::ptrace::{self, Stop, SyscallInfo, Wait};
 use skep_sys::{Errno, syscalls};
@@ -48,12 +49,13 @@ pub(super) fn number(name: &str) -> u32 {
 /// for a call that we meant. Ours, where it has one, and those that we have ourselves are known to allow it.
 pub(super) fn is_safe(tid: u32, filtered: bool) -> bool {
     const STRICT: u32 = 1;
-    if procfs::status_number(tid, "Seccomp:") == Some(STRICT) {
-        return false;
-    }
-    // Kernels before 5.9 do not tell how many there are.
-    let ours = procfs::status_number("self", "Seccomp_filters:").unwrap_or(0) + u32::from(filtered);
-    procfs::status_number(tid, "Seccomp_filters:").is_none_or(|theirs| theirs <= ours)
+    /// How many there are; kernels before 5.9 do not tell.
+    const FILTERS: &str = "Seccomp_filters:";
+    /// Ours were there when we started.
+    static OURS: LazyLock<u32> = LazyLock::new(|| procfs::status_number("self", FILTERS).unwrap_or(0));
+    let Some(status) = procfs::Status::read(tid) else { return false };
+    status.number("Seccomp:") != Some(STRICT)
+        && status.number(FILTERS).is_none_or(|theirs| theirs <= *OURS + u32::from(filtered))
 }
 
 /// Whether some code is there.

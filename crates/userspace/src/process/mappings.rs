@@ -1,6 +1,6 @@
 //! What a process has mapped where (`/proc/PID/maps`).
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::PathBuf;
 
@@ -79,16 +79,15 @@ pub(super) fn memory_of(pid: u32) -> io::Result<File> {
 
 /// A task that has the memory of a process: the first may have ended before the others, and has none then.
 pub(super) fn with_memory(pid: u32) -> u32 {
-    if !fs::read(format!("/proc/{pid}/maps")).unwrap_or_default().is_empty() {
+    if procfs::has_memory(pid) {
         return pid;
     }
-    let has_memory = |tid: &u32| !fs::read(format!("/proc/{tid}/maps")).unwrap_or_default().is_empty();
-    procfs::threads(pid).into_iter().find(has_memory).unwrap_or(pid)
+    procfs::threads(pid).into_iter().find(|tid| procfs::has_memory(*tid)).unwrap_or(pid)
 }
 
 /// All mappings of a task's process, by their addresses; empty when it is gone.
 pub(super) fn read(pid: u32) -> Vec<Mapping> {
-    let text = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let text = procfs::read(pid, "maps").unwrap_or_default();
     String::from_utf8_lossy(&text).lines().filter_map(Mapping::parse).collect()
 }
 

@@ -3,13 +3,28 @@
 use std::fmt::Display;
 use std::fs;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
+
+/// As much as most files of a process have. The kernel tells no length of them, and makes the text of some anew for each part that is read.
+const MOST_BYTES: usize = 16 << 10;
+
+/// A file of a task's folder.
+pub(super) fn read(task: impl Display, name: &str) -> io::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(MOST_BYTES);
+    File::open(format!("/proc/{task}/{name}"))?.read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// Whether a task has memory: the first of a process may have ended before the others.
+pub(super) fn has_memory(tid: u32) -> bool {
+    File::open(format!("/proc/{tid}/maps")).and_then(|mut maps| maps.read(&mut [0])).is_ok_and(|len| len > 0)
+}
 
 /// Whether a task ignores a signal: the kernel would not even have brought it, did we not trace.
 pub(super) fn is_ignored(tid: u32, signal: i32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
+    let status = Status::read(tid).unwrap_or_default();
     let is_in = |key: &str| {
-        let mask = status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
+        let mask = status.value(key);
         mask.and_then(|mask| u64::from_str_radix(mask, 16).ok()).is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
     };
     // Those that do nothing to who has no handler: SIGCHLD, SIGCONT, SIGURG, SIGWINCH.
@@ -19,8 +34,28 @@ pub(super) fn is_ignored(tid: u32, signal: i32) -> bool {
 
 /// A number of a line of `status`, whose name ends with a colon. `None` when there is no such task, or no such line: the kernel is too old for it.
 pub(super) fn status_number(task: impl Display, key: &str) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{task}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix(key))?.trim().parse().ok()
+    Status::read(task)?.number(key)
+}
+
+/// What `status` says of a task.
+#[derive(Debug, Default)]
+pub(super) struct Status(String);
+
+impl Status {
+    /// `None` when there is no such task.
+    pub(super) fn read(task: impl Display) -> Option<Status> {
+        // All but the name, which is escaped, is ASCII.
+        Some(Status(String::from_utf8_lossy(&read(task, "status").ok()?).into_owned()))
+    }
+
+    fn value(&self, key: &str) -> Option<&str> {
+        self.0.lines().find_map(|line| line.strip_prefix(key)).map(str::trim)
+    }
+
+    /// The number of a line whose name ends with a colon.
+    pub(super) fn number(&self, key: &str) -> Option<u32> {
+        self.value(key)?.parse().ok()
+    }
 }
 
 /// The name of a task, in whatever bytes it has there; `status` escapes some. `None` when there is no such task.
