@@ -22,7 +22,8 @@
 //! Where jumps through registers or tables lead is not told by instructions, nor where exceptions are caught. A function with either has
 //! *labels* that nobody knows. There a span is one instruction alone, so that no label can be in its inside, and before the system call
 //! that has to be the one that sets its number: a label right at a `syscall` would need the number to be in its register before the jump,
-//! which no compiler does in front of an instruction that sets it.
+//! which no compiler does in front of an instruction that sets it. A function that jumps to the middle of another one is a part of that, put elsewhere
+//! because it is hardly needed: the tables of the whole may lead into it, so it counts as one with labels too.
 //!
 //! # What is not looked at
 //!
@@ -596,7 +597,13 @@ impl<'a> Image<'a> {
             let next = at + usize::from(step.len);
             let there = |by: i32| (address + next as u64).wrapping_add_signed(by.into());
             match step.flow {
-                Flow::Jump(by) | Flow::Branch(by) => self.mark(there(by), Some(&own)),
+                Flow::Jump(by) | Flow::Branch(by) => {
+                    self.mark(there(by), Some(&own));
+                    if self.is_inside_another(function, there(by)) {
+                        let function = &mut self.functions[function];
+                        (function.has_labels, function.has_tables) = (true, true);
+                    }
+                }
                 Flow::Call(by) | Flow::Other(Some(by)) => self.mark(there(by), None),
                 Flow::JumpOperand { fixed: false } => {
                     let function = &mut self.functions[function];
@@ -618,6 +625,13 @@ impl<'a> Image<'a> {
             last = Some(step);
         }
         (at, last)
+    }
+
+    /// Whether an address is in another function, but not where that starts.
+    fn is_inside_another(&self, function: usize, address: u64) -> bool {
+        let Some((segment, at)) = self.place(address) else { return false };
+        let other = self.function_at(segment, at).filter(|other| *other != function);
+        other.is_some_and(|other| self.functions[other].start != at)
     }
 
     fn judge(&self, pairs: &[(usize, usize)]) -> Calls {
@@ -752,7 +766,9 @@ impl Body<'_> {
                 },
                 // It changes these.
                 Flow::Kernel if ![RAX, RCX, R11].contains(&register) => open.push((insn.at, register)),
-                Flow::Jump(_) | Flow::JumpOperand { .. } | Flow::Return | Flow::Nowhere => {}
+                // It does not go on, so others come here, if it is no padding: by ways that nobody knows, if not by known ones.
+                Flow::Jump(_) | Flow::JumpOperand { .. } | Flow::Return | Flow::Nowhere
+                    if self.is_entry(at) || self.insn(at).is_some_and(|here| here.step.is_nop) => {}
                 _ => return None,
             }
         }

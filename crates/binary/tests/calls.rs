@@ -98,6 +98,19 @@ fn a_number_is_known_where_all_ways_to_the_call_have_it() {
     assert_eq!([two(1), two(2)], [Some(1), None]);
     // A jump by a register may be another way: `jmp *%rcx`.
     assert_eq!(number_of_two(&[0x75, 9, 0xff, 0xe1], 1), None);
+    // A label of a table that is in another function, as those of a `switch` are: `mov $60, %edx; jmp 2f; 1: xor %edi, %edi; 2: mov %edx, %eax; syscall; jmp 2b`.
+    let labelled: [&[u8]; 5] = [&[0xba, 60, 0, 0, 0, 0xeb, 2], &[0x31, 0xff], &[0x89, 0xd0], &CALL, &[0xeb, 0xfa]];
+    assert_eq!(calls(&labelled), [None]);
+    // With `nop` in the place of the label it is padding.
+    assert_eq!(calls(&[labelled[0], &[0x66, 0x90], labelled[2], labelled[3], labelled[4]]), [Some(60)]);
+    // A part of another function, to the middle of which it jumps, may have such labels anywhere.
+    let part = |back: u8| {
+        let other = [0x90, 0x90, RET];
+        let code = [&code.concat()[..], &[0x75, back], &other].concat();
+        let symbols = vec![(0, code.len() as u64 - 3), (code.len() as u64 - 3, 3)];
+        Program { code, symbols, ..Program::default() }.calls().sites.iter().map(|site| site.nr).collect::<Vec<_>>()
+    };
+    assert_eq!([part(0), part(1)], [[Some(60)], [None]]);
     // Another function comes to the loop, by a jump and by a call; and to the start of it, which is no way into it.
     for way in [0xe9, 0xe8] {
         let code = code.concat();

@@ -122,6 +122,45 @@ pub fn is_abandoned() -> bool {
     front != 0 && rustix::process::getppid().is_none_or(|parent| parent.as_raw_pid() != front)
 }
 
+/// A process in the group of a worker's commands. When the last one of a group goes whose maker is of the same session but another group, and one of the rest is stopped, all get SIGHUP
+/// (`kill_orphaned_pgrp` of kernel/exit.c, Linux 6.18). Usually the front is that one, and the worker after it.
+#[derive(Debug)]
+pub(crate) struct Tie {
+    pid: i32,
+}
+
+impl Tie {
+    /// For a process that was forked from a worker, and is of its session. `None` where there are no such commands. Allocates nothing.
+    pub(crate) fn new() -> Option<Tie> {
+        let job = Some(JOB.load(Ordering::SeqCst)).filter(|job| *job != 0)?;
+        // SAFETY: the child makes system calls only.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            // SAFETY: numbers only.
+            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+            // SAFETY: all-zero bytes are a valid set.
+            let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
+            // SAFETY: a whole set.
+            unsafe { libc::sigfillset(&raw mut all) };
+            // SAFETY: as above; nobody can end the pause but SIGKILL.
+            unsafe { libc::sigsuspend(&raw const all) };
+            leave(0);
+        }
+        // SAFETY: numbers only. Where the group is gone nobody needs the tie.
+        unsafe { libc::setpgid(pid, job) };
+        (pid > 0).then_some(Tie { pid })
+    }
+}
+
+impl Drop for Tie {
+    fn drop(&mut self) {
+        // SAFETY: our own child, which nobody has waited for.
+        unsafe { libc::kill(self.pid, libc::SIGKILL) };
+        // SAFETY: as above; a null pointer asks for no status.
+        unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
+    }
+}
+
 /// In a worker: what the front is called.
 pub fn name() -> Option<Vec<u8>> {
     NAME.get().map(|name| name.to_bytes().to_vec())

@@ -77,9 +77,14 @@ pub(crate) fn wait_for_end(word: Waiting<'_>) -> Option<LastStop> {
 fn follow_to_end(word: Waiting<'_>) -> Option<LastStop> {
     loop {
         match wait(true) {
-            Ok(Wait::Stopped { tid, .. }) if word.is_over() => {
-                // It is one that we were sent for this.
-                let _ = detach(tid, 0);
+            Ok(Wait::Stopped { tid, stop }) if word.is_over() => {
+                let signal = match stop {
+                    // It is what told us.
+                    Stop::Signal(libc::SIGURG) => 0,
+                    Stop::Signal(signal) => signal,
+                    _ => 0,
+                };
+                let _ = detach(tid, signal);
                 return None;
             }
             Ok(Wait::Stopped { tid, stop: Stop::Ending }) => return Some(LastStop { tid }),

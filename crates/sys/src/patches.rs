@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use crate::Errno;
 use crate::mmap::SharedMap;
+use crate::proc::{Look, each_child, each_thread, look};
 
 /// Most changes that a list has room for.
 const MAX_PATCHES: usize = 1 << 17;
@@ -147,7 +148,9 @@ impl Patches {
         self.each(|Place { pid, .. }| {
             if last != pid {
                 last = pid;
-                crate::proc::each_child(pid, &mut |child| self.take_back_in_child(pid, child));
+                let mut of_task = |tid| each_child(tid, &mut |child| self.take_back_in_child(pid, child));
+                of_task(pid);
+                each_thread(pid, &mut of_task);
             }
         });
     }
@@ -252,8 +255,8 @@ impl Place {
 /// The memory of a process, to be read and written wherever something is mapped. A first thread that has ended has none.
 fn memory(pid: u32) -> Option<OwnedFd> {
     let mut tid = pid;
-    if crate::proc::look(pid) == crate::proc::Look::Ended {
-        crate::proc::each_thread(pid, &mut |other| tid = other);
+    if look(pid) == Look::Ended {
+        each_thread(pid, &mut |other| tid = other);
     }
     let tid = rustix::path::DecInt::new(tid);
     crate::proc::open(&[b"/proc/", tid.as_bytes(), b"/mem"], rustix::fs::OFlags::RDWR)

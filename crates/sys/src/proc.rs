@@ -54,7 +54,7 @@ pub(crate) fn each_child(tid: u32, visit: &mut dyn FnMut(u32)) {
     }
 }
 
-fn number(digits: &[u8]) -> Option<u32> {
+pub(crate) fn number(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0u32, |number, byte| {
         let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
         number.checked_mul(10)?.checked_add(digit.into())

@@ -1,7 +1,7 @@
 //! A word that tells another process in the moment in which a thread dies: a robust futex.
 //!
 //! A pipe tells of a death as well, but late: its end closes with the last thread of a process, behind the memory of all of them, and tasks that one
-//! of them traced have no tracer long before that. The kernel goes through the list of a thread's locks first of all (`exit_mm_release` in
+//! of them traced have no tracer long before that. The kernel goes through the list of a thread's locks before most else (`exit_mm_release` in
 //! kernel/fork.c, Linux 6.18), marks each, and wakes whoever waits for it. Here the only one of them is no lock.
 //!
 //! Sources: set_robust_list(2), futex(2), `Documentation/locking/robust-futex-ABI.rst`.

@@ -1,8 +1,8 @@
 //! Tasks that need another tracer when theirs dies, and how they get it.
 //!
 //! A task with a filter that wants a tracer ([`crate::seccomp`]) fails its calls without one. So its tracer keeps a list in memory that a forked process sees
-//! too, and that process waits for the moment in which the tracer begins to die ([`crate::undo::ThreadGuard`]). It asks for the tasks of the list while they
-//! still belong to the other, for then they are without one for an instant only; whoever they make in that instant is looked for behind them.
+//! too, and that process waits for the moment in which the tracer begins to die ([`crate::undo::ThreadGuard`]). If the tracer stands still then ([`crate::last_stop`]), the tasks are stopped before it
+//! goes on and sets them free. The process asks for the tasks while they still belong to the other, for then they are without one for an instant only; whoever they make in that instant is looked for behind them.
 //!
 //! # Safety
 //! kill(2) and its like take numbers, and waitid(2) is given nothing to write to.
@@ -15,9 +15,10 @@ use std::time::{Duration, Instant};
 use rustix::thread::CpuSet;
 
 use crate::Errno;
+use crate::front::Tie;
 use crate::last_stop::LastStop;
 use crate::mmap::SharedMap;
-use crate::proc::{Look, each_child, each_thread, look, value_of, with_status};
+use crate::proc::{Look, each_child, each_thread, look, number, value_of, with_status};
 use crate::ptrace::{Wait, pass, seize, wait};
 
 /// Most tasks that a list has room for.
@@ -29,7 +30,9 @@ const CONFINED: usize = MAX_TRACEES * 4;
 const CPUS_BYTES: usize = CpuSet::MAX_CPU / 8;
 /// Behind them: how many places were ever used.
 const USED: usize = CONFINED + 8 + CPUS_BYTES;
-const TRACEES_BYTES: usize = USED + 4;
+/// Behind them: the task that is about to put a filter on itself.
+const FILTERS_ITSELF: usize = USED + 4;
+const TRACEES_BYTES: usize = FILTERS_ITSELF + 4;
 
 /// A list of tasks in memory that a forked process sees too: whom somebody else has to trace when the tracer dies, see
 /// [`Undo::Trace`](crate::undo::Undo::Trace).
@@ -90,6 +93,12 @@ impl Tracees {
         }
     }
 
+    /// Notes which task may put a filter on itself at any time; `None` when it has, or will not any more.
+    pub fn filters_itself(&mut self, tid: Option<u32>) {
+        // It is inside.
+        let _ = self.map.write(FILTERS_ITSELF, &tid.unwrap_or(0).to_ne_bytes());
+    }
+
     /// Notes which task is confined to fewer processors than it shall have, before it is; `None` when it has them again.
     pub fn confine(&mut self, confined: Option<(u32, &CpuSet)>) {
         let mut bytes = [0; CPUS_BYTES];
@@ -127,32 +136,24 @@ impl Tracees {
     /// sets them free, and go on when they have us.
     pub(crate) fn inherit(&self, last_stop: Option<LastStop>) {
         self.set_free();
+        let mut found = Found { tids: [0; MAX_FOUND], len: 0 };
         let is_held = last_stop.is_some();
+        let tie = is_held.then(Tie::new);
         if is_held {
-            self.each(|tid, _| {
-                each_with_new(tid, &mut |tid| {
-                    if has_filter(tid) {
-                        stop(tid);
-                    }
-                });
-            });
+            self.stop_all(&mut found);
         }
         drop(last_stop);
         let end = Instant::now() + TO_INHERIT;
         self.each(|tid, _| inherit(tid, MAX_GENERATIONS, end));
         if is_held {
-            self.each(|tid, was_stopped| {
-                each_with_new(tid, &mut |new| {
-                    if is_first(new)
-                        && has_filter(new)
-                        && !(new == tid && was_stopped)
-                        && (new == tid || !self.has(new))
-                    {
-                        go_on(new);
-                    }
-                });
+            self.each(|tid, _| {
+                if is_first(tid) && !self.is_stopped_job(tid) {
+                    go_on(tid);
+                }
             });
+            found.each(go_on);
         }
+        drop(tie);
         loop {
             match wait(true) {
                 Ok(Wait::Stopped { tid, stop }) => drop(pass(tid, stop)),
@@ -160,6 +161,31 @@ impl Tracees {
                 Err(_) => return,
             }
         }
+    }
+
+    /// Stops the tasks that have more filters than we have, and what they have made that the list does not know of yet: one that was never let go, so it has made nothing itself.
+    fn stop_all(&self, found: &mut Found) {
+        let ours = filters(std::process::id());
+        let needs_tracer = |tid| tid == self.word_at(FILTERS_ITSELF) || filters(tid) > ours;
+        self.each(|tid, _| {
+            if needs_tracer(tid) {
+                stop(tid);
+            }
+            each_new(tid, &mut |new| {
+                if !self.has(new) && needs_tracer(new) && found.add(new) {
+                    stop(new);
+                }
+            });
+        });
+    }
+
+    /// Whether the process of a first thread was stopped as a job is.
+    fn is_stopped_job(&self, pid: u32) -> bool {
+        let mut is_stopped = false;
+        let mut ask = |tid| self.each(|it, stopped| is_stopped |= it == tid && stopped);
+        ask(pid);
+        each_thread(pid, &mut ask);
+        is_stopped
     }
 
     /// Each task of the list, and whether it was stopped as a job is.
@@ -190,6 +216,28 @@ impl Tracees {
     }
 }
 
+/// Tasks that were not on the list.
+struct Found {
+    tids: [u32; MAX_FOUND],
+    len: usize,
+}
+
+impl Found {
+    /// False when there is no room.
+    fn add(&mut self, tid: u32) -> bool {
+        let Some(place) = self.tids.get_mut(self.len) else { return false };
+        *place = tid;
+        self.len += 1;
+        true
+    }
+
+    fn each(&self, visit: impl FnMut(u32)) {
+        self.tids[..self.len].iter().copied().for_each(visit);
+    }
+}
+
+/// Most tasks that are made while their makers are stopped: each of those makes one.
+const MAX_FOUND: usize = 4096;
 /// How long tasks are asked for that still have their old tracer.
 const TO_INHERIT: Duration = Duration::from_secs(2);
 /// Generations that are born in the moment in which tasks have no tracer.
@@ -244,12 +292,6 @@ fn is_first(tid: u32) -> bool {
     unsafe { libc::syscall(libc::SYS_tgkill, tid, tid, 0) == 0 }
 }
 
-/// A task, and the threads and children that it has.
-fn each_with_new(tid: u32, visit: &mut dyn FnMut(u32)) {
-    visit(tid);
-    each_new(tid, visit);
-}
-
 /// The threads of a process, if a task is its first, and the children of the task.
 fn each_new(tid: u32, visit: &mut dyn FnMut(u32)) {
     if is_first(tid) {
@@ -258,9 +300,12 @@ fn each_new(tid: u32, visit: &mut dyn FnMut(u32)) {
     each_child(tid, visit);
 }
 
-/// Whether there are rules for the calls of a task.
-fn has_filter(tid: u32) -> bool {
-    with_status(tid, |status| value_of(status, b"\nSeccomp:\t") == Some(b"2"))
+/// How many rules there are for the calls of a task. Kernels before 5.9 tell only whether there are any.
+fn filters(tid: u32) -> u32 {
+    with_status(tid, |status| match value_of(status, b"\nSeccomp:\t") {
+        Some(b"2") => value_of(status, b"\nSeccomp_filters:\t").and_then(number).unwrap_or(u32::MAX),
+        _ => 0,
+    })
 }
 
 /// Whether the calling thread traces a task, or waits for it as for its child.

@@ -4,7 +4,7 @@
 //! program set by netlink, a cgroup program without a link or a legacy kprobe event do not. For these a small child
 //! process waits at the reading end of a pipe: when the owner dies, the kernel closes the writing end, the child sees
 //! the end of file, makes the system calls that it was given beforehand, and exits. What a single thread does, such as to trace, ends with that thread, and
-//! earlier: its child waits for a word ([`ThreadGuard`]).
+//! earlier: its child waits for a word, or follows the thread ([`ThreadGuard`]).
 //!
 //! # Safety
 //! The child is forked from a process that may have threads, so it may only make system calls: no allocation, no lock,
@@ -173,8 +173,14 @@ fn child(undo: &[Undo<'_>], keep: &[RawFd], until: Until<'_>) -> ! {
     if again != 0 {
         exit(i32::from(again < 0));
     }
-    // SAFETY: no arguments. A new session has no terminal and no process group in common with the owner.
-    unsafe { libc::setsid() };
+    if undo.iter().any(Undo::traces) {
+        // It stays in the session of the tasks, which may need it there ([`crate::front::Tie`]).
+        // SAFETY: numbers only.
+        unsafe { libc::setpgid(0, 0) };
+    } else {
+        // SAFETY: no arguments. A new session has no terminal and no process group in common with the owner.
+        unsafe { libc::setsid() };
+    }
     // Who kills all that is called `skep` shall not leave behind what is to be undone then.
     // SAFETY: the name is a static C string.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"undo-guard".as_ptr()) };

@@ -34,11 +34,11 @@
 //! Whatever becomes of us, the target lives on. Tasks without a filter are simply set free by the kernel. Those with one need a tracer
 //! to the end of their lives, since without one a wanted call fails with `ENOSYS`. So the process that traces should not be the one that people
 //! see and kill ([`skep_sys::front`]), and when its work is over it lets the calls of tasks that still live pass
-//! ([`Tracer::stay`]). If it is killed all the same, a small process that was started before them asks for its tracees
-//! ([`skep_sys::undo::ThreadGuard`]), in the moment in which our thread begins to die: a call that starts while that process is not run in time fails, which ends who returns from a handler or ends itself where all calls are wanted. Where Yama lets nobody but ancestors trace
+//! ([`Tracer::stay`]). If it is killed all the same, a small process that was started before them takes over its tracees
+//! ([`skep_sys::undo::ThreadGuard`]): those with a filter are stopped as a job is before our thread sets them free, and go on when they are traced again. What they and their makers can see of that is what SIGSTOP and SIGCONT do. Where Yama lets nobody but ancestors trace
 //! (`ptrace_scope` above 0) it cannot help. Breakpoints are taken out by such a process as well, where it may, and who comes by one
 //! has a handler for it (the module `refuge`); a process that handles, ignores or holds back SIGTRAP by itself does with it what it does. Who makes a call for us finds back
-//! by itself (the module `way_back`), if it has no shadow stack. A child whose maker was killed before we heard of it has breakpoints that are not seen, nor taken out.
+//! by itself (the module `way_back`), if it has no shadow stack. A child whose maker was killed before we heard of it has breakpoints that are not seen.
 //!
 //! Programs of another architecture (a 32-bit program on a 64-bit kernel) run, but their system calls are not seen: their numbers
 //! mean other things. They are counted ([`Tally::foreign`]).

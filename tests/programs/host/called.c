@@ -269,6 +269,12 @@ static void made(void)
 	status("Seccomp:");
 }
 
+// Ends by a call around which no jump can be, and whose number nothing proves.
+static void ends(void)
+{
+	__asm__ volatile("1: syscall\n\tjmp 1b" : : "a"(SYS_exit_group), "D"(0) : "rcx", "r11", "memory");
+}
+
 // Rules of its own, which kill for a call that it never makes by itself.
 static void ruled(void)
 {
@@ -352,6 +358,8 @@ int main(int argc, char **argv)
 		killed(1);
 	else if (!strcmp(way, "killed-children"))
 		killed(0);
+	else if (!strcmp(way, "ends"))
+		ends();
 	else if (!strcmp(way, "made"))
 		made();
 	else if (!strcmp(way, "ruled"))

@@ -1,10 +1,11 @@
 # orphans.py SKEP SCRIPT COMMAND STEP_MS ROUNDS WHO: kills who traces a command after more and more time, and tells which tasks did not end by themselves.
 #
 # WHO is `worker`, `front` or `both`. A command prints `begins` and `ends`, and nothing in between.
-import ctypes, os, signal, subprocess, sys, time
+import ctypes, os, signal, sys, time
 
 PR_SET_CHILD_SUBREAPER = 36
-FAULTS = [signal.SIGILL, signal.SIGTRAP, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS]
+# SIGHUP is for who is stopped while nobody is left that could let him go on.
+FAULTS = [signal.SIGHUP, signal.SIGILL, signal.SIGTRAP, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS]
 
 skep, script, command = sys.argv[1:4]
 step_ms, rounds, who = float(sys.argv[4]), int(sys.argv[5]), sys.argv[6]
@@ -18,21 +19,47 @@ def children(pid):
         return []
 
 
+def start():
+    """Starts skep as a shell with job control does, in a group of its own and another session than this; its process, its output, and what the shell lives as long as."""
+    reads, writes = os.pipe()
+    told, tells = os.pipe()
+    over, open_end = os.pipe()
+    if os.fork() == 0:
+        os.close(open_end)
+        os.setsid()
+        front = os.fork()
+        if front == 0:
+            os.setpgid(0, 0)
+            os.dup2(writes, 1)
+            os.dup2(os.open("/dev/null", os.O_WRONLY), 2)
+            os.execv(skep, [skep, "trace", "-q", "--engine", "user", script, "-c", command])
+        os.write(tells, b"%d" % front)
+        os.close(writes)
+        os.read(over, 1)
+        os._exit(0)
+    os.close(writes)
+    os.close(tells)
+    os.close(over)
+    front = int(os.read(told, 20))
+    os.close(told)
+    return front, os.fdopen(reads), open_end
+
+
 whole = cut = 0
 number = 0
 # A busy machine takes longer until something runs.
 while number < rounds or number < 10 * rounds and not (whole and cut):
     after_ms = number * step_ms
     number += 1
-    front = subprocess.Popen(
-        [skep, "trace", "-q", "--engine", "user", script, "-c", command],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )
+    front, output, shell = start()
     time.sleep(after_ms / 1000)
-    worker = next(iter(children(front.pid)), front.pid)
-    for pid in {"worker": [worker], "front": [front.pid], "both": {front.pid, worker}}[who]:
+    worker = next(iter(children(front)), front)
+    for pid in {"worker": [worker], "front": [front], "both": {front, worker}}[who]:
         os.kill(pid, signal.SIGKILL)
-    lines = [line for line in front.stdout.read().splitlines() if line and not line.startswith("@")]
+    with output:
+        lines = output.read().splitlines()
+    os.close(shell)
+    lines = [line for line in lines if line and not line.startswith("@")]
     while True:
         try:
             _, status = os.wait()

@@ -139,6 +139,31 @@ fn a_command_that_is_killed_with_all_it_made_is_over() {
     }
 }
 
+/// A task stops for its end anyway, which tells of the call; also where something else has told of it before, and where there is a filter.
+#[test]
+fn each_task_ends_by_one_call() {
+    if !needs(&[Program("cc")]) {
+        return;
+    }
+    let open = Open::new("calls-ends");
+    let program = called(&open);
+    let count = "tracepoint:syscalls:sys_enter_exit { @thread = count(); } \
+                 tracepoint:syscalls:sys_enter_exit_group { @process = count(); }";
+    for (way, rows) in [
+        ("ends", &["@process: 1"][..]),
+        ("threads 100", &["@thread: 5", "@process: 1"]),
+        ("children 10", &["@process: 6"]),
+        ("ruled", &["@process: 1"]),
+    ] {
+        let command = format!("{} {way}", program.display());
+        let user = open.skep("trace", &["-q", "--engine", "user", count, "-c", &command]);
+        let counted: Vec<&str> = user.stdout.lines().filter(|line| line.starts_with('@')).collect();
+        let sorted =
+            |rows: &[&str]| rows.iter().map(|row| (*row).to_owned()).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(sorted(&counted), sorted(rows), "{way}: {}", user.stderr);
+    }
+}
+
 /// Whenever that is: while gates are made, while a breakpoint is handled, while a filter needs a tracer, while nothing is done.
 #[test]
 fn a_command_lives_on_whenever_its_tracer_is_killed() {

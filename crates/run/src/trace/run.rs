@@ -234,7 +234,7 @@ fn own_signals(plan: &Plan) -> Result<Vec<(i32, ProgId)>, Error> {
         .collect()
 }
 
-/// A command that was started for the trace ends with it, unless that was killed.
+/// A command that was started for the trace is asked to end with it, unless the trace was killed.
 struct Ending {
     command: Box<dyn RunningCommand>,
     /// `None` before kernel 5.3.

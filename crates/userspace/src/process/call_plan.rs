@@ -68,6 +68,11 @@ impl CallPlan {
         !self.ending.contains(&nr) && (self.enter.has(nr) || self.exit.has(nr))
     }
 
+    /// Whether any call is wanted that the end of a task tells of.
+    pub(super) fn ends_tell(&self) -> bool {
+        self.ending.iter().any(|nr| self.enter.has(*nr))
+    }
+
     /// Whether a call is wanted that the end of a task tells of.
     pub(super) fn is_told_by_end(&self, nr: u32) -> bool {
         self.ending.contains(&nr) && self.enter.has(nr)

@@ -5,7 +5,7 @@ use std::fs;
 use std::fs::File;
 use std::io::{self, Read as _};
 
-/// As much as most files of a process have. The kernel tells no length of them, and makes the text of some anew for each part that is read.
+/// As much as most files of a process have. The kernel tells no length of them, and without one they would be read in small pieces at first.
 const MOST_BYTES: usize = 16 << 10;
 
 /// A file of a task's folder.

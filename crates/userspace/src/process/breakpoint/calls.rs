@@ -578,10 +578,14 @@ impl Breakpoints {
         self.calls.is_planned()
     }
 
-    /// Whether the end of a task of a process tells of this call, and nothing else does.
-    pub(in crate::process) fn is_told_by_end(&self, pid: u32, nr: u32) -> bool {
-        let Some((plan, _)) = &self.calls.plan else { return false };
-        !self.lifted && !self.calls.has_filter(pid) && plan.is_told_by_end(nr)
+    /// Whether the end of a task tells of this call, if nothing has told of it before.
+    pub(in crate::process) fn is_told_by_end(&self, nr: u32) -> bool {
+        self.calls.plan.as_ref().is_some_and(|(plan, _)| plan.is_told_by_end(nr))
+    }
+
+    /// Whether the ends of tasks tell of any call.
+    pub(in crate::process) fn ends_tell(&self) -> bool {
+        !self.lifted && self.calls.plan.as_ref().is_some_and(|(plan, _)| plan.ends_tell())
     }
 
     /// Whether a call with these arguments has to be a stop.

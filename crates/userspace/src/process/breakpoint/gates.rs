@@ -307,8 +307,11 @@ impl Breakpoints {
             memory.write_all_at(&[armed.original], func).ok()?;
         }
         space.gates.jumps.remove(&func);
-        let is_listed = |owner| self.patches.add(owner, func, Patch::Code(armed.original));
-        (self.lifted || space.users.first().copied().is_some_and(is_listed)).then_some(())
+        if let Some(owner) = space.users.first().filter(|_| !self.lifted) {
+            // With a full list the handler is left, which saves who comes by.
+            self.patches.add(*owner, func, Patch::Code(armed.original));
+        }
+        Some(())
     }
 
     /// A free place for a gate near some code, and where what all gates call is.

@@ -52,6 +52,8 @@ struct Tracee {
     born_in: Option<u32>,
     /// It is about to end, or has.
     ending: bool,
+    /// The call by which it ends was told of.
+    told_end: bool,
     /// It stops at every call until it executes a program.
     is_ours: bool,
     /// It is in a call of which nothing is told: a handler's, before the call that it is said to be in.
@@ -105,6 +107,7 @@ impl Seized {
         let mut tracees = Tracees::new().map_err(|errno| setup("keep a list of processes", errno))?;
         if filtered {
             tracees.add(pid);
+            tracees.filters_itself(Some(pid));
         }
         let guard = ThreadGuard::spawn(&[Undo::Trace(&tracees)]);
         let guard = guard.map_err(|errno| setup("start the process that takes over after us", errno))?;
@@ -179,6 +182,7 @@ impl Seized {
             path: Vec::new(),
             born_in: None,
             ending: false,
+            told_end: false,
             is_ours: false,
             in_other: false,
             maker: None,
@@ -640,6 +644,8 @@ impl Seized {
                     tracee.path = path_of_exec(&tracee.task, nr == self.exec[1], &args);
                 }
                 if wanted.enter.has(nr) {
+                    tracee.told_end =
+                        self.breakpoints.as_ref().is_some_and(|breakpoints| breakpoints.is_told_by_end(nr));
                     sink(Event { task: &tracee.task, what: What::Enter { nr, args, at } });
                 }
                 if self.changing.contains(&nr) {
@@ -702,9 +708,12 @@ impl Seized {
     /// Tells of the call that a task ends by, if somebody wants to know it and nothing else tells.
     fn ends_by_call(&self, tid: u32, sink: &mut dyn FnMut(Event<'_>)) {
         let (Some(tracee), Some(breakpoints)) = (self.tracees.get(&tid), &self.breakpoints) else { return };
+        if tracee.is_ours || tracee.told_end || !breakpoints.ends_tell() {
+            return;
+        }
         let Ok(registers) = Registers::of(tid) else { return };
         let nr = registers.get(Reg::OrigRax) as u32;
-        if !tracee.is_ours && breakpoints.is_told_by_end(tracee.task.pid(), nr) {
+        if breakpoints.is_told_by_end(nr) {
             let at = (registers.get(Reg::Rip), registers.get(Reg::Rsp));
             sink(Event { task: &tracee.task, what: What::Enter { nr, args: registers.call_args(), at } });
         }
@@ -741,17 +750,22 @@ impl Seized {
 
     /// The task has the process's id now, whatever it had before; all other threads are gone.
     fn executed(&mut self, tid: u32, old_tid: u32, sink: &mut dyn FnMut(Event<'_>)) {
-        self.beside(|beside, list| beside.renamed(old_tid, tid, list));
+        self.beside(|beside, list| {
+            beside.renamed(old_tid, tid, list);
+            // Whoever gets a filter from now on gets it from us.
+            list.filters_itself(None);
+        });
         let caller = self.tracees.remove(&old_tid);
         let maker = caller.as_ref().and_then(|caller| caller.maker);
         let pid = caller.as_ref().map_or(tid, |caller| caller.task.pid());
         let gone: Vec<u32> =
             self.tracees.iter().filter(|(_, other)| other.task.pid() == pid).map(|(tid, _)| *tid).collect();
-        for tid in gone.into_iter().chain([old_tid]) {
-            self.with_breakpoints(|breakpoints| breakpoints.forget_task(pid, tid));
-            self.tracees.remove(&tid);
-            if let Some((list, _)) = &mut self.list {
-                list.remove(tid);
+        for gone in gone.into_iter().chain([old_tid]) {
+            self.with_breakpoints(|breakpoints| breakpoints.forget_task(pid, gone));
+            self.tracees.remove(&gone);
+            // The one that is left is never off the list, where it may be needed at any time.
+            if let Some((list, _)) = self.list.as_mut().filter(|_| gone != tid) {
+                list.remove(gone);
             }
         }
         self.with_breakpoints(|breakpoints| breakpoints.forget_process(pid));
