@@ -1,7 +1,7 @@
 //! Tasks that need another tracer when theirs dies, and how they get it.
 //!
 //! A task with a filter that wants a tracer ([`crate::seccomp`]) fails its calls without one. So its tracer keeps a list in memory that a forked process sees
-//! too, and that process waits for the moment in which the tracer begins to die ([`crate::undo::ThreadGuard`]). If the tracer stands still then ([`crate::last_stop`]), the tasks are stopped before it
+//! too, and that process waits for the moment in which the tracer begins to die ([`crate::undo::ThreadGuard`]). If the tracer stands still then (`last_stop`), the tasks are stopped before it
 //! goes on and sets them free. The process asks for the tasks while they still belong to the other, for then they are without one for an instant only; whoever they make in that instant is looked for behind them.
 //!
 //! # Safety
