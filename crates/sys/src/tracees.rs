@@ -136,22 +136,21 @@ impl Tracees {
     /// sets them free, and go on when they have us.
     pub(crate) fn inherit(&self, last_stop: Option<LastStop>) {
         self.set_free();
-        let mut found = Found { tids: [0; MAX_FOUND], len: 0 };
-        let is_held = last_stop.is_some();
-        let tie = is_held.then(Tie::new);
-        if is_held {
-            self.stop_all(&mut found);
+        let mut stopped = Stopped { tids: [0; MAX_STOPPED], len: 0 };
+        let tie = last_stop.as_ref().and_then(|_| Tie::new());
+        if last_stop.is_some() {
+            self.stop_all(&mut stopped);
         }
         drop(last_stop);
         let end = Instant::now() + TO_INHERIT;
         self.each(|tid, _| inherit(tid, MAX_GENERATIONS, end));
-        if is_held {
-            self.each(|tid, _| {
-                if is_first(tid) && !self.is_stopped_job(tid) {
-                    go_on(tid);
-                }
-            });
-            found.each(go_on);
+        for tid in &stopped.tids[..stopped.len] {
+            let pid = process_of(*tid);
+            // One of each process is enough.
+            let speaks = *tid == pid || look(pid) == Look::Ended;
+            if speaks && !self.is_stopped_job(pid) {
+                go_on(pid);
+            }
         }
         drop(tie);
         loop {
@@ -164,22 +163,31 @@ impl Tracees {
     }
 
     /// Stops the tasks that have more filters than we have, and what they have made that the list does not know of yet: one that was never let go, so it has made nothing itself.
-    fn stop_all(&self, found: &mut Found) {
+    fn stop_all(&self, stopped: &mut Stopped) {
         let ours = filters(std::process::id());
         let needs_tracer = |tid| tid == self.word_at(FILTERS_ITSELF) || filters(tid) > ours;
         self.each(|tid, _| {
             if needs_tracer(tid) {
-                stop(tid);
+                stopped.stop(tid);
             }
+        });
+        // Who is about to make a task makes it all the same, and stands still behind that.
+        let end = Instant::now() + TO_STAND;
+        self.each(|tid, _| {
+            while needs_tracer(tid) && runs(tid) && Instant::now() < end {
+                std::thread::yield_now();
+            }
+        });
+        self.each(|tid, _| {
             each_new(tid, &mut |new| {
-                if !self.has(new) && needs_tracer(new) && found.add(new) {
-                    stop(new);
+                if !self.has(new) && needs_tracer(new) {
+                    stopped.stop(new);
                 }
             });
         });
     }
 
-    /// Whether the process of a first thread was stopped as a job is.
+    /// Whether a process was stopped as a job is.
     fn is_stopped_job(&self, pid: u32) -> bool {
         let mut is_stopped = false;
         let mut ask = |tid| self.each(|it, stopped| is_stopped |= it == tid && stopped);
@@ -216,28 +224,27 @@ impl Tracees {
     }
 }
 
-/// Tasks that were not on the list.
-struct Found {
-    tids: [u32; MAX_FOUND],
+/// Tasks that were stopped, and have to go on.
+struct Stopped {
+    tids: [u32; MAX_STOPPED],
     len: usize,
 }
 
-impl Found {
-    /// False when there is no room.
-    fn add(&mut self, tid: u32) -> bool {
-        let Some(place) = self.tids.get_mut(self.len) else { return false };
+impl Stopped {
+    /// Stops a task, and with it all of its process, when its tracer is gone. Does nothing when there is no room to note it.
+    fn stop(&mut self, tid: u32) {
+        let Some(place) = self.tids.get_mut(self.len) else { return };
         *place = tid;
         self.len += 1;
-        true
-    }
-
-    fn each(&self, visit: impl FnMut(u32)) {
-        self.tids[..self.len].iter().copied().for_each(visit);
+        // SAFETY: tkill(2) with numbers only.
+        unsafe { libc::syscall(libc::SYS_tkill, tid, libc::SIGSTOP) };
     }
 }
 
-/// Most tasks that are made while their makers are stopped: each of those makes one.
-const MAX_FOUND: usize = 4096;
+/// Most tasks that are stopped.
+const MAX_STOPPED: usize = 16 << 10;
+/// How long is waited until all that were stopped stand still.
+const TO_STAND: Duration = Duration::from_millis(20);
 /// How long tasks are asked for that still have their old tracer.
 const TO_INHERIT: Duration = Duration::from_secs(2);
 /// Generations that are born in the moment in which tasks have no tracer.
@@ -274,12 +281,6 @@ fn inherit(tid: u32, generations: u32, end: Instant) {
     each_new(tid, &mut |tid| inherit(tid, rest, end));
 }
 
-/// Stops a task, and with it all of its process; one that has a tracer, when that is gone.
-fn stop(tid: u32) {
-    // SAFETY: tkill(2) with numbers only.
-    unsafe { libc::syscall(libc::SYS_tkill, tid, libc::SIGSTOP) };
-}
-
 /// Lets a process go on.
 fn go_on(pid: u32) {
     // SAFETY: kill(2) with numbers only.
@@ -298,6 +299,16 @@ fn each_new(tid: u32, visit: &mut dyn FnMut(u32)) {
         each_thread(tid, visit);
     }
     each_child(tid, visit);
+}
+
+/// Whether a task does not sleep, nor stand still.
+fn runs(tid: u32) -> bool {
+    with_status(tid, |status| value_of(status, b"\nState:\t").is_some_and(|state| state.starts_with(b"R")))
+}
+
+/// The process of a task, if it is there.
+fn process_of(tid: u32) -> u32 {
+    with_status(tid, |status| value_of(status, b"\nTgid:\t").and_then(number)).unwrap_or(tid)
 }
 
 /// How many rules there are for the calls of a task. Kernels before 5.9 tell only whether there are any.
